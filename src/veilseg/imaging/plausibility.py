@@ -1,0 +1,104 @@
+"""Does an image look like what the bundle was trained on? If not, say so before it matters.
+
+A network answers anything; a head that still has its skull gets a segmentation too, a wrong one.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from veilseg.bundle import Expectation
+from veilseg.imaging.volume import Volume
+from veilseg.payload import Float32Array
+
+HISTOGRAM_BINS = 32
+# How far beyond the range of the training images an image may lie before it draws a warning.
+BACKGROUND_MARGIN = 0.15
+EXTENT_FACTOR = 1.3
+SPACING_FACTOR = 2.0
+HISTOGRAM_FACTOR = 2.0
+
+
+def expectation_of(volumes: Sequence[Volume], prepared: Sequence[Float32Array]) -> Expectation:
+    """Summarise training images: as read, and as prepared (cropped, intensities in [0, 1])."""
+    histograms = np.array([_histogram(array) for array in prepared])
+    mean = histograms.mean(axis=0)
+    backgrounds = [_background_fraction(volume) for volume in volumes]
+    extents = [_extent_mm(volume) for volume in volumes]
+    spacings = np.array([volume.geometry.spacing_mm for volume in volumes])
+    return Expectation(
+        background_fraction=(min(backgrounds), max(backgrounds)),
+        extent_mm=(min(extents), max(extents)),
+        spacing_mm=(float(spacings.min()), float(spacings.max())),
+        histogram=tuple(round(float(value), 6) for value in mean),
+        histogram_distance=float(max(_earth_mover(one, mean) for one in histograms)),
+    )
+
+
+def warnings_for(
+    volume: Volume, prepared: Float32Array, expectation: Expectation
+) -> list[str]:
+    """One line per way in which an image differs from the training images.
+
+    Parameters
+    ----------
+    volume : Volume
+        As read.
+    prepared : ndarray, shape (C, X, Y, Z)
+        As prepared for the bundle.
+    expectation : Expectation
+    """
+    found = []
+    background = _background_fraction(volume)
+    low, high = expectation.background_fraction
+    if background < low - BACKGROUND_MARGIN:
+        found.append(
+            f"{background:.0%} of the voxels are zero, {low:.0%} or more in training: "
+            "a head that is not skull-stripped, or a background that is not zero?"
+        )
+    extent = _extent_mm(volume)
+    low, high = expectation.extent_mm
+    if not low / EXTENT_FACTOR <= extent <= high * EXTENT_FACTOR:
+        found.append(
+            f"the imaged region is {extent:.0f} mm long, {low:.0f}…{high:.0f} mm in training: "
+            "another body part, a crop, or a wrong voxel size?"
+        )
+    low, high = expectation.spacing_mm
+    finest, coarsest = min(volume.geometry.spacing_mm), max(volume.geometry.spacing_mm)
+    if finest < low / SPACING_FACTOR or coarsest > high * SPACING_FACTOR:
+        found.append(
+            f"voxels are {finest:.2g}…{coarsest:.2g} mm, {low:.2g}…{high:.2g} mm in training"
+        )
+    distance = _earth_mover(_histogram(prepared), np.array(expectation.histogram))
+    if distance > HISTOGRAM_FACTOR * expectation.histogram_distance:
+        found.append(
+            "the intensities are spread unlike those in training "
+            f"(distance {distance:.2f}, at most {expectation.histogram_distance:.2f} there): "
+            "another modality or contrast?"
+        )
+    return found
+
+
+def _background_fraction(volume: Volume) -> float:
+    return float((volume.array == 0).all(axis=0).mean())
+
+
+def _extent_mm(volume: Volume) -> float:
+    """Longest side of the box around what is not zero."""
+    present = (volume.array != 0).any(axis=0)
+    sides = []
+    for axis, spacing in enumerate(volume.geometry.spacing_mm):
+        others = tuple(other for other in range(present.ndim) if other != axis)
+        where = np.flatnonzero(present.any(axis=others))
+        sides.append((where[-1] - where[0] + 1) * spacing)
+    return float(max(sides))
+
+
+def _histogram(prepared: Float32Array) -> np.ndarray:
+    counts, _ = np.histogram(prepared[prepared > 0], bins=HISTOGRAM_BINS, range=(0, 1))
+    return np.asarray(counts / max(1, counts.sum()))
+
+
+def _earth_mover(first: np.ndarray, second: np.ndarray) -> float:
+    """Earth mover's distance of two histograms over [0, 1]."""
+    return float(np.abs(np.cumsum(first - second)).mean())

@@ -1,0 +1,141 @@
+"""End-to-end training of both networks of Mixup-Privacy (arXiv:2305.13756; method.md §1)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.random import Generator
+from torch import Tensor, nn
+
+from veilseg.networks.segmenter import Segmenter
+from veilseg.networks.unmixer import Unmixer
+from veilseg.schemes.mixup.mixing import mix
+from veilseg.schemes.mixup.references import (
+    TEMPLATE_FILE,
+    UNMIXER_FILE,
+    Reference,
+    Template,
+    labelled_reference,
+    synthetic_reference,
+)
+from veilseg.training.export import export_onnx
+from veilseg.training.interface import Arrays, SchemeTraining, one_hot
+from veilseg.training.losses import soft_target_loss
+from veilseg.training.plan import PreparedCase
+
+DEFAULT_COEFFICIENT = 0.5
+# Training draws a around the default: the networks see the neighbourhood, not one point.
+COEFFICIENT_RANGE = (0.4, 0.6)
+LABELLED_SHARE = 0.5
+UNMIXING_WEIGHT = 1.0
+
+
+class MixupTraining(SchemeTraining):
+    """Segmentation network and unmixing network, fitted together.
+
+    ``L(S(z), m) + λ·L(D(S(z), y_r, r, a), y)`` with ``z = a·x + (1 − a)·r`` and
+    ``m = a·y + (1 − a)·y_r``; a and r are drawn anew for each example.
+
+    Parameters
+    ----------
+    spatial_dims, channels, classes : int
+    template : Template
+        For synthetic references, half of the examples.
+    cases : sequence of PreparedCase
+        For labelled references of other patients, the other half.
+    """
+
+    name = "mixup"
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        channels: int,
+        classes: int,
+        template: Template,
+        cases: Sequence[PreparedCase],
+    ) -> None:
+        super().__init__()
+        self.spatial_dims, self.channels, self.classes = spatial_dims, channels, classes
+        self.template, self.cases = template, cases
+        self.segmenter = Segmenter(spatial_dims, channels, classes)
+        self.unmixer = Unmixer(spatial_dims, channels, classes)
+
+    def example(self, case: PreparedCase, rng: Generator) -> Arrays:
+        coefficient = rng.uniform(*COEFFICIENT_RANGE)
+        shape = case.labels.shape
+        others = [other for other in self.cases if other.patient != case.patient]
+        if others and rng.uniform() < LABELLED_SHARE:
+            other = others[rng.integers(len(others))]
+            reference = labelled_reference(Reference(other.image, other.labels), shape, rng)
+        else:
+            reference = synthetic_reference(self.template, shape, rng)
+        mixture, reference = mix(case.image, reference, coefficient, rng)
+        return {
+            "proxy": mixture,
+            "target": one_hot(case.labels, self.classes),
+            "reference": reference.image,
+            "reference_labels": one_hot(reference.labels, self.classes),
+            "coefficient": torch.tensor(coefficient, dtype=torch.float32).numpy(),
+        }
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        a = batch["coefficient"].reshape(-1, *[1] * (batch["target"].ndim - 1))
+        mixed_target = a * batch["target"] + (1 - a) * batch["reference_labels"]
+        mixture_logits = self.segmenter(batch["proxy"])
+        logits = self._unmixed(torch.softmax(mixture_logits.float(), dim=1), batch)
+        return soft_target_loss(mixture_logits, mixed_target) + UNMIXING_WEIGHT * soft_target_loss(
+            logits, batch["target"]
+        )
+
+    def predict(self, batch: dict[str, Tensor]) -> Tensor:
+        answer = torch.softmax(self.segmenter(batch["proxy"]).float(), dim=1)
+        return torch.softmax(self._unmixed(answer, batch).float(), dim=1)
+
+    def _unmixed(self, answer: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        logits: Tensor = self.unmixer(
+            answer, batch["reference_labels"], batch["reference"], batch["coefficient"]
+        )
+        return logits
+
+    @property
+    def server_network(self) -> nn.Module:
+        return nn.Sequential(self.segmenter, nn.Softmax(dim=1))
+
+    def write_client_files(self, folder: Path, tile_shape: tuple[int, ...]) -> None:
+        self.template.save(folder / TEMPLATE_FILE)
+        maps = torch.full((1, self.classes, *tile_shape), 1 / self.classes)
+        reference = torch.full((1, self.channels, *tile_shape), 0.5)
+        export_onnx(
+            _Probabilities(self.unmixer),
+            folder / UNMIXER_FILE,
+            {
+                "answer": maps,
+                "reference_labels": maps,
+                "reference": reference,
+                "coefficient": torch.tensor([DEFAULT_COEFFICIENT]),
+            },
+            "probabilities",
+        )
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "coefficient": DEFAULT_COEFFICIENT,
+            "coefficient_range": list(COEFFICIENT_RANGE),
+            "references": ["synthetic", "labelled"],
+        }
+
+
+class _Probabilities(nn.Module):
+    """The unmixer with its softmax, as exported."""
+
+    def __init__(self, unmixer: Unmixer) -> None:
+        super().__init__()
+        self.unmixer = unmixer
+
+    def forward(
+        self, answer: Tensor, reference_labels: Tensor, reference: Tensor, coefficient: Tensor
+    ) -> Tensor:
+        logits = self.unmixer(answer, reference_labels, reference, coefficient)
+        return torch.softmax(logits, dim=1)

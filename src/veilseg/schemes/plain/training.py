@@ -1,0 +1,43 @@
+"""Training of the raw-image scheme: the accuracy ceiling."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.random import Generator
+from torch import Tensor, nn
+
+from veilseg.networks.segmenter import Segmenter
+from veilseg.training.interface import Arrays, SchemeTraining, one_hot
+from veilseg.training.losses import soft_target_loss
+from veilseg.training.plan import PreparedCase
+
+
+class PlainTraining(SchemeTraining):
+    """One segmentation network on raw images."""
+
+    name = "plain"
+
+    def __init__(self, spatial_dims: int, channels: int, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.segmenter = Segmenter(spatial_dims, channels, classes)
+
+    def example(self, case: PreparedCase, rng: Generator) -> Arrays:  # noqa: ARG002 - nothing random
+        return {"proxy": case.image, "target": one_hot(case.labels, self.classes)}
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        return soft_target_loss(self.segmenter(batch["proxy"]), batch["target"])
+
+    def predict(self, batch: dict[str, Tensor]) -> Tensor:
+        return torch.softmax(self.segmenter(batch["proxy"]).float(), dim=1)
+
+    @property
+    def server_network(self) -> nn.Module:
+        return nn.Sequential(self.segmenter, nn.Softmax(dim=1))
+
+    def write_client_files(self, folder: Path, tile_shape: tuple[int, ...]) -> None:
+        """The client half has nothing to recover: the answer is the segmentation."""
+
+    def settings(self) -> dict[str, Any]:
+        return {}

@@ -1,0 +1,91 @@
+"""Batches for training: every example is a pure function of the seed and its number.
+
+So a resumed run sees exactly what an unbroken run would have seen.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from veilseg.training.augmentation import augmentation, augmented
+from veilseg.training.interface import Arrays, SchemeTraining
+from veilseg.training.plan import PreparedCase
+
+# Voxels per optimiser step; small tiles come in larger batches.
+VOXELS_PER_STEP = 600_000
+LARGEST_BATCH = 16
+
+
+class Examples(Dataset[dict[str, Tensor]]):
+    """Augmented, protected, cropped examples by number."""
+
+    def __init__(
+        self,
+        scheme: SchemeTraining,
+        cases: Sequence[PreparedCase],
+        tile_shape: tuple[int, ...],
+        count: int,
+        seed: int,
+        augment: bool = True,
+    ) -> None:
+        self.scheme, self.cases, self.tile_shape = scheme, cases, tile_shape
+        self.count, self.seed = count, seed
+        self.transform = augmentation(len(tile_shape)) if augment else None
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        # A fresh permutation per pass, so that every case is used equally often.
+        passed, position = divmod(number, len(self.cases))
+        order = np.random.default_rng([self.seed, 0, passed]).permutation(len(self.cases))
+        case = self.cases[order[position]]
+        rng = np.random.default_rng([self.seed, 1, number])
+        if self.transform is not None:
+            image, labels = augmented(
+                self.transform, case.image, case.labels, int(rng.integers(2**32))
+            )
+            case = PreparedCase(case.name, case.patient, image, labels)
+        arrays = self.scheme.example(case, rng)
+        return self._cropped(arrays, case.labels.shape, rng)
+
+    def _cropped(
+        self, arrays: Arrays, shape: tuple[int, ...], rng: np.random.Generator
+    ) -> dict[str, Tensor]:
+        corner = [
+            int(rng.integers(size - tile + 1))
+            for size, tile in zip(shape, self.tile_shape, strict=True)
+        ]
+        window = tuple(
+            slice(start, start + tile) for start, tile in zip(corner, self.tile_shape, strict=True)
+        )
+        return {
+            name: torch.from_numpy(np.ascontiguousarray(array[(..., *window)]))
+            if array.ndim
+            else torch.tensor(float(array))
+            for name, array in arrays.items()
+        }
+
+
+def batch_size(tile_shape: tuple[int, ...]) -> int:
+    """Examples per step, for about the same work at any tile shape."""
+    return min(LARGEST_BATCH, max(1, round(VOXELS_PER_STEP / math.prod(tile_shape))))
+
+
+def batches(examples: Examples, size: int, first: int = 0) -> DataLoader[dict[str, Tensor]]:
+    """Batches from number ``first`` on, made in one process beside the training."""
+    return DataLoader(
+        Subset(examples, range(first, len(examples))),
+        batch_size=size,
+        num_workers=1,
+        prefetch_factor=4,
+        worker_init_fn=_one_thread,
+    )
+
+
+def _one_thread(worker: int) -> None:  # noqa: ARG001 - the loader passes its number
+    torch.set_num_threads(1)
