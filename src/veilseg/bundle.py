@@ -106,9 +106,7 @@ class ClientManifest:
         fields = dict(fields)
         fields["labels"] = tuple(Label(**label) for label in fields["labels"])
         fields["intensity"] = IntensityRule(**fields["intensity"])
-        fields["expectation"] = Expectation(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in fields["expectation"].items()}
-        )
+        fields["expectation"] = _expectation_from_json(fields["expectation"])
         for tensor in ("proxy", "answer"):
             fields[tensor] = _tensor_from_json(fields[tensor])
         for sequence in ("channels", "spacing_mm", "tile_shape"):
@@ -136,6 +134,16 @@ class ServerManifest:
         for tensor in ("proxy", "answer"):
             fields[tensor] = _tensor_from_json(fields[tensor])
         return cls(**fields)
+
+
+def _expectation_from_json(fields: dict[str, Any]) -> Expectation:
+    return Expectation(
+        tuple(fields["background_fraction"]),
+        tuple(fields["extent_mm"]),
+        tuple(fields["spacing_mm"]),
+        tuple(fields["histogram"]),
+        fields["histogram_distance"],
+    )
 
 
 def _tensor_from_json(fields: dict[str, Any]) -> TensorSpec:
@@ -276,9 +284,7 @@ def _verified(bundle: Path, role: Role) -> tuple[Path, dict[str, Any]]:
 Manifest = TypeVar("Manifest", ClientManifest, ServerManifest)
 
 
-def _parsed(
-    kind: type[Manifest], folder: Path, fields: dict[str, Any]
-) -> Manifest:
+def _parsed(kind: type[Manifest], folder: Path, fields: dict[str, Any]) -> Manifest:
     try:
         return kind.from_json(fields)
     except (KeyError, TypeError, ValueError) as error:

@@ -1,5 +1,6 @@
 """NIfTI in and out. The only place that imports nibabel."""
 
+import gzip
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from veilseg.errors import GeometryMismatch, InvalidImage
+from veilseg.errors import GeometryMismatch, InvalidImage, OutputNotWritable
 from veilseg.files import written_whole
 from veilseg.imaging.volume import Geometry, LabelMap, Volume
 from veilseg.payload import Float32Array
@@ -45,7 +46,8 @@ def read_image(channels: Sequence[Path]) -> Volume:
     geometry: Geometry | None = None
     for path in channels:
         raw, found = _read(path)
-        array = raw.astype(np.float32)
+        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
+            array = raw.astype(np.float32)
         if not np.isfinite(array).all():
             raise InvalidImage(f"{path}: holds NaN or infinite intensities")
         if array.min() == array.max():
@@ -78,7 +80,13 @@ def read_label_map(path: Path) -> LabelMap:
 
 
 def write_label_map(path: Path, labels: LabelMap) -> None:
-    """Write labels as uint8 NIfTI, whole or not at all."""
+    """Write labels as uint8 NIfTI, whole or not at all.
+
+    Raises
+    ------
+    OutputNotWritable
+        If the folder is missing or takes no file, or the name does not end in .nii or .nii.gz.
+    """
     _write(path, labels.array, labels.geometry.affine)
 
 
@@ -90,7 +98,9 @@ def write_array(path: Path, array: Float32Array) -> None:
 def require_same_grid(first: Geometry, second: Geometry, name: str, other: str) -> None:
     """Raise GeometryMismatch unless both grids place their voxels alike."""
     if first.shape != second.shape:
-        raise GeometryMismatch(f"{other}: shape {second.shape} differs from {first.shape} of {name}")
+        raise GeometryMismatch(
+            f"{other}: shape {second.shape} differs from {first.shape} of {name}"
+        )
     corner = np.array([*first.shape, 1.0])
     apart = np.abs((first.affine - second.affine) @ corner).max()
     apart = max(apart, float(np.abs(first.affine - second.affine).max()))
@@ -105,6 +115,7 @@ def _read(path: Path) -> tuple[NDArray[Any], Geometry]:
         image = nib.load(path)
         array = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]  # nibabel types load() too widely
         affine = np.asarray(image.affine, dtype=np.float64)  # type: ignore[attr-defined]  # ditto
+        _require_whole_gzip(path)
     except (ImageFileError, HeaderDataError) as error:
         raise InvalidImage(f"{path}: not a NIfTI image: {_one_line(error)}") from error
     except (OSError, EOFError, ValueError, zlib.error) as error:
@@ -124,10 +135,20 @@ def _read(path: Path) -> tuple[NDArray[Any], Geometry]:
 
 
 def _write(path: Path, array: NDArray[Any], affine: NDArray[np.float64]) -> None:
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        raise OutputNotWritable(f"{path}: cannot be written: the name must end in .nii or .nii.gz")
     with written_whole(path) as temporary:
         image = nib.Nifti1Image(array, affine)
         image.header.set_xyzt_units("mm")
         nib.save(image, temporary)
+
+
+def _require_whole_gzip(path: Path) -> None:
+    """Read to the end, where the checksum is: nibabel stops before it and misses damage."""
+    if path.suffix.lower() == ".gz":
+        with gzip.open(path) as stream:
+            while stream.read(1 << 20):
+                pass
 
 
 def _one_line(error: Exception) -> str:

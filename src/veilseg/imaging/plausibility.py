@@ -14,9 +14,16 @@ from veilseg.payload import Float32Array
 HISTOGRAM_BINS = 32
 # How far beyond the range of the training images an image may lie before it draws a warning.
 BACKGROUND_MARGIN = 0.15
-EXTENT_FACTOR = 1.3
-SPACING_FACTOR = 2.0
+# A head is about a quarter longer than its brain; people of one age differ by a tenth.
+EXTENT_FACTOR = 1.15
+# Coarser voxels lack what the network looks for. Finer ones are averaged and lose nothing: only a
+# size that no scanner has is told.
+COARSER_FACTOR = 2.0
+FINER_FACTOR = 5.0
 HISTOGRAM_FACTOR = 2.0
+# Another scanner moves a histogram by this much; few or very alike training images move less.
+# (Measured on T1 brains: gamma 0.8 moves 0.05, a skull 0.10 and more, inversion 0.17 and more.)
+USUAL_HISTOGRAM_DISTANCE = 0.06
 
 
 def expectation_of(volumes: Sequence[Volume], prepared: Sequence[Float32Array]) -> Expectation:
@@ -35,9 +42,7 @@ def expectation_of(volumes: Sequence[Volume], prepared: Sequence[Float32Array]) 
     )
 
 
-def warnings_for(
-    volume: Volume, prepared: Float32Array, expectation: Expectation
-) -> list[str]:
+def warnings_for(volume: Volume, prepared: Float32Array, expectation: Expectation) -> list[str]:
     """One line per way in which an image differs from the training images.
 
     Parameters
@@ -61,16 +66,17 @@ def warnings_for(
     if not low / EXTENT_FACTOR <= extent <= high * EXTENT_FACTOR:
         found.append(
             f"the imaged region is {extent:.0f} mm long, {low:.0f}…{high:.0f} mm in training: "
-            "another body part, a crop, or a wrong voxel size?"
+            "a head that is not skull-stripped, another body part, a crop, or a wrong voxel size?"
         )
     low, high = expectation.spacing_mm
     finest, coarsest = min(volume.geometry.spacing_mm), max(volume.geometry.spacing_mm)
-    if finest < low / SPACING_FACTOR or coarsest > high * SPACING_FACTOR:
+    if finest < low / FINER_FACTOR or coarsest > high * COARSER_FACTOR:
         found.append(
             f"voxels are {finest:.2g}…{coarsest:.2g} mm, {low:.2g}…{high:.2g} mm in training"
         )
     distance = _earth_mover(_histogram(prepared), np.array(expectation.histogram))
-    if distance > HISTOGRAM_FACTOR * expectation.histogram_distance:
+    usual = max(HISTOGRAM_FACTOR * expectation.histogram_distance, USUAL_HISTOGRAM_DISTANCE)
+    if distance > usual:
         found.append(
             "the intensities are spread unlike those in training "
             f"(distance {distance:.2f}, at most {expectation.histogram_distance:.2f} there): "

@@ -7,9 +7,10 @@ the site. Cropping and padding make the proxy's shape depend on the tile, not on
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
-import nibabel.orientations as orientations
 import numpy as np
+from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -20,6 +21,7 @@ from veilseg.payload import Float32Array
 
 # Spacings that agree within this are the same: resampling would only blur.
 SAME_SPACING_RELATIVE = 1e-3
+Number = TypeVar("Number", int, float)
 RAS = np.array([[0, 1], [1, 1], [2, 1]])
 
 
@@ -93,8 +95,8 @@ def prepare(
     InvalidImage
         If nothing is left after the intensity rule.
     """
-    orientation = orientations.io_orientation(volume.geometry.affine)
-    ras = np.stack([_reorient(channel, orientation) for channel in volume.array])
+    orientation = io_orientation(volume.geometry.affine)
+    ras: Float32Array = np.stack([_reorient(channel, orientation) for channel in volume.array])
     own_spacing = ras_spacing_mm(volume.geometry)
     zoom = tuple(
         1.0 if abs(own / target - 1) < SAME_SPACING_RELATIVE else own / target
@@ -107,7 +109,8 @@ def prepare(
         max(1, round(size * factor)) for size, factor in zip(ras.shape[1:], zoom, strict=True)
     )
     # Empty is empty in every channel; interpolation must not smear a halo into it.
-    empty = _resample((scaled > 0).any(axis=0).astype(np.float32), resampled_shape, zoom) < 0.5
+    present = np.asarray((scaled > 0).any(axis=0), dtype=np.float32)
+    empty = _resample(present, resampled_shape, zoom) < 0.5
     resampled = np.stack([_resample(channel, resampled_shape, zoom) for channel in scaled])
     resampled[:, empty] = 0
     if empty.all():
@@ -163,9 +166,7 @@ def restore(probabilities: Float32Array, restoration: Restoration) -> LabelMap:
     """
     inner = tuple(
         slice(before, size - after)
-        for (before, after), size in zip(
-            restoration.padding, probabilities.shape[1:], strict=True
-        )
+        for (before, after), size in zip(restoration.padding, probabilities.shape[1:], strict=True)
     )
     kept = probabilities[(slice(None), *inner)]
     ras_shape = _reordered(restoration.original.shape, restoration.orientation)
@@ -179,20 +180,18 @@ def restore(probabilities: Float32Array, restoration: Restoration) -> LabelMap:
 
     classes = (whole_class(index) for index in range(len(kept)))
     ras_labels = _strongest_class(classes, ras_shape)
-    inverse = orientations.ornt_transform(RAS, restoration.orientation)
-    array = np.ascontiguousarray(orientations.apply_orientation(ras_labels, inverse))
+    inverse = ornt_transform(RAS, restoration.orientation)
+    array = np.ascontiguousarray(apply_orientation(ras_labels, inverse))
     return LabelMap(array, restoration.original)
 
 
 def ras_spacing_mm(geometry: Geometry) -> tuple[float, ...]:
     """Spacing along the axes that point closest to right, anterior and superior."""
-    orientation = orientations.io_orientation(geometry.affine)
+    orientation = io_orientation(geometry.affine)
     return _reordered(geometry.spacing_mm, orientation)
 
 
-def padding_to(
-    shape: tuple[int, ...], tile_shape: tuple[int, ...]
-) -> tuple[tuple[int, int], ...]:
+def padding_to(shape: tuple[int, ...], tile_shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     """Voxels to add before and after each axis to reach the tile, the image in the middle."""
     missing = [max(0, target - size) for size, target in zip(shape, tile_shape, strict=True)]
     return tuple((total // 2, total - total // 2) for total in missing)
@@ -218,7 +217,7 @@ def rescale(array: Float32Array, intensity: IntensityRule) -> Float32Array:
     if intensity.rule == "percentile":
         # The darkest tissue is still tissue: only what was exactly zero stays so.
         scaled = np.where(array != 0, np.maximum(scaled, SMALLEST_PRESENT), 0)
-    return scaled.astype(np.float32)
+    return np.asarray(scaled, dtype=np.float32)
 
 
 # Tells present-but-dark from empty after clipping; representable in FP16.
@@ -237,10 +236,12 @@ def _strongest_class(classes: Iterable[Float32Array], shape: tuple[int, ...]) ->
 
 
 def _reorient(array: NDArray[np.generic], orientation: NDArray[np.float64]) -> NDArray[np.generic]:
-    return np.asarray(orientations.apply_orientation(array, orientation))
+    return np.asarray(apply_orientation(array, orientation))
 
 
-def _reordered(values: tuple[float, ...], orientation: NDArray[np.float64]) -> tuple[float, ...]:
+def _reordered(
+    values: tuple[Number, ...], orientation: NDArray[np.float64]
+) -> tuple[Number, ...]:
     """Per-axis values of the file in the order of the RAS+ axes."""
     ordered = list(values)
     for source, (target, _) in enumerate(orientation):

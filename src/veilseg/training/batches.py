@@ -5,6 +5,7 @@ So a resumed run sees exactly what an unbroken run would have seen.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from veilseg.training.augmentation import augmentation, augmented
+from veilseg.training.cases import PreparedCase
 from veilseg.training.interface import Arrays, SchemeTraining
-from veilseg.training.plan import PreparedCase
 
 # Voxels per optimiser step; small tiles come in larger batches.
 VOXELS_PER_STEP = 600_000
@@ -60,11 +61,11 @@ class Examples(Dataset[dict[str, Tensor]]):
             int(rng.integers(size - tile + 1))
             for size, tile in zip(shape, self.tile_shape, strict=True)
         ]
-        window = tuple(
+        window: tuple[Any, ...] = tuple(
             slice(start, start + tile) for start, tile in zip(corner, self.tile_shape, strict=True)
         )
         return {
-            name: torch.from_numpy(np.ascontiguousarray(array[(..., *window)]))
+            name: torch.from_numpy(np.ascontiguousarray(array[(Ellipsis, *window)]))
             if array.ndim
             else torch.tensor(float(array))
             for name, array in arrays.items()

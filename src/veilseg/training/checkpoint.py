@@ -1,6 +1,7 @@
 """Checkpoints in safetensors: weights, optimiser state and step, without pickle."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import safe_open
@@ -11,8 +12,12 @@ from torch.optim import Optimizer
 from veilseg.errors import BundleIntegrity
 from veilseg.files import written_whole
 
+Precision = Literal["bf16-mixed", "32-true"]
 
-def save_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, step: int, run: str) -> None:
+
+def save_checkpoint(
+    path: Path, model: nn.Module, optimizer: Optimizer, step: int, run: str
+) -> None:
     """Write whole or not at all; ``run`` is a fingerprint of what defines the run."""
     tensors = {f"model/{name}": tensor for name, tensor in _weights(model).items()}
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -72,7 +77,7 @@ def cpu_has_bf16() -> bool:
     return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
-def training_precision() -> str:
+def training_precision() -> Precision:
     """Lightning Fabric's name of the precision that is fastest here."""
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"

@@ -77,7 +77,9 @@ def read_dataset(folder: Path) -> Dataset:
         raise InvalidDataset(f"{folder}: no dataset.json: not a data set in the nnU-Net layout")
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-        channels = tuple(fields["channel_names"][str(i)] for i in range(len(fields["channel_names"])))
+        channels = tuple(
+            fields["channel_names"][str(i)] for i in range(len(fields["channel_names"]))
+        )
         ending = str(fields["file_ending"])
         pairs = sorted((int(value), str(name)) for name, value in fields["labels"].items())
         name = str(fields.get("name", folder.name))
@@ -102,9 +104,7 @@ def read_dataset(folder: Path) -> Dataset:
             if not file.is_file():
                 raise InvalidDataset(f"{file}: missing for case {case}")
         cases.append(Case(case, patients[case], images, labels))
-    return Dataset(
-        folder, name, tuple(Label(v, n) for v, n in pairs), channels, tuple(cases)
-    )
+    return Dataset(folder, name, tuple(Label(v, n) for v, n in pairs), channels, tuple(cases))
 
 
 def split_by_patient(dataset: Dataset) -> Split:

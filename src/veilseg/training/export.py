@@ -1,5 +1,6 @@
 """From torch to ONNX, FP16 on disk and on the wire, verified against what was trained."""
 
+import logging
 import warnings
 from pathlib import Path
 
@@ -44,9 +45,13 @@ def export_onnx(
     IntegrityError
         If ONNX Runtime and torch differ by more than the tolerance.
     """
+    if len({tensor.data_ptr() for tensor in inputs.values()}) < len(inputs):
+        raise ValueError("inputs share memory: they would be traced as one")
     network = network.eval().float().cpu()
     module: nn.Module = _OnWire(network) if wire else network
     arguments = tuple(t.half() if wire else t for t in inputs.values())
+    # The exporter logs which packages it could also have used.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         # The exporter warns of its own internals.
         warnings.simplefilter("ignore")
@@ -100,14 +105,15 @@ def _halve_weights(model: onnx.ModelProto) -> None:
         array: NDArray[np.float32] = numpy_helper.to_array(initializer)
         if initializer.data_type != TensorProto.FLOAT or array.size < SMALLEST_HALVED:
             continue
-        halved = numpy_helper.from_array(array.astype(np.float16), f"{initializer.name}.fp16")
+        name = initializer.name
+        halved = numpy_helper.from_array(array.astype(np.float16), f"{name}.fp16")
         graph.initializer[index].CopyFrom(halved)
         casts.append(
             helper.make_node(
                 "Cast",
                 [halved.name],
-                [initializer.name],
-                name=f"{initializer.name}.cast",
+                [name],
+                name=f"{name}.cast",
                 to=TensorProto.FLOAT,
             )
         )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from veilseg.payload import Float32Array
-from veilseg.training.plan import PreparedCase
+from veilseg.training.cases import PreparedCase
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -52,4 +52,4 @@ class SchemeTraining(nn.Module, ABC):
 def one_hot(labels: NDArray[np.uint8], classes: int) -> Float32Array:
     """(X, Y, Z) integers to (K, X, Y, Z) float32."""
     values = np.arange(classes, dtype=np.uint8).reshape(-1, *[1] * labels.ndim)
-    return (labels[None] == values).astype(np.float32)
+    return np.asarray(labels[None] == values, dtype=np.float32)

@@ -13,9 +13,9 @@ from lightning_fabric import Fabric
 from torch.optim import AdamW
 
 from veilseg.training.batches import Examples, batches
+from veilseg.training.cases import PreparedCase
 from veilseg.training.checkpoint import load_checkpoint, save_checkpoint, training_precision
 from veilseg.training.interface import SchemeTraining
-from veilseg.training.plan import PreparedCase
 
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 1e-4
@@ -68,7 +68,7 @@ def fit(
     fabric = Fabric(accelerator="auto", devices=1, precision=training_precision())
     torch.manual_seed(run.seed)
     if len(run.tile_shape) == 3:
-        scheme = scheme.to(memory_format=torch.channels_last_3d)
+        scheme.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch leaves this overload undeclared
     optimizer = AdamW(scheme.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     done = 0
     if resume and checkpoint.is_file():

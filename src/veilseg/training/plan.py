@@ -5,11 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from veilseg.bundle import Expectation, IntensityRule
-from veilseg.errors import InvalidDataset
-from veilseg.imaging.nifti import read_image, read_label_map, require_same_grid
 from veilseg.imaging.plausibility import expectation_of
 from veilseg.imaging.preprocessing import (
     padding_to,
@@ -17,9 +14,8 @@ from veilseg.imaging.preprocessing import (
     prepare_labels,
     ras_spacing_mm,
 )
-from veilseg.imaging.volume import LabelMap, Volume
 from veilseg.networks.segmenter import DIVISOR
-from veilseg.payload import Float32Array
+from veilseg.training.cases import PreparedCase, read_case
 from veilseg.training.dataset import Case, Dataset
 
 PERCENTILES = IntensityRule("percentile", 0.5, 99.5)
@@ -27,22 +23,6 @@ PERCENTILES = IntensityRule("percentile", 0.5, 99.5)
 # tiles then says nothing about the patient. 1.5 million voxels train in about 6 GB.
 TILE_COVERAGE_PERCENTILE = 95
 MOST_TILE_VOXELS = 1_500_000
-
-
-@dataclass(frozen=True)
-class PreparedCase:
-    """One training case on the bundle's grid.
-
-    Attributes
-    ----------
-    image : ndarray, shape (C, X, Y, Z), float32
-    labels : ndarray, shape (X, Y, Z), uint8
-    """
-
-    name: str
-    patient: str
-    image: Float32Array
-    labels: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -74,7 +54,7 @@ def plan_and_prepare(
     """
     loaded = []
     for index, case in enumerate(cases):
-        loaded.append(_read_case(dataset, case))
+        loaded.append(read_case(case, len(dataset.labels)))
         progress(index + 1, 2 * len(cases))
     spacings = [ras_spacing_mm(volume.geometry) for volume, _ in loaded]
     spacing_mm = tuple(round(float(value), 4) for value in np.median(spacings, axis=0))
@@ -99,14 +79,6 @@ def plan_and_prepare(
     return Plan(spacing_mm, tile_shape, PERCENTILES, expectation), prepared
 
 
-def prepare_case(dataset: Dataset, case: Case, plan: Plan) -> PreparedCase:
-    """Prepare one further case (validation, or a site's reference) by an existing plan."""
-    volume, labels = _read_case(dataset, case)
-    ready = prepare(volume, plan.spacing_mm, plan.intensity, plan.tile_shape)
-    array = prepare_labels(labels, ready.restoration, len(dataset.labels))
-    return PreparedCase(case.name, case.patient, ready.array, array)
-
-
 def choose_tile(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """The smallest multiple of the network's divisor that holds 95 % of the images per axis.
 
@@ -117,14 +89,3 @@ def choose_tile(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     while math.prod(tile) > MOST_TILE_VOXELS:
         tile[tile.index(max(tile))] -= DIVISOR
     return tuple(tile)
-
-
-def _read_case(dataset: Dataset, case: Case) -> tuple[Volume, LabelMap]:
-    volume, labels = read_image(case.images), read_label_map(case.labels)
-    require_same_grid(volume.geometry, labels.geometry, str(case.images[0]), str(case.labels))
-    top = int(labels.array.max())
-    if top >= len(dataset.labels):
-        raise InvalidDataset(
-            f"{case.labels}: label {top} is not in dataset.json (0…{len(dataset.labels) - 1})"
-        )
-    return volume, labels

@@ -13,7 +13,7 @@ from scipy.cluster.vq import kmeans2
 
 from veilseg.payload import Float32Array
 from veilseg.schemes.mixup.references import Template
-from veilseg.training.plan import PreparedCase
+from veilseg.training.cases import PreparedCase
 
 UNLABELLED_TISSUES = 6
 # Bounds memory: labels are averaged over this many cases at the most, evenly chosen.
@@ -79,7 +79,8 @@ def _filling(shape: tuple[int, ...], source: tuple[int, ...]) -> Float32Array:
     """Source coordinates that scale a source to fill ``shape``."""
     ratio = np.asarray(source) / np.asarray(shape)
     centre = ((ratio - 1) / 2).reshape(-1, *[1] * len(shape))
-    return (np.indices(shape) * ratio.reshape(centre.shape) + centre).astype(np.float32)
+    grid = np.indices(shape) * ratio.reshape(centre.shape) + centre
+    return np.asarray(grid, dtype=np.float32)
 
 
 def _per_tissue(values: Float32Array, tissues: NDArray[np.uint8], count: int) -> Float32Array:
@@ -87,4 +88,4 @@ def _per_tissue(values: Float32Array, tissues: NDArray[np.uint8], count: int) ->
     where = tissues.ravel()
     size = np.maximum(np.bincount(where, minlength=count), 1)
     sums = [np.bincount(where, channel.ravel(), minlength=count) for channel in values]
-    return (np.array(sums) / size).T.astype(np.float32)
+    return np.asarray((np.array(sums) / size).T, dtype=np.float32)

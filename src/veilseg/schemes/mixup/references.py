@@ -5,8 +5,10 @@ the bundle's population template (synthetic) or from a labelled case of the site
 comes from the generator that is passed in; the vault seeds it with a keyed PRF.
 """
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.random import Generator
@@ -42,7 +44,7 @@ FILL_CONTRAST = 0.12
 
 # A reference with less contrast than this share of the patient's hides too little (method.md §6).
 LEAST_CONTRAST = 0.8
-# Stretching clips at 0 and 1, so the goal is approached; a binary image, the limit, always meets it.
+# Stretching clips at 0 and 1, so the goal is approached, in few steps unless many voxels tie.
 CONTRAST_STEPS = 12
 
 
@@ -93,9 +95,9 @@ class Template:
     def load(cls, path: Path) -> "Template":
         """Read what :meth:`save` wrote; BundleIntegrity if it is something else."""
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 return cls(*(stored[name] for name in cls.__dataclass_fields__))
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, TypeError, ValueError, KeyError, BadZipFile, zlib.error) as error:
             raise BundleIntegrity(f"{path}: not a label template: {error}") from error
 
 
@@ -162,7 +164,22 @@ def with_contrast(reference: Reference, patient_image: Float32Array) -> Referenc
         stretched = centre + (inside - centre) * (1.05 * goal / now)
         image = image.copy()
         image[:, present] = np.clip(stretched, SMALLEST_PRESENT, 1)
+    if contrast(image) < goal:
+        # More than half of the voxels share one value, so that the median cannot part them.
+        image = _black_and_white(image, present)
     return Reference(image, reference.labels)
+
+
+def _black_and_white(image: Float32Array, present: NDArray[np.bool_]) -> Float32Array:
+    """Each channel's darker half black, its brighter half white; ties go by the neighbourhood."""
+    result = image.copy()
+    for channel in result:
+        around = ndimage.gaussian_filter(channel, TEXTURE_SCALES_VOXELS[-1])
+        order = np.lexsort((around[present], channel[present]))
+        values = np.full(order.size, SMALLEST_PRESENT)
+        values[order[order.size // 2 :]] = 1
+        channel[present] = values
+    return result
 
 
 def contrast(image: Float32Array) -> float:

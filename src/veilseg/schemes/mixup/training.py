@@ -19,10 +19,10 @@ from veilseg.schemes.mixup.references import (
     labelled_reference,
     synthetic_reference,
 )
+from veilseg.training.cases import PreparedCase
 from veilseg.training.export import export_onnx
 from veilseg.training.interface import Arrays, SchemeTraining, one_hot
 from veilseg.training.losses import soft_target_loss
-from veilseg.training.plan import PreparedCase
 
 DEFAULT_COEFFICIENT = 0.5
 # Training draws a around the default: the networks see the neighbourhood, not one point.
@@ -105,14 +105,19 @@ class MixupTraining(SchemeTraining):
 
     def write_client_files(self, folder: Path, tile_shape: tuple[int, ...]) -> None:
         self.template.save(folder / TEMPLATE_FILE)
-        maps = torch.full((1, self.classes, *tile_shape), 1 / self.classes)
-        reference = torch.full((1, self.channels, *tile_shape), 0.5)
+        # Each input random and its own: the export is compared with torch at these values, and
+        # inputs that are one tensor would be traced as one input.
+        rng = torch.Generator().manual_seed(0)
+        logits = 4 * torch.randn((2, self.classes, *tile_shape), generator=rng)
+        answer = torch.softmax(logits[:1], dim=1)
+        reference_labels = _strongest(logits[1:])
+        reference = torch.rand((1, self.channels, *tile_shape), generator=rng)
         export_onnx(
             _Probabilities(self.unmixer),
             folder / UNMIXER_FILE,
             {
-                "answer": maps,
-                "reference_labels": maps,
+                "answer": answer,
+                "reference_labels": reference_labels,
                 "reference": reference,
                 "coefficient": torch.tensor([DEFAULT_COEFFICIENT]),
             },
@@ -125,6 +130,12 @@ class MixupTraining(SchemeTraining):
             "coefficient_range": list(COEFFICIENT_RANGE),
             "references": ["synthetic", "labelled"],
         }
+
+
+def _strongest(logits: Tensor) -> Tensor:
+    """The strongest class of (N, K, …) logits, one-hot."""
+    strongest = logits.argmax(dim=1, keepdim=True)
+    return torch.zeros_like(logits).scatter_(1, strongest, 1.0)
 
 
 class _Probabilities(nn.Module):

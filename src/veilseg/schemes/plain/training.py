@@ -8,9 +8,9 @@ from numpy.random import Generator
 from torch import Tensor, nn
 
 from veilseg.networks.segmenter import Segmenter
+from veilseg.training.cases import PreparedCase
 from veilseg.training.interface import Arrays, SchemeTraining, one_hot
 from veilseg.training.losses import soft_target_loss
-from veilseg.training.plan import PreparedCase
 
 
 class PlainTraining(SchemeTraining):

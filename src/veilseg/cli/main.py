@@ -1,0 +1,198 @@
+"""The ``veilseg`` command: options here, work elsewhere; heavy imports wait for a command."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from veilseg.errors import IntegrityError, InvalidInput, ServerError, VeilsegError
+
+EXIT_INTERRUPTED = 130
+# 2, wrong usage, is typer's own.
+EXIT_CODES: dict[type[VeilsegError], int] = {InvalidInput: 3, ServerError: 4, IntegrityError: 5}
+
+app = typer.Typer(
+    name="veilseg",
+    help="Segment medical images on someone else's server without showing it the patient. "
+    "Obfuscation whose leaks are measured, not encryption. Research use only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+site = typer.Typer(help="What a site keeps: key, references, ledger.", no_args_is_help=True)
+app.add_typer(site, name="site")
+
+BundleOption = Annotated[Path, typer.Option("--bundle", help="Folder of the trained bundle.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write results here.")]
+ReferencesOption = Annotated[
+    str,
+    typer.Option(
+        "--references", help="Data set with labelled cases (nnU-Net layout), or 'synthetic'."
+    ),
+]
+
+
+@app.command()
+def train(
+    dataset: Annotated[Path, typer.Argument(help="Data set in the nnU-Net raw layout.")],
+    out: Annotated[Path, typer.Option("--out", help="Bundle folder to write.")],
+    scheme: Annotated[str, typer.Option(help="mixup or plain.")] = "mixup",
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.", min=1)] = None,
+    minutes: Annotated[float | None, typer.Option(help="Turned into steps once.", min=0.1)] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    licence: Annotated[
+        str, typer.Option(help="Licence of the weights, into the manifest and card.")
+    ] = "unspecified: follows the training data",
+) -> None:
+    """Train both halves of a scheme and write a bundle."""
+    from veilseg.cli.train import train as run
+
+    run(dataset, scheme, out, steps, minutes, seed, resume, licence)
+
+
+@app.command()
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the trained bundle.")],
+    dataset: Annotated[Path, typer.Argument(help="Labelled data set.")],
+    split: Annotated[str, typer.Option(help="test (held out by patient) or all.")] = "all",
+    references: ReferencesOption = "synthetic",
+    json_file: JsonOption = None,
+) -> None:
+    """Measure Dice, HD95 and surface Dice through the real client and server halves."""
+    from veilseg.cli.evaluate import evaluate as run
+
+    run(bundle, dataset, split, references, json_file)
+
+
+@app.command()
+def serve(
+    bundles: Annotated[list[Path], typer.Argument(help="Bundles whose server halves to serve.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
+    precision: Annotated[str, typer.Option(help="bf16, f32, or auto: what is fastest.")] = "auto",
+) -> None:
+    """Serve models over the Open Inference Protocol v2."""
+    from veilseg.cli.serve import serve as run
+
+    run(bundles, host, port, precision)
+
+
+@site.command("init")
+def site_init(
+    vault: Annotated[Path, typer.Argument(help="Folder to make.")],
+    bundle: BundleOption,
+    references: ReferencesOption = "synthetic",
+) -> None:
+    """Make a vault: a fresh key, references and an empty ledger, private to you."""
+    from veilseg.cli.site import init as run
+
+    run(vault, bundle, references)
+
+
+@site.command("forget")
+def site_forget(
+    subject: Annotated[str, typer.Argument(help="As given to segment --subject.")],
+    vault: Annotated[Path, typer.Option("--vault", help="The site's vault.")],
+) -> None:
+    """Remove a subject's entries from the ledger."""
+    from veilseg.cli.site import forget as run
+
+    run(subject, vault)
+
+
+@app.command()
+def segment(
+    images: Annotated[list[Path], typer.Argument(help="NIfTI; CASE_0000 of several channels.")],
+    bundle: BundleOption,
+    out: Annotated[Path, typer.Option("-o", "--out", help="NIfTI file, or a folder for several.")],
+    server: Annotated[str | None, typer.Option(help="Address, e.g. http://127.0.0.1:8000.")] = None,
+    vault: Annotated[Path | None, typer.Option(help="The site's vault (not for plain).")] = None,
+    subject: Annotated[
+        str | None, typer.Option(help="Who it is; stays here. Default: the file name.")
+    ] = None,
+    allow_repeat: Annotated[
+        bool, typer.Option("--allow-repeat", help="Send a second, different proxy of a subject.")
+    ] = False,
+    local: Annotated[bool, typer.Option("--local", help="Run both halves here.")] = False,
+    unmixing: Annotated[str, typer.Option(help="learned or algebraic.")] = "learned",
+    save_proxy: Annotated[
+        Path | None, typer.Option(help="Write what the server is shown (.nii.gz).")
+    ] = None,
+    timeout_s: Annotated[float, typer.Option(help="Per tile, in seconds.", min=0.1)] = 120.0,
+    json_file: JsonOption = None,
+) -> None:
+    """Segment images: protected on a server, or with --local entirely here."""
+    from veilseg.cli.segment import Request, segment_all
+
+    segment_all(
+        Request(
+            images,
+            bundle,
+            out,
+            server,
+            vault,
+            subject,
+            allow_repeat,
+            local,
+            unmixing,
+            save_proxy,
+            timeout_s,
+            json_file,
+        )
+    )
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the report; replaced.")] = Path(
+        "demo-out"
+    ),
+) -> None:
+    """Everything once, on a real brain: server, vault, plain and private, what leaks."""
+    from veilseg.cli.demo import demo as run
+
+    run(out)
+
+
+def exit_code(error: VeilsegError) -> int:
+    """Exit code of an error, by its branch of the tree."""
+    return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1)
+
+
+def version(show: bool) -> None:
+    if show:
+        from veilseg import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of every command; ``--debug`` is looked up by :func:`main`."""
+
+
+def main() -> None:
+    """Run the command line; turn errors into one line and an exit code."""
+    try:
+        app()
+    except VeilsegError as error:
+        if "--debug" in sys.argv:
+            raise
+        print(f"veilseg: {error}", file=sys.stderr)
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        print("veilseg: interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

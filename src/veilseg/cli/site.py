@@ -1,0 +1,69 @@
+"""``veilseg site init`` and ``veilseg site forget``."""
+
+from pathlib import Path
+
+from veilseg.bundle import ClientBundle, open_client_half
+from veilseg.cli.progress import progress
+from veilseg.errors import InvalidDataset
+from veilseg.training.cases import prepare_case
+from veilseg.training.dataset import Case, read_dataset
+from veilseg.vault.vault import LabelledReference, Vault
+
+
+def init(vault: Path, bundle_folder: Path, references: str) -> None:
+    """Make a vault for a bundle."""
+    bundle = open_client_half(bundle_folder)
+    labelled = labelled_references(bundle, references)
+    Vault.create(vault, bundle.manifest.bundle_id, labelled)
+    source = f"{len(labelled)} labelled references" if labelled else "synthetic references"
+    print(f"{vault}: vault of {bundle.manifest.name} with {source}; keep it private and backed up")
+
+
+def forget(subject: str, folder: Path) -> None:
+    """Remove a subject from the ledger."""
+    with Vault.open(folder, bundle_id=None) as vault:
+        count = vault.forget(subject)
+    print(f"{count} proxies forgotten; what a server stored of them cannot be called back")
+
+
+def labelled_references(
+    bundle: ClientBundle, references: str, cases: tuple[Case, ...] | None = None
+) -> list[LabelledReference]:
+    """Labelled cases on the bundle's grid; none for ``synthetic``.
+
+    Parameters
+    ----------
+    bundle : ClientBundle
+    references : str
+        Folder of a data set, or ``synthetic``.
+    cases : tuple of Case or None
+        Which cases; None for all.
+
+    Raises
+    ------
+    InvalidDataset
+        If the data set's labels are not the bundle's.
+    """
+    if references == "synthetic":
+        return []
+    manifest = bundle.manifest
+    dataset = read_dataset(Path(references))
+    if [label.name for label in dataset.labels] != [label.name for label in manifest.labels]:
+        raise InvalidDataset(
+            f"{references}: dataset.json: labels are not those of {manifest.name} "
+            f"({', '.join(label.name for label in manifest.labels)})"
+        )
+    prepared = []
+    chosen = dataset.cases if cases is None else cases
+    with progress("references") as show:
+        for case in chosen:
+            ready = prepare_case(
+                case,
+                len(manifest.labels),
+                manifest.spacing_mm,
+                manifest.intensity,
+                manifest.tile_shape,
+            )
+            prepared.append(LabelledReference(ready.patient, ready.image, ready.labels))
+            show(len(prepared), len(chosen))
+    return prepared

@@ -1,0 +1,217 @@
+"""One HTTP exchange after another with a server that may be slow, busy or gone."""
+
+import email.utils
+import random
+import time
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from time import sleep
+from typing import Final
+
+import httpx
+
+from veilseg.errors import InvalidAnswer, InvalidInput, ServerRefused, ServerUnreachable
+from veilseg.wire import Message
+
+# The server, or a proxy before it, says of these that they may pass.
+PASSING_STATUSES: Final = frozenset({429, 502, 503, 504})
+FIRST_BACKOFF_S: Final = 0.25
+LONGEST_BACKOFF_S: Final = 8.0
+# A server may ask for any pause; a clinician waiting for a segmentation will not.
+LONGEST_RETRY_AFTER_S: Final = 30.0
+# Of an error only one line is shown; more than this is no error message.
+MAX_ERROR_BYTES: Final = 65536
+MAX_ERROR_CHARACTERS: Final = 200
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole HTTP response."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+    @property
+    def error_text(self) -> str:
+        """The server's error message as one short line."""
+        try:
+            fields = httpx.Response(self.status, content=self.body).json()
+            text = str(fields["error"])
+        except (ValueError, KeyError, TypeError):
+            text = self.body.decode(errors="replace")
+        line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+        shown = line if len(line) <= MAX_ERROR_CHARACTERS else f"{line[:MAX_ERROR_CHARACTERS]}…"
+        return f"{self.status} {shown}".rstrip()
+
+
+class Transfer:
+    """Exchanges messages with one server, trying again where that can help.
+
+    Parameters
+    ----------
+    url : str
+        ``http://`` or ``https://``, host, optional port and base path.
+    timeout_s : float
+        For connecting and for each silence of the connection, not for the whole exchange.
+    retries : int
+        Further attempts after the first.
+    transport : httpx.BaseTransport, optional
+        In place of the network, for tests.
+
+    Raises
+    ------
+    InvalidInput
+        If the URL, the timeout or the number of retries cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        timeout_s: float,
+        retries: int,
+        transport: httpx.BaseTransport | None,
+    ) -> None:
+        self.url = _usable(url)
+        if not timeout_s > 0 or retries < 0:
+            raise InvalidInput("timeout_s is a positive number and retries is not negative")
+        self._retries = retries
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        self._client = httpx.Client(
+            transport=transport,
+            timeout=timeout_s,
+            # A redirect would carry the proxy to a server that nobody chose.
+            follow_redirects=False,
+            # A cookie would let the server tell which tiles belong together.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            # Proxies barely compress, and what arrives uncompressed cannot be a bomb.
+            headers={"User-Agent": "veilseg", "Accept": "*/*", "Accept-Encoding": "identity"},
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def get(self, path: str, limit_bytes: int) -> Reply:
+        """Fetch a document. Raises as :meth:`post`."""
+        return self._attempted(self._client.build_request("GET", self.url + path), limit_bytes)
+
+    def post(self, path: str, message: Message, limit_bytes: int) -> Reply:
+        """Send a message.
+
+        Parameters
+        ----------
+        path : str
+        message : Message
+        limit_bytes : int
+            The longest body that can be an answer.
+
+        Returns
+        -------
+        Reply
+            Of whatever status, if it is none of :data:`PASSING_STATUSES`.
+
+        Raises
+        ------
+        ServerUnreachable
+            If no attempt met a server, or the connection broke each time.
+        ServerRefused
+            If the last attempt was answered with one of :data:`PASSING_STATUSES`.
+        InvalidAnswer
+            If the answer is longer than any answer, or compressed unasked.
+        """
+        request = self._client.build_request(
+            "POST", self.url + path, content=message.body, headers=message.headers
+        )
+        return self._attempted(request, limit_bytes)
+
+    def _attempted(self, request: httpx.Request, limit_bytes: int) -> Reply:
+        for attempt in range(self._retries + 1):
+            last = attempt == self._retries
+            try:
+                reply = self._exchange(request, limit_bytes)
+            except httpx.TransportError as error:
+                if last:
+                    raise ServerUnreachable(f"{self.url}: {_reason(error)}") from error
+                sleep(_backoff_s(attempt))
+                continue
+            if reply.status not in PASSING_STATUSES:
+                return reply
+            if last:
+                raise ServerRefused(f"{self.url}: {reply.error_text}")
+            wait_s = _retry_after_s(reply.headers.get("retry-after"))
+            sleep(max(_backoff_s(attempt), min(wait_s, LONGEST_RETRY_AFTER_S)))
+        raise AssertionError("the last attempt returns or raises")
+
+    def _exchange(self, request: httpx.Request, limit_bytes: int) -> Reply:
+        sent = len(request.content)
+        try:
+            response = self._client.send(request, stream=True)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            sent = 0
+            raise
+        finally:
+            self.bytes_sent += sent
+        try:
+            body = self._received(response, limit_bytes)
+        finally:
+            response.close()
+        return Reply(response.status_code, response.headers, body)
+
+    def _received(self, response: httpx.Response, limit_bytes: int) -> bytes:
+        answered = response.status_code == httpx.codes.OK
+        limit = limit_bytes if answered else MAX_ERROR_BYTES
+        if response.headers.get("content-encoding", "identity") != "identity":
+            if answered:
+                raise InvalidAnswer(f"{self.url}: the answer is compressed, though not asked to be")
+            return b""
+        body = bytearray()
+        for chunk in response.iter_bytes():
+            self.bytes_received += len(chunk)
+            body += chunk
+            if len(body) > limit and not answered:
+                return bytes(body[:limit])
+            if len(body) > limit:
+                raise InvalidAnswer(f"{self.url}: the answer is longer than any answer can be")
+        declared = response.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) != len(body):
+            raise httpx.RemoteProtocolError("connection closed in the middle of the answer")
+        return bytes(body)
+
+
+def _usable(url: str) -> str:
+    try:
+        parsed = httpx.URL(url)
+        port_fits = parsed.port is None or 0 < parsed.port < 65536
+    except (httpx.InvalidURL, ValueError) as error:
+        raise InvalidInput(f"server URL: {error}") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host or not port_fits:
+        raise InvalidInput(f"server URL {url!r}: write it as http://HOST:PORT or https://HOST")
+    if parsed.userinfo or parsed.query or parsed.fragment:
+        raise InvalidInput("server URL: takes no user, query or fragment")
+    return str(parsed).rstrip("/")
+
+
+def _reason(error: httpx.TransportError) -> str:
+    if isinstance(error, httpx.TimeoutException):
+        return "did not answer in time"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _backoff_s(attempt: int) -> float:
+    # Jitter, so that the sites that one restart cut off do not all come back at once.
+    longest = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2**attempt)
+    return random.uniform(longest / 2, longest)
+
+
+def _retry_after_s(header: str | None) -> float:
+    """Seconds asked for, given as a number or as a date; 0 if neither."""
+    if header is None:
+        return 0.0
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return 0.0

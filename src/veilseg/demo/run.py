@@ -1,0 +1,179 @@
+"""Everything once: server, vault, plain and private, compared with the truth and attacked."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from veilseg.bundle import ClientBundle, open_client_half
+from veilseg.client.pipeline import Outgoing, process, protect
+from veilseg.client.remote import RemoteServer
+from veilseg.demo.brain import TISSUES, Brain, template_brain, tissues_of
+from veilseg.demo.server import server_process
+from veilseg.evaluation.dice import dice_per_class
+from veilseg.imaging.preprocessing import restore
+from veilseg.payload import Answer, Float32Array
+from veilseg.schemes.mixup.client import MixupReceipt
+from veilseg.schemes.registry import client_half
+from veilseg.vault.vault import Vault
+
+PLAIN, PRIVATE = "brain-tissue-plain", "brain-tissue-mixup"
+SUBJECT = "MNI152"
+# At a = ½ a class of the patient alone, or of the reference alone, stands at ½ in the answer and
+# one of both at 1: a quarter is the middle between ½ and 0.
+UNION_THRESHOLD = 0.25
+
+Report = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One segmentation of the demo brain with all that was seen on the way.
+
+    Arrays are on the bundle's grid, except ``tissues``, which is on the image's own.
+    """
+
+    bundle: ClientBundle
+    outgoing: Outgoing
+    answer: Answer
+    recovered: NDArray[np.uint8]
+    tissues: NDArray[np.uint8]
+    seconds: float
+    bytes_sent: int
+    bytes_received: int
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the report shows. ``figures`` is report.json."""
+
+    brain: Brain
+    plain: Run
+    private: Run
+    separated: NDArray[np.uint8]
+    figures: dict[str, Any]
+
+
+def run_demo(models: Path, report: Report) -> DemoResult:
+    """Segment the template brain plainly and privately against a real server process.
+
+    Parameters
+    ----------
+    models : Path
+        Folder with the ``brain-tissue-plain`` and ``brain-tissue-mixup`` bundles.
+    report : callable
+        Called with (done, total, what).
+
+    Raises
+    ------
+    InvalidInput, IntegrityError, ServerError
+    """
+    report(0, 5, "reading the MNI152 template")
+    brain = template_brain()
+    folders = [models / PLAIN, models / PRIVATE]
+    plain_bundle, private_bundle = map(open_client_half, folders)
+    report(1, 5, "starting a server")
+    with server_process(folders) as url, tempfile.TemporaryDirectory() as temporary:
+        vault_folder = Path(temporary) / "vault"
+        Vault.create(vault_folder, private_bundle.manifest.bundle_id)
+        with Vault.open(vault_folder, private_bundle.manifest.bundle_id) as vault:
+            report(2, 5, "segmenting plainly")
+            plain = _segmented(plain_bundle, None, url, brain)
+            report(3, 5, "segmenting privately")
+            private = _segmented(private_bundle, vault, url, brain)
+    report(4, 5, "reading the mask off the answer")
+    separated = separate(private.answer.array)
+    result = DemoResult(brain, plain, private, separated, _figures(brain, plain, private, separated))
+    report(5, 5, "done")
+    return result
+
+
+def separate(answer: Float32Array) -> NDArray[np.uint8]:
+    """What a server reads off its own answer at a = ½, with no oracle: the union of both masks.
+
+    Parameters
+    ----------
+    answer : ndarray, shape (K, X, Y, Z)
+
+    Returns
+    -------
+    ndarray, shape (X, Y, Z), uint8
+        The strongest foreground class where foreground passes the threshold.
+    """
+    foreground = answer[1:]
+    union = foreground.sum(axis=0) >= UNION_THRESHOLD
+    return np.where(union, foreground.argmax(axis=0) + 1, 0).astype(np.uint8)
+
+
+def _segmented(bundle: ClientBundle, vault: Vault | None, url: str, brain: Brain) -> Run:
+    manifest = bundle.manifest
+    half = client_half(bundle, vault)
+    with RemoteServer(url, manifest) as server:
+        server.check()
+        started = time.perf_counter()
+        outgoing = protect([brain.image], SUBJECT, manifest, half)
+        if vault is not None:
+            vault.record(SUBJECT, outgoing.proxy.digest(), allow_repeat=False)
+        answer = process(outgoing.proxy, manifest, server, None)
+        probabilities = half.recover(answer, outgoing.receipt)
+        labels = restore(probabilities, outgoing.restoration)
+        seconds = time.perf_counter() - started
+        traffic = server.bytes_sent, server.bytes_received
+    names = tuple(label.name for label in manifest.labels)
+    return Run(
+        bundle,
+        outgoing,
+        answer,
+        probabilities.argmax(axis=0).astype(np.uint8),
+        tissues_of(labels.array, names),
+        seconds,
+        *traffic,
+    )
+
+
+def _figures(
+    brain: Brain, plain: Run, private: Run, separated: NDArray[np.uint8]
+) -> dict[str, Any]:
+    names = tuple(label.name for label in private.bundle.manifest.labels)
+
+    def on_own_grid(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        maps = np.stack([labels == value for value in range(len(names))]).astype(np.float32)
+        return tissues_of(restore(maps, private.outgoing.restoration).array, names)
+
+    def dice(found: NDArray[np.uint8]) -> dict[str, float]:
+        scores = dice_per_class(found, brain.truth, len(TISSUES) + 1)
+        return {name: round(score, 4) for name, score in zip(TISSUES, scores, strict=True)}
+
+    receipt = private.outgoing.receipt
+    assert isinstance(receipt, MixupReceipt)
+    per_class = {
+        "plain": dice(plain.tissues),
+        "private": dice(private.tissues),
+        "answer_separation": dice(on_own_grid(separated)),
+        # Someone who knows nothing of the patient but the reference: what chance looks like.
+        "reference_alone": dice(on_own_grid(receipt.reference.labels)),
+    }
+    means = {name: round(float(np.mean(list(d.values()))), 4) for name, d in per_class.items()}
+    return {
+        "image": "MNI152 T1 template (nilearn)",
+        "dice_plain": means["plain"],
+        "dice_private": means["private"],
+        "seconds_plain": round(plain.seconds, 3),
+        "seconds_private": round(private.seconds, 3),
+        "bytes_sent": private.bytes_sent,
+        "bytes_received": private.bytes_received,
+        "bytes_sent_plain": plain.bytes_sent,
+        "bytes_received_plain": plain.bytes_received,
+        "answer_separation_dice": means["answer_separation"],
+        "reference_alone_dice": means["reference_alone"],
+        "dice_per_class": per_class,
+        "bundles": {
+            run.bundle.manifest.name: run.bundle.manifest.bundle_id for run in (plain, private)
+        },
+        "warnings": private.outgoing.warnings,
+    }

@@ -1,0 +1,59 @@
+"""Dice overlap of two label maps. NumPy only: the demo measures without torch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from veilseg.errors import GeometryMismatch
+
+
+def dice_per_class(
+    predicted: NDArray[np.integer], truth: NDArray[np.integer], classes: int
+) -> tuple[float, ...]:
+    """Dice of each foreground class, ``2·|P ∩ T| / (|P| + |T|)``.
+
+    Empty classes follow MONAI's ``compute_dice(ignore_empty=False)`` with one exception:
+
+    - absent from the truth but predicted: 0, as MONAI says; a false alarm counts
+    - absent from both: NaN, where MONAI has 1 (or, with ``ignore_empty=True``, NaN); a class that
+      is not there says nothing and is left out of means
+    - present but not predicted: 0
+
+    Parameters
+    ----------
+    predicted, truth : ndarray of int, shape (X, Y, Z) or (X, Y)
+        Label maps on one grid.
+    classes : int
+        Including background.
+
+    Returns
+    -------
+    tuple of float
+        For labels 1 … classes − 1, in order.
+
+    Raises
+    ------
+    GeometryMismatch
+        If the shapes differ.
+    """
+    if predicted.shape != truth.shape:
+        raise GeometryMismatch(
+            f"predicted labels of shape {predicted.shape} for a truth of {truth.shape}"
+        )
+    scores = []
+    for value in range(1, classes):
+        found, wanted = predicted == value, truth == value
+        voxels = np.count_nonzero(found) + np.count_nonzero(wanted)
+        overlap = np.count_nonzero(found & wanted)
+        scores.append(2 * overlap / voxels if voxels else float("nan"))
+    return tuple(scores)
+
+
+def mean_foreground(scores: Sequence[float]) -> float:
+    """Mean over what is defined; NaN if nothing is.
+
+    Of one case's classes it gives the case's Dice, of many cases' Dice that of a data set.
+    """
+    defined = [score for score in scores if not np.isnan(score)]
+    return float(np.mean(defined)) if defined else float("nan")

@@ -1,0 +1,101 @@
+"""Accuracy of what a user gets: through the real halves, on the images' own grids."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from veilseg.bundle import ClientManifest
+from veilseg.client.pipeline import process, protect, recover
+from veilseg.client.processor import TileProcessor
+from veilseg.evaluation.bootstrap import bootstrap_mean
+from veilseg.evaluation.dice import dice_per_class, mean_foreground
+from veilseg.evaluation.surface import DEFAULT_TOLERANCE_MM, hd95_mm, surface_dice
+from veilseg.schemes.interface import ClientHalf
+from veilseg.training.cases import read_case
+from veilseg.training.dataset import Case
+
+Progress = Callable[[int, int], None]
+
+
+def evaluate(
+    cases: Sequence[Case],
+    manifest: ClientManifest,
+    halves: Mapping[str, ClientHalf],
+    processor: TileProcessor,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Segment labelled cases and compare with the truth.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+    manifest : ClientManifest
+    halves : mapping of str to ClientHalf
+        Ways to recover by name, on one vault; the first is what a user gets by default and
+        fills ``mean_dice``, ``per_class`` and ``cases``.
+    processor : TileProcessor
+    progress : callable
+
+    Returns
+    -------
+    dict
+        JSON-ready, as in design.md: scheme, mean_dice, interval, per_class, cases, variants.
+        A value that is not defined (a class that neither truth nor result has) is null.
+    """
+    first = next(iter(halves))
+    names = [label.name for label in manifest.labels if label.value]
+    dice: dict[str, list[tuple[float, ...]]] = {name: [] for name in halves}
+    hd95: list[tuple[float, ...]] = []
+    nsd: list[tuple[float, ...]] = []
+    for index, case in enumerate(cases):
+        _, truth = read_case(case, len(manifest.labels))
+        outgoing = protect(case.images, case.patient, manifest, halves[first])
+        answer = process(outgoing.proxy, manifest, processor, None)
+        for name, half in halves.items():
+            found = recover(answer, outgoing, half)
+            dice[name].append(dice_per_class(found.array, truth.array, len(manifest.labels)))
+            if name == first:
+                compared = (found.array, truth.array, len(manifest.labels))
+                spacing = truth.geometry.spacing_mm
+                hd95.append(hd95_mm(*compared, spacing))
+                nsd.append(surface_dice(*compared, spacing))
+        progress(index + 1, len(cases))
+    per_case = {name: [mean_foreground(row) for row in rows] for name, rows in dice.items()}
+    overall = bootstrap_mean(per_case[first], [case.patient for case in cases])
+    return {
+        "scheme": manifest.scheme,
+        "bundle": manifest.name,
+        "bundle_id": manifest.bundle_id,
+        "n_cases": overall.cases,
+        "n_patients": overall.patients,
+        "mean_dice": _number(overall.mean),
+        "interval": [_number(overall.low), _number(overall.high)],
+        "surface_tolerance_mm": DEFAULT_TOLERANCE_MM,
+        "per_class": {
+            name: {
+                "dice": _mean([row[i] for row in dice[first]]),
+                "hd95_mm": _mean([row[i] for row in hd95]),
+                "nsd": _mean([row[i] for row in nsd]),
+            }
+            for i, name in enumerate(names)
+        },
+        "cases": [
+            {
+                "case": case.name,
+                "dice": {name: _number(dice[first][number][i]) for i, name in enumerate(names)},
+                "hd95_mm": {name: _number(hd95[number][i]) for i, name in enumerate(names)},
+            }
+            for number, case in enumerate(cases)
+        ],
+        "variants": {name: _mean(values) for name, values in per_case.items()},
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    finite = [value for value in values if np.isfinite(value)]
+    return _number(float(np.mean(finite))) if finite else None
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 4) if np.isfinite(value) else None

@@ -1,0 +1,17 @@
+"""What every scheme's client half can do. The server half is a plain ONNX model."""
+
+from typing import Protocol
+
+from veilseg.payload import Answer, Float32Array, Proxy, Receipt
+
+
+class ClientHalf(Protocol):
+    """protect → (server) → recover, on the bundle's grid."""
+
+    def protect(self, image: Float32Array, subject: str) -> tuple[Proxy, Receipt]:
+        """Turn a prepared image (C, X, Y, Z) in [0, 1] into what the server may see."""
+        ...
+
+    def recover(self, answer: Answer, receipt: Receipt) -> Float32Array:
+        """Class probabilities (K, X, Y, Z) of the patient from the server's answer."""
+        ...

@@ -1,0 +1,178 @@
+"""Client half of Mixup-Privacy: mix with a secret reference, unmix what comes back.
+
+NumPy and ONNX Runtime only (method.md §1, §6).
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from veilseg.bundle import ClientBundle
+from veilseg.errors import BundleIntegrity, GeometryMismatch
+from veilseg.imaging.tiling import sliding_window
+from veilseg.payload import Answer, Float32Array, Proxy, Receipt
+from veilseg.runtime import OnnxModel
+from veilseg.schemes.mixup.mixing import mix, unmix_algebraically
+from veilseg.schemes.mixup.references import (
+    TEMPLATE_FILE,
+    UNMIXER_FILE,
+    Reference,
+    Template,
+    labelled_reference,
+    synthetic_reference,
+)
+from veilseg.vault.vault import Vault
+
+Unmixing = Literal["learned", "algebraic"]
+
+
+@dataclass(frozen=True, repr=False)
+class MixupReceipt(Receipt):
+    """The reference as it was mixed. Never leaves the site."""
+
+    reference: Reference
+
+
+class MixupClient:
+    """Client half of ``mixup``.
+
+    Parameters
+    ----------
+    bundle : ClientBundle
+    vault : Vault
+        Key and references of the site.
+    unmixing : {"learned", "algebraic"}
+        The paper's unmixing network, or the algebraic baseline.
+
+    Raises
+    ------
+    BundleIntegrity
+        If the bundle has no usable template, coefficient or unmixing network.
+    """
+
+    def __init__(self, bundle: ClientBundle, vault: Vault, unmixing: Unmixing = "learned") -> None:
+        manifest = bundle.manifest
+        try:
+            self._coefficient = float(manifest.settings["coefficient"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleIntegrity(
+                f"{bundle.folder / 'manifest.json'}: settings: no mixing coefficient"
+            ) from error
+        self._manifest = manifest
+        self._vault = vault
+        self._template = Template.load(bundle.file(TEMPLATE_FILE))
+        self._unmixer = OnnxModel(bundle.file(UNMIXER_FILE)) if unmixing == "learned" else None
+
+    def protect(self, image: Float32Array, subject: str) -> tuple[Proxy, MixupReceipt]:
+        """Mix the image with a reference drawn by the site's key from the image's content.
+
+        The same image in the same vault gives the same proxy to the byte, whatever its file is
+        called: a retry teaches the server nothing.
+
+        Parameters
+        ----------
+        image : ndarray, shape (C, X, Y, Z), float32
+            Prepared, in [0, 1], exactly 0 where empty.
+        subject : str
+            Labelled references of this patient are not used.
+
+        Returns
+        -------
+        Proxy, MixupReceipt
+
+        Raises
+        ------
+        GeometryMismatch
+            If the image has other channels than the bundle.
+        InvalidVault
+            If the vault has labelled references, but none of another patient.
+
+        Leaks
+        -----
+        To the server: the mixture, in which much of the patient can be seen. Two different
+        proxies of one patient can be averaged; whoever knows the reference has the image; a
+        trained network separates a good part of it (see docs/privacy.md).
+
+        References
+        ----------
+        Kim et al., IPMI 2023, arXiv:2305.13756.
+        """
+        if image.shape[0] != len(self._manifest.channels):
+            raise GeometryMismatch(
+                f"image with {image.shape[0]} channels; the bundle takes "
+                f"{len(self._manifest.channels)}"
+            )
+        content = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
+        # The bundle id stands for the preprocessing and the reference law as well.
+        rng = self._vault.generator(
+            "mixup", self._manifest.bundle_id, repr(self._coefficient), content
+        )
+        base = self._vault.draw_reference(rng, subject)
+        shape = image.shape[1:]
+        if base is None:
+            reference = synthetic_reference(self._template, shape, rng)
+        else:
+            reference = labelled_reference(Reference(base.image, base.labels), shape, rng)
+        mixture, mixed_reference = mix(image, reference, self._coefficient, rng)
+        return Proxy(mixture), MixupReceipt(mixed_reference)
+
+    def recover(self, answer: Answer, receipt: Receipt) -> Float32Array:
+        """Revert the mixture of segmentation maps.
+
+        Parameters
+        ----------
+        answer : Answer
+            The server's segmentation mixture, shape (K, X, Y, Z).
+        receipt : MixupReceipt
+            Of the proxy that was answered.
+
+        Returns
+        -------
+        ndarray, shape (K, X, Y, Z), float32
+            Class probabilities of the patient.
+
+        Raises
+        ------
+        GeometryMismatch
+            If answer and receipt do not fit together.
+
+        Leaks
+        -----
+        Nothing: it runs at the site. But the server has the answer too, and at a = ½ it shows
+        the union of the patient's and the reference's mask.
+
+        References
+        ----------
+        Kim et al., IPMI 2023, arXiv:2305.13756.
+        """
+        if not isinstance(receipt, MixupReceipt):
+            raise TypeError(f"a MixupReceipt is needed, not a {type(receipt).__name__}")
+        reference = receipt.reference
+        classes = len(self._manifest.labels)
+        expected = (classes, *reference.labels.shape)
+        if answer.array.shape != expected:
+            raise GeometryMismatch(f"answer of shape {answer.array.shape}; expected {expected}")
+        values = np.arange(classes, dtype=np.uint8).reshape(-1, *[1] * reference.labels.ndim)
+        labels = (reference.labels[None] == values).astype(np.float32)
+        unmixer = self._unmixer
+        if unmixer is None:
+            return unmix_algebraically(answer.array, labels, self._coefficient)
+        coefficient = np.array([self._coefficient], dtype=np.float32)
+
+        def unmix_tile(tile: Float32Array) -> Float32Array:
+            probabilities: Float32Array = unmixer(
+                answer=tile[None, :classes],
+                reference_labels=tile[None, classes : 2 * classes],
+                reference=tile[None, 2 * classes :],
+                coefficient=coefficient,
+            )[0]
+            return probabilities
+
+        return sliding_window(
+            np.concatenate([answer.array, labels, reference.image]),
+            self._manifest.tile_shape,
+            self._manifest.tile_overlap,
+            unmix_tile,
+        )

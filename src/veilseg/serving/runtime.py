@@ -1,0 +1,136 @@
+"""OpenVINO: one compiled network of fixed tile shape."""
+
+import threading
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
+
+import numpy as np
+import openvino as ov
+
+from veilseg.bundle import TensorSpec
+from veilseg.errors import InvalidInput
+from veilseg.wire.tensors import DTYPES, FloatArray
+
+DEVICE: Final = "CPU"
+Precision = Literal["bf16", "f32", "auto"]
+PRECISIONS: Final = ("bf16", "f32", "auto")
+# OpenVINO takes the short names and gives back the long ones.
+_EFFECTIVE_NAMES: Final = {"bfloat16": "bf16", "float32": "f32"}
+
+
+class Runtime(Protocol):
+    """A compiled network."""
+
+    @property
+    def precision(self) -> str:
+        """What the arithmetic is done in: ``bf16`` or ``f32``."""
+        ...
+
+    def run(self, tile: FloatArray) -> FloatArray:
+        """Process one tile, shape (1, C, X, Y, Z) to (1, K, X, Y, Z), in wire dtypes."""
+        ...
+
+
+class OpenVinoRuntime:
+    """A network compiled by OpenVINO for this machine's CPU.
+
+    Parameters
+    ----------
+    model_file : Path
+        ONNX with input ``proxy`` and output ``answer`` of fixed shape.
+    proxy, answer : TensorSpec
+        What the bundle's manifest promises; the file has to keep it.
+    precision : {"bf16", "f32", "auto"}
+        Arithmetic inside the network. OpenVINO by itself would silently compute in bf16 on
+        some machines and in f32 on others; here ``auto`` does so, and says which.
+
+    Raises
+    ------
+    InvalidInput
+        If the precision is unknown or this CPU does not have it, or the model's tensors are
+        not the manifest's.
+    RuntimeError
+        If OpenVINO cannot read or compile the file.
+    """
+
+    def __init__(
+        self, model_file: Path, proxy: TensorSpec, answer: TensorSpec, precision: Precision
+    ) -> None:
+        core = ov.Core()
+        hint = _chosen(precision, core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
+        compiled = core.compile_model(
+            model_file, DEVICE, {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+        )
+        _require_port(model_file, compiled.inputs, proxy)
+        _require_port(model_file, compiled.outputs, answer)
+        # Read back rather than trusted: a hint is only a hint.
+        effective = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+        self._precision = _EFFECTIVE_NAMES.get(effective, effective)
+        self._request = compiled.create_infer_request()
+        self._proxy, self._answer = proxy.name, answer.name
+        # An infer request holds the tensors of one run; two threads must not share it.
+        self._lock = threading.Lock()
+
+    @property
+    def precision(self) -> str:
+        """What the arithmetic is done in: ``bf16`` or ``f32``."""
+        return self._precision
+
+    def run(self, tile: FloatArray) -> FloatArray:
+        """Process one tile.
+
+        Parameters
+        ----------
+        tile : ndarray, shape (1, C, X, Y, Z), float16 or float32
+            In the wire dtype of the manifest.
+
+        Returns
+        -------
+        ndarray, shape (1, K, X, Y, Z), float16 or float32
+        """
+        with self._lock:
+            # Outputs are copied out of the request before the next run reuses its memory.
+            results = self._request.infer({self._proxy: tile}, share_outputs=False)
+            answer: FloatArray = np.asarray(results[self._answer])
+        return answer
+
+
+def require_precision(precision: str) -> Precision:
+    """Check a precision's name. Raises :class:`InvalidInput` for any other."""
+    for known in PRECISIONS:
+        if precision == known:
+            return known
+    raise InvalidInput(f"precision: {precision!r} is none of {', '.join(PRECISIONS)}")
+
+
+def require_available(precision: Precision) -> None:
+    """Raise :class:`InvalidInput` if this CPU does not compute in ``precision``."""
+    _chosen(precision, ov.Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
+
+
+def _chosen(precision: Precision, capabilities: list[str]) -> str:
+    if precision == "auto":
+        return "bf16" if "BF16" in capabilities else "f32"
+    if precision == "bf16" and "BF16" not in capabilities:
+        raise InvalidInput("precision: this CPU does not compute in bf16; use f32 or auto")
+    return precision
+
+
+def _require_port(model_file: Path, ports: list[Any], spec: TensorSpec) -> None:
+    found = [
+        (port.any_name, np.dtype(port.element_type.to_dtype()), port.partial_shape)
+        for port in ports
+    ]
+    lengths = (1, *spec.shape[1:])
+    fits = (
+        len(found) == 1
+        and found[0][0] == spec.name
+        and found[0][1] == DTYPES.get(spec.datatype)
+        and found[0][2].is_static
+        and tuple(found[0][2].to_shape()) == lengths
+    )
+    if not fits:
+        raise InvalidInput(
+            f"{model_file}: its tensors are not the manifest's"
+            f" {spec.name} {spec.datatype} {list(lengths)}"
+        )

@@ -1,0 +1,76 @@
+"""The model card that every bundle gets."""
+
+from veilseg.bundle import ClientManifest
+
+FIGURES_START, FIGURES_END = "<!-- figures -->", "<!-- /figures -->"
+
+PROTECTION = {
+    "plain": "None. The server sees the image, cropped and scaled, and the segmentation. This "
+    "bundle is the accuracy ceiling and the audit's positive control; run it at the site "
+    "(`--local`) where the provider allows it.",
+    "mixup": "Obfuscation by mixing with a secret reference, not encryption. Much of the patient "
+    "can still be seen in the mixture, the answer shows the union of the patient's and the "
+    "reference's mask, and a trained network separates more. What is known is in "
+    "docs/privacy.md of the project. The unmixing network and the template are published with "
+    "this bundle; its protection rests on the site's key alone.",
+}
+
+CARD = """# {name}
+
+Segments {labels} in {channels}, {dims}D, scheme `{scheme}`. Bundle `{bundle_id}`.
+
+Research use only: no medical device, no diagnosis.
+
+## Data
+
+Trained on `{dataset}` (SHA-256 `{data}`): {train} training, {validation} validation and {test} test
+images, split by patient. {steps} steps of {batch} tiles of {tile} at {spacing} mm, seed {seed},
+commit `{commit}`.
+
+## Licence
+
+{licence}
+
+## Figures
+
+{start}
+Not evaluated yet: run `veilseg evaluate`.
+{end}
+
+## What it protects
+
+{protection}
+
+## Limits
+
+- Images must look like the training data (region, contrast, preprocessing); `veilseg segment`
+  warns where they do not, as far as it can tell.
+- Nothing proves that a server ran this network or answered truthfully.
+- Accuracy was measured on the data set named above, from few people and few scanners.
+"""
+
+
+def model_card(manifest: ClientManifest, bundle_id: str) -> str:
+    """Render the card of a bundle from its manifest."""
+    source = manifest.provenance
+    return CARD.format(
+        name=manifest.name,
+        labels=", ".join(label.name for label in manifest.labels if label.value),
+        channels=", ".join(manifest.channels),
+        dims=manifest.spatial_dims,
+        scheme=manifest.scheme,
+        bundle_id=bundle_id,
+        dataset=source["dataset"],
+        data=source["data_sha256"],
+        **source["cases"],
+        steps=source["steps"],
+        batch=source["batch"],
+        tile="×".join(map(str, manifest.tile_shape)),
+        spacing="×".join(f"{value:g}" for value in manifest.spacing_mm),
+        seed=source["seed"],
+        commit=source["commit"],
+        licence=manifest.licence,
+        start=FIGURES_START,
+        end=FIGURES_END,
+        protection=PROTECTION[manifest.scheme],
+    )

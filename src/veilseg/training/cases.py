@@ -1,0 +1,63 @@
+"""One labelled case on a bundle's grid. Without torch: a site prepares its references by it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from veilseg.bundle import IntensityRule
+from veilseg.errors import InvalidDataset
+from veilseg.imaging.nifti import read_image, read_label_map, require_same_grid
+from veilseg.imaging.preprocessing import prepare, prepare_labels
+from veilseg.imaging.volume import LabelMap, Volume
+from veilseg.payload import Float32Array
+from veilseg.training.dataset import Case
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """One labelled case on the bundle's grid.
+
+    Attributes
+    ----------
+    name, patient : str
+    image : ndarray, shape (C, X, Y, Z), float32
+    labels : ndarray, shape (X, Y, Z), uint8
+    """
+
+    name: str
+    patient: str
+    image: Float32Array
+    labels: NDArray[np.uint8]
+
+
+def read_case(case: Case, classes: int) -> tuple[Volume, LabelMap]:
+    """Read an image with its labels and check that they fit together.
+
+    Raises
+    ------
+    InvalidImage, GeometryMismatch
+        If a file cannot be used, or image and labels lie on different grids.
+    InvalidDataset
+        If a label is out of range.
+    """
+    volume, labels = read_image(case.images), read_label_map(case.labels)
+    require_same_grid(volume.geometry, labels.geometry, str(case.images[0]), str(case.labels))
+    top = int(labels.array.max())
+    if top >= classes:
+        raise InvalidDataset(f"{case.labels}: label {top} is not in dataset.json (0…{classes - 1})")
+    return volume, labels
+
+
+def prepare_case(
+    case: Case,
+    classes: int,
+    spacing_mm: tuple[float, ...],
+    intensity: IntensityRule,
+    tile_shape: tuple[int, ...],
+) -> PreparedCase:
+    """Read and prepare one case. Raises as :func:`read_case`."""
+    volume, labels = read_case(case, classes)
+    ready = prepare(volume, spacing_mm, intensity, tile_shape)
+    array = prepare_labels(labels, ready.restoration, classes)
+    return PreparedCase(case.name, case.patient, ready.array, array)

@@ -1,0 +1,210 @@
+"""``veilseg train`` from end to end: data → plan → fit → validate → bundle."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from veilseg.errors import BundleIntegrity, InvalidInput, OutputNotWritable
+from veilseg.evaluation.dice import dice_per_class, mean_foreground
+from veilseg.files import write_text_whole
+from veilseg.schemes.mixup.references import Template
+from veilseg.schemes.mixup.training import MixupTraining
+from veilseg.schemes.plain.training import PlainTraining
+from veilseg.training.batches import Examples, batch_size
+from veilseg.training.cases import PreparedCase, prepare_case
+from veilseg.training.dataset import Dataset, Split, read_dataset, split_by_patient
+from veilseg.training.interface import SchemeTraining
+from veilseg.training.loop import Run, fit
+from veilseg.training.plan import Plan, plan_and_prepare
+from veilseg.training.template import population_template
+from veilseg.training.write import write_bundle
+
+SCHEMES = ("mixup", "plain")
+DEFAULT_STEPS = 1000
+# Steps that are timed to turn minutes into steps, after as many that are not: the first steps
+# of a process are slower.
+TIMED_STEPS = 5
+
+Report = Callable[[str, int, int, str], None]
+
+
+def train(
+    folder: Path,
+    scheme_name: str,
+    out: Path,
+    *,
+    steps: int | None,
+    minutes: float | None,
+    seed: int,
+    resume: bool,
+    licence: str,
+    report: Report,
+) -> str:
+    """Train both halves of a scheme on a data set and write a bundle.
+
+    Parameters
+    ----------
+    folder : Path
+        Data set in the nnU-Net raw layout.
+    scheme_name : {"mixup", "plain"}
+    out : Path
+        Bundle folder. ``weights/`` in it holds the checkpoint while training goes on.
+    steps, minutes : one of them, or neither
+        Minutes are turned into steps once, recorded in ``weights/run.json``, and not looked
+        at again when the run is resumed.
+    seed : int
+    resume : bool
+        Go on from the checkpoint, if there is one.
+    licence : str
+    report : callable
+        Called with (what, done, total, note).
+
+    Returns
+    -------
+    str
+        The bundle id.
+
+    Raises
+    ------
+    InvalidInput
+        For data that cannot be used or options that contradict each other.
+    BundleIntegrity
+        If the checkpoint belongs to another run.
+    """
+    if scheme_name not in SCHEMES:
+        raise InvalidInput(f"--scheme {scheme_name}: unknown; choose one of {', '.join(SCHEMES)}")
+    if steps is not None and minutes is not None:
+        raise InvalidInput("--steps and --minutes: give one of them")
+    checkpoint = out / "weights" / "checkpoint.safetensors"
+    if out.exists() and not out.is_dir():
+        raise OutputNotWritable(f"{out}: is not a folder")
+    if not resume and (checkpoint.exists() or (out / "client").exists()):
+        raise InvalidInput(
+            f"{out}: holds a bundle or checkpoint already: --resume, or another --out"
+        )
+    dataset = read_dataset(folder)
+    split = split_by_patient(dataset)
+    plan, cases = plan_and_prepare(
+        dataset, split.train, lambda done, total: report("preparing", done, total, "")
+    )
+    template = population_template(cases, plan.tile_shape, len(dataset.labels), seed)
+    torch.manual_seed(seed)
+    scheme = _scheme(scheme_name, dataset, plan, template, cases)
+    run = Run(
+        scheme_name,
+        steps or DEFAULT_STEPS,
+        seed,
+        batch_size(plan.tile_shape),
+        plan.tile_shape,
+        dataset.content_hash(),
+    )
+    try:
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputNotWritable(f"{out}: cannot be written: {error.strerror}") from error
+    run = _recorded(run, checkpoint.with_name("run.json"), scheme, cases, steps, minutes, resume)
+    fit(
+        scheme,
+        cases,
+        run,
+        checkpoint,
+        resume,
+        lambda done, loss: report("training", done, run.steps, f"loss {loss:.3f}"),
+    )
+    validation = [
+        prepare_case(case, len(dataset.labels), plan.spacing_mm, plan.intensity, plan.tile_shape)
+        for case in split.validation
+    ]
+    dice = validation_dice(scheme, validation, plan, report)
+    report("writing", 0, 1, "")
+    bundle_id = write_bundle(
+        out, dataset, scheme, plan, template, run, licence, _split_sizes(split), dice
+    )
+    report("writing", 1, 1, "")
+    return bundle_id
+
+
+def validation_dice(
+    scheme: SchemeTraining, cases: Sequence[PreparedCase], plan: Plan, report: Report
+) -> float:
+    """Mean foreground Dice of one tile per validation case, in torch, before any export."""
+    examples = Examples(scheme, cases, plan.tile_shape, len(cases), seed=0, augment=False)
+    scores = []
+    scheme.eval()
+    for number in range(len(cases)):
+        batch = {name: tensor[None] for name, tensor in examples[number].items()}
+        with torch.no_grad():
+            found = scheme.predict(batch)[0].argmax(dim=0)
+        truth = batch["target"][0].argmax(dim=0)
+        classes = len(batch["target"][0])
+        scores.append(mean_foreground(dice_per_class(found.numpy(), truth.numpy(), classes)))
+        report("validating", number + 1, len(cases), "")
+    return mean_foreground(scores)
+
+
+def _scheme(
+    name: str, dataset: Dataset, plan: Plan, template: Template, cases: Sequence[PreparedCase]
+) -> SchemeTraining:
+    dims, channels, classes = len(plan.tile_shape), len(dataset.channels), len(dataset.labels)
+    if name == "plain":
+        return PlainTraining(dims, channels, classes)
+    return MixupTraining(dims, channels, classes, template, cases)
+
+
+def _recorded(
+    run: Run,
+    record: Path,
+    scheme: SchemeTraining,
+    cases: Sequence[PreparedCase],
+    steps: int | None,
+    minutes: float | None,
+    resume: bool,
+) -> Run:
+    """Fix the number of steps once and write down what defines the run."""
+    if resume and record.is_file():
+        try:
+            stored = int(json.loads(record.read_text(encoding="utf-8"))["steps"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise BundleIntegrity(f"{record}: damaged: no number of steps") from error
+        if steps is not None and steps != stored:
+            raise InvalidInput(f"--steps {steps}: the run to resume has {stored}")
+        return replace(run, steps=stored)
+    if minutes is not None:
+        seconds = _seconds_per_step(scheme, cases, run, record.parent)
+        run = replace(run, steps=max(1, round(minutes * 60 / seconds)))
+    write_text_whole(record, json.dumps(asdict(run), indent=2) + "\n")
+    return run
+
+
+def _seconds_per_step(
+    scheme: SchemeTraining, cases: Sequence[PreparedCase], run: Run, folder: Path
+) -> float:
+    moments: list[float] = []
+    trial = replace(run, steps=2 * TIMED_STEPS)
+    path = folder / "timing.safetensors"
+    state = torch.get_rng_state()
+    fit(
+        deepcopy(scheme),
+        cases,
+        trial,
+        path,
+        False,
+        lambda done, loss: moments.append(time.perf_counter()),  # noqa: ARG005 - one interface
+    )
+    torch.set_rng_state(state)
+    path.unlink()
+    return (moments[-1] - moments[TIMED_STEPS - 1]) / TIMED_STEPS
+
+
+def _split_sizes(split: Split) -> dict[str, int]:
+    return {
+        "train": len(split.train),
+        "validation": len(split.validation),
+        "test": len(split.test),
+    }

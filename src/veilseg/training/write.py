@@ -1,0 +1,184 @@
+"""Writing a bundle: both halves, a self-test without any patient in it, and a model card."""
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from veilseg import __version__
+from veilseg.bundle import (
+    ANSWER_TENSOR,
+    PROXY_TENSOR,
+    ClientManifest,
+    ServerManifest,
+    TensorSpec,
+    seal,
+)
+from veilseg.payload import Float32Array
+from veilseg.runtime import OnnxModel
+from veilseg.schemes.mixup.mixing import mix
+from veilseg.schemes.mixup.references import Template, synthetic_reference
+from veilseg.training.card import model_card
+from veilseg.training.checkpoint import save_weights, training_precision
+from veilseg.training.dataset import TEST_SHARE, VALIDATION_SHARE, Dataset
+from veilseg.training.export import export_onnx
+from veilseg.training.interface import SchemeTraining
+from veilseg.training.loop import Run
+from veilseg.training.plan import Plan
+
+WIRE_DATATYPE = "FP16"
+TILE_OVERLAP = 0.25
+# The self-test is rounded to this: it compresses to a tenth, and stays exact in FP16.
+SELFTEST_LEVELS = 64
+
+CONFIG = """name: "{name}"
+platform: "onnxruntime_onnx"
+max_batch_size: 0
+input [{{ name: "{proxy.name}" data_type: TYPE_FP16 dims: [{input_dims}] }}]
+output [{{ name: "{answer.name}" data_type: TYPE_FP16 dims: [{output_dims}] }}]
+"""
+
+
+def write_bundle(
+    out: Path,
+    dataset: Dataset,
+    scheme: SchemeTraining,
+    plan: Plan,
+    template: Template,
+    run: Run,
+    licence: str,
+    split_sizes: dict[str, int],
+    validation_dice: float,
+) -> str:
+    """Export, verify and seal both halves beside ``out``, then move them in.
+
+    Returns
+    -------
+    str
+        The bundle id.
+
+    Raises
+    ------
+    IntegrityError
+        If an exported model differs from the trained one.
+    """
+    name = out.resolve().name
+    shape = (1, len(dataset.channels), *plan.tile_shape)
+    proxy = TensorSpec(PROXY_TENSOR, WIRE_DATATYPE, shape)
+    answer = TensorSpec(ANSWER_TENSOR, WIRE_DATATYPE, (1, len(dataset.labels), *plan.tile_shape))
+    client = ClientManifest(
+        name=name,
+        version="1",
+        scheme=scheme.name,
+        labels=dataset.labels,
+        spatial_dims=len(plan.tile_shape),
+        channels=dataset.channels,
+        spacing_mm=plan.spacing_mm,
+        tile_shape=plan.tile_shape,
+        tile_overlap=TILE_OVERLAP,
+        intensity=plan.intensity,
+        expectation=plan.expectation,
+        proxy=proxy,
+        answer=answer,
+        settings=scheme.settings(),
+        licence=licence,
+        provenance=_provenance(dataset, run, split_sizes),
+        metrics={"validation_dice": round(validation_dice, 4)},
+    )
+    server = ServerManifest(name=name, version="1", proxy=proxy, answer=answer)
+    with tempfile.TemporaryDirectory(prefix=".veilseg-", dir=out) as staging:
+        stage = Path(staging)
+        model_folder = stage / "server" / name / "1"
+        model_folder.mkdir(parents=True)
+        (stage / "client").mkdir()
+        (stage / "server" / "selftest").mkdir()
+        tile = _selftest_proxy(scheme.name, template, shape, run.seed)
+        model = model_folder / "model.onnx"
+        export_onnx(
+            scheme.server_network,
+            model,
+            {PROXY_TENSOR: torch.from_numpy(tile)},
+            ANSWER_TENSOR,
+            wire=True,
+        )
+        expected = OnnxModel(model)(proxy=tile)
+        np.savez_compressed(
+            stage / "server" / "selftest" / "tile.npz",
+            proxy=tile[0].astype(np.float16),
+            answer=_rounded(expected[0]).astype(np.float16),
+        )
+        (model_folder.parent / "config.pbtxt").write_text(
+            CONFIG.format(
+                name=name,
+                proxy=proxy,
+                answer=answer,
+                input_dims=", ".join(map(str, proxy.shape)),
+                output_dims=", ".join(map(str, answer.shape)),
+            ),
+            encoding="utf-8",
+        )
+        scheme.write_client_files(stage / "client", plan.tile_shape)
+        bundle_id = seal(stage, client, server)
+        (stage / "README.md").write_text(model_card(client, bundle_id), encoding="utf-8")
+        for part in ("client", "server", "README.md"):
+            _replace(stage / part, out / part)
+    save_weights(out / "weights" / "model.safetensors", scheme)
+    return bundle_id
+
+
+def _replace(source: Path, target: Path) -> None:
+    if target.is_dir():
+        shutil.rmtree(target)
+    source.replace(target)
+
+
+def _selftest_proxy(
+    scheme: str, template: Template, shape: tuple[int, ...], seed: int
+) -> Float32Array:
+    """A proxy of nobody: synthetic references only, so that no patient travels in a bundle."""
+    rng = np.random.default_rng([seed, 2])
+    patient = synthetic_reference(template, shape[2:], rng)
+    if scheme == "plain":
+        return _rounded(patient.image[None])
+    reference = synthetic_reference(template, shape[2:], rng)
+    mixture, _ = mix(patient.image, reference, 0.5, rng)
+    return _rounded(mixture[None])
+
+
+def _rounded(array: Float32Array) -> Float32Array:
+    return np.round(array * SELFTEST_LEVELS) / np.float32(SELFTEST_LEVELS)
+
+
+def _provenance(dataset: Dataset, run: Run, split_sizes: dict[str, int]) -> dict[str, Any]:
+    return {
+        "dataset": dataset.name,
+        "data_sha256": run.data_sha256,
+        "cases": split_sizes,
+        "split": {"by": "patient", "test_share": TEST_SHARE, "validation_share": VALIDATION_SHARE},
+        "seed": run.seed,
+        "steps": run.steps,
+        "batch": run.batch,
+        "precision": training_precision(),
+        "veilseg": __version__,
+        "torch": torch.__version__,
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str:
+    """The commit of this source, where it runs from a checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()

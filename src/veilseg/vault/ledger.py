@@ -1,0 +1,117 @@
+"""What was sent: digests of proxies by subject, in SQLite. Never pixels, never names."""
+
+import sqlite3
+from pathlib import Path
+
+from veilseg.errors import RepeatRefused, VaultIntegrity
+
+BUSY_TIMEOUT_S = 30.0
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS reference_files (
+    file TEXT PRIMARY KEY, sha256 TEXT NOT NULL, patient TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS proxies (
+    subject TEXT NOT NULL, digest TEXT NOT NULL, sent INTEGER NOT NULL DEFAULT 1,
+    PRIMARY KEY (subject, digest)
+);
+"""
+
+
+class Ledger:
+    """The vault's database.
+
+    Parameters
+    ----------
+    path : Path or None
+        None keeps it in memory, for runs in which nothing leaves.
+
+    Raises
+    ------
+    VaultIntegrity
+        If the file is no database.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._name = str(path) if path else "the vault in memory"
+        try:
+            self._connection = sqlite3.connect(
+                path or ":memory:", timeout=BUSY_TIMEOUT_S, isolation_level=None
+            )
+            self._connection.executescript(SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise VaultIntegrity(f"{self._name}: damaged: {error}") from error
+
+    def close(self) -> None:
+        """Close the database."""
+        self._connection.close()
+
+    def settings(self) -> dict[str, str]:
+        """Name and value of each setting."""
+        return {name: value for name, value in self._query("SELECT name, value FROM settings")}
+
+    def set(self, name: str, value: str) -> None:
+        """Store a setting."""
+        self._query("INSERT OR REPLACE INTO settings VALUES (?, ?)", name, value)
+
+    def add_reference(self, file: str, sha256: str, patient: str) -> None:
+        """Register a reference file of the vault with its hash and patient pseudonym."""
+        self._query("INSERT INTO reference_files VALUES (?, ?, ?)", file, sha256, patient)
+
+    def reference_files(self) -> list[tuple[str, str, str]]:
+        """(file, sha256, patient pseudonym) in a fixed order."""
+        rows = self._query("SELECT file, sha256, patient FROM reference_files ORDER BY file")
+        return [(file, sha256, patient) for file, sha256, patient in rows]
+
+    def record(self, subject: str, digest: str, allow_repeat: bool) -> None:
+        """Enter a proxy before it is sent: a crash after sending must not hide it.
+
+        Parameters
+        ----------
+        subject : str
+            Pseudonym.
+        digest : str
+            Of the proxy. The same again is a retry and teaches the server nothing.
+        allow_repeat : bool
+
+        Raises
+        ------
+        RepeatRefused
+            If the subject has another proxy and repeats are not allowed.
+        """
+        # IMMEDIATE takes the write lock first: two processes cannot both find the ledger empty.
+        self._query("BEGIN IMMEDIATE")
+        try:
+            known = self._query("SELECT digest FROM proxies WHERE subject = ?", subject)
+            if known and (digest,) not in known and not allow_repeat:
+                raise RepeatRefused(
+                    "a different proxy of this subject was sent before; another lets the server "
+                    "average or subtract them (--allow-repeat sends it all the same)"
+                )
+            self._query(
+                "INSERT INTO proxies (subject, digest) VALUES (?, ?) "
+                "ON CONFLICT DO UPDATE SET sent = sent + 1",
+                subject,
+                digest,
+            )
+            self._query("COMMIT")
+        except BaseException:
+            self._query("ROLLBACK")
+            raise
+
+    def different_proxies(self, subject: str) -> int:
+        """How many different proxies of a subject were recorded."""
+        return len(self._query("SELECT digest FROM proxies WHERE subject = ?", subject))
+
+    def forget(self, subject: str) -> int:
+        """Remove a subject's entries; returns how many there were."""
+        count = self.different_proxies(subject)
+        self._query("DELETE FROM proxies WHERE subject = ?", subject)
+        return count
+
+    def _query(self, statement: str, *values: str) -> list[tuple[str, ...]]:
+        try:
+            return list(self._connection.execute(statement, values))
+        except sqlite3.DatabaseError as error:
+            raise VaultIntegrity(f"{self._name}: damaged: {error}") from error

@@ -1,0 +1,258 @@
+"""What a site keeps and never sends: key, labelled references, ledger of proxies.
+
+Layout: ``VAULT/key`` (32 random bytes), ``VAULT/vault.sqlite``, ``VAULT/references/*.npz``;
+the folder is private to its owner. A vault belongs to one bundle.
+"""
+
+import hashlib
+import hmac
+import secrets
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from veilseg.errors import InvalidVault, OutputNotWritable, VaultIntegrity
+from veilseg.payload import Float32Array
+from veilseg.vault.ledger import Ledger
+from veilseg.vault.permissions import OWNER_ONLY_FOLDER, require_private, write_private
+
+KEY_BYTES = 32
+FORMAT = "1"
+_KEY_CHECK = "veilseg vault key check"
+
+
+@dataclass(frozen=True)
+class LabelledReference:
+    """A labelled case of the site on the bundle's grid.
+
+    Attributes
+    ----------
+    patient : str
+        Never mixed into an image of the same patient.
+    image : ndarray, shape (C, X, Y, Z), float32
+    labels : ndarray, shape (X, Y, Z), uint8
+    """
+
+    patient: str
+    image: Float32Array
+    labels: NDArray[np.uint8]
+
+
+class Vault:
+    """Use :meth:`create`, :meth:`open` or :meth:`in_memory`.
+
+    Its ``repr`` tells nothing, and it cannot be pickled.
+    """
+
+    def __init__(
+        self,
+        key: bytes,
+        ledger: Ledger,
+        references: Sequence[tuple[str, Callable[[], LabelledReference]]],
+    ) -> None:
+        self._key = key
+        self._ledger = ledger
+        self._references = references
+
+    def __repr__(self) -> str:
+        return "<Vault: redacted>"
+
+    def __reduce_ex__(self, protocol: object) -> tuple[object, ...]:
+        raise TypeError("a Vault never leaves the site: it has no serialiser")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._ledger.close()
+
+    @classmethod
+    def create(
+        cls, folder: Path, bundle_id: str, references: Sequence[LabelledReference] = ()
+    ) -> None:
+        """Make a new vault with a fresh key; whole or not at all.
+
+        Parameters
+        ----------
+        folder : Path
+            Must not exist, or be empty.
+        bundle_id : str
+        references : sequence of LabelledReference
+            Empty: synthetic references from the bundle's template.
+
+        Raises
+        ------
+        InvalidVault
+            If the folder holds something already.
+        OutputNotWritable
+            If it cannot be made.
+        """
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InvalidVault(f"{folder}: exists already and is not empty; a key is not replaced")
+        staging = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+        try:
+            staging.mkdir(mode=OWNER_ONLY_FOLDER)
+        except OSError as error:
+            raise OutputNotWritable(f"{folder}: cannot be written: {error.strerror}") from error
+        try:
+            key = secrets.token_bytes(KEY_BYTES)
+            write_private(staging / "key", key)
+            write_private(staging / "vault.sqlite", b"")
+            (staging / "references").mkdir(mode=OWNER_ONLY_FOLDER)
+            ledger = Ledger(staging / "vault.sqlite")
+            ledger.set("format", FORMAT)
+            ledger.set("bundle_id", bundle_id)
+            ledger.set("key_check", _mac(key, _KEY_CHECK))
+            for index, reference in enumerate(references):
+                name = f"{index:04d}.npz"
+                path = staging / "references" / name
+                np.savez_compressed(
+                    path, image=reference.image.astype(np.float16), labels=reference.labels
+                )
+                path.chmod(0o600)
+                sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+                ledger.add_reference(name, sha256, _mac(key, "patient", reference.patient))
+            ledger.close()
+            if folder.exists():
+                folder.rmdir()
+            staging.rename(folder)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    @classmethod
+    def open(cls, folder: Path, bundle_id: str | None) -> "Vault":
+        """Open and check a vault.
+
+        Parameters
+        ----------
+        folder : Path
+        bundle_id : str or None
+            The bundle it must belong to; None where only the ledger is needed.
+
+        Raises
+        ------
+        InvalidVault
+            If it is missing or open to others.
+        VaultIntegrity
+            If it is damaged or belongs to another bundle.
+        """
+        key_file, database = folder / "key", folder / "vault.sqlite"
+        if not folder.is_dir():
+            raise InvalidVault(f"{folder}: no such vault; make one with: veilseg site init")
+        for path in (folder, key_file, database):
+            if not path.exists():
+                raise VaultIntegrity(f"{path}: missing: the vault is damaged")
+            require_private(path)
+        key = key_file.read_bytes()
+        ledger = Ledger(database)
+        settings = ledger.settings()
+        if settings.get("format") != FORMAT:
+            raise VaultIntegrity(f"{folder}: format {settings.get('format')} is not {FORMAT}")
+        if len(key) != KEY_BYTES or not hmac.compare_digest(
+            settings.get("key_check", ""), _mac(key, _KEY_CHECK)
+        ):
+            raise VaultIntegrity(f"{key_file}: damaged: not the key this vault was made with")
+        if bundle_id is not None and settings.get("bundle_id") != bundle_id:
+            raise VaultIntegrity(
+                f"{folder}: belongs to bundle {settings.get('bundle_id', '')[:12]}, "
+                f"not to {bundle_id[:12]}: make a vault for this one"
+            )
+        references = [
+            (patient, _Stored(folder / "references" / name, sha256))
+            for name, sha256, patient in ledger.reference_files()
+        ]
+        return cls(key, ledger, references)
+
+    @classmethod
+    def in_memory(cls, key: bytes, references: Sequence[LabelledReference] = ()) -> "Vault":
+        """A vault without files, for runs in which nothing leaves (``--local``, evaluation)."""
+        stored: list[tuple[str, Callable[[], LabelledReference]]] = [
+            (_mac(key, "patient", reference.patient), _Held(reference)) for reference in references
+        ]
+        return cls(key, Ledger(None), stored)
+
+    def generator(self, *context: str | bytes) -> Generator:
+        """Randomness fixed by the key and a context: HMAC-SHA256 as a PRF.
+
+        The same image at the same site always gives the same stream; without the key nobody
+        can tell the streams of two images apart from fresh ones.
+        """
+        return np.random.default_rng(int(_mac(self._key, "generator", *context), 16))
+
+    def draw_reference(self, rng: Generator, subject: str) -> LabelledReference | None:
+        """One labelled reference of another patient; None if the vault has none at all.
+
+        Raises
+        ------
+        InvalidVault
+            If every reference is of this very patient.
+        """
+        if not self._references:
+            return None
+        own = _mac(self._key, "patient", subject)
+        others = [load for patient, load in self._references if patient != own]
+        if not others:
+            raise InvalidVault("references: all are of the patient to be segmented; add others")
+        return others[int(rng.integers(len(others)))]()
+
+    def record(self, subject: str, proxy_digest: str, allow_repeat: bool) -> int:
+        """Enter a proxy in the ledger before it is sent.
+
+        Returns
+        -------
+        int
+            Different proxies of this subject so far, this one included.
+
+        Raises
+        ------
+        RepeatRefused
+            If another proxy of the subject was sent before and repeats are not allowed.
+        """
+        pseudonym = _mac(self._key, "subject", subject)
+        self._ledger.record(pseudonym, proxy_digest, allow_repeat)
+        return self._ledger.different_proxies(pseudonym)
+
+    def forget(self, subject: str) -> int:
+        """Remove a subject from the ledger; returns how many proxies were forgotten."""
+        return self._ledger.forget(_mac(self._key, "subject", subject))
+
+
+@dataclass(frozen=True)
+class _Held:
+    reference: LabelledReference
+
+    def __call__(self) -> LabelledReference:
+        return self.reference
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A reference file, read and verified when it is drawn."""
+
+    path: Path
+    sha256: str
+
+    def __call__(self) -> LabelledReference:
+        try:
+            content_hash = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise VaultIntegrity(f"{self.path}: damaged: {error.strerror}") from error
+        if content_hash != self.sha256:
+            raise VaultIntegrity(f"{self.path}: damaged: SHA-256 differs from the vault's record")
+        with np.load(self.path, allow_pickle=False) as stored:
+            return LabelledReference("", stored["image"].astype(np.float32), stored["labels"])
+
+
+def _mac(key: bytes, *context: str | bytes) -> str:
+    """HMAC-SHA256 over length-prefixed parts, so that no two contexts run together."""
+    mac = hmac.new(key, digestmod=hashlib.sha256)
+    for part in context:
+        data = part.encode() if isinstance(part, str) else part
+        mac.update(len(data).to_bytes(8, "big") + data)
+    return mac.hexdigest()

@@ -1,0 +1,136 @@
+"""Retries, pauses and refusals of single exchanges."""
+
+import time
+from collections.abc import Iterator
+from email.utils import formatdate
+
+import httpx
+import pytest
+
+from veilseg.client import transfer
+from veilseg.client.transfer import Reply, Transfer
+from veilseg.errors import InvalidInput, ServerRefused, ServerUnreachable
+from veilseg.wire import Message
+
+Scripted = httpx.Response | Exception
+OK = httpx.Response(200, content=b"answer")
+
+
+class Broken(httpx.SyncByteStream):
+    """A body whose connection closes after the first bytes."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"ans"
+        raise httpx.ReadError("connection reset by peer")
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between attempts, taken without waiting."""
+    pauses: list[float] = []
+    monkeypatch.setattr(transfer, "sleep", pauses.append)
+    return pauses
+
+
+def exchanged(*script: Scripted, retries: int = 4) -> Reply:
+    """Post to a server that answers as scripted; all of it has to be used."""
+    left = list(script)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.host == "server"
+        step = left.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    exchange = Transfer("http://server:1/", 1.0, retries, httpx.MockTransport(answer))
+    try:
+        return exchange.post("/v2", Message(b"tile", None), limit_bytes=10)
+    finally:
+        exchange.close()
+        assert left == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *(httpx.Response(status) for status in (429, 502, 503, 504)),
+        httpx.ConnectError("refused"),
+        httpx.ConnectTimeout(""),
+        httpx.ReadTimeout(""),
+        httpx.RemoteProtocolError("server disconnected"),
+        httpx.Response(200, headers={"content-length": "50"}, content=b"{"),
+    ],
+    ids=repr,
+)
+def test_passing_faults_are_tried_again(fault: Scripted, pauses: list[float]):
+    assert exchanged(fault, fault, fault, OK).body == b"answer"
+    assert len(pauses) == 3
+    for attempt, pause in enumerate(pauses):
+        longest = transfer.FIRST_BACKOFF_S * 2**attempt
+        assert longest / 2 <= pause <= longest
+
+
+def test_a_connection_that_closes_in_the_middle_of_the_answer():
+    broken = [httpx.Response(200, stream=Broken()) for _ in range(3)]
+    assert exchanged(*broken, OK).body == b"answer"
+
+
+def test_pauses_stop_growing(pauses: list[float]):
+    exchanged(*[httpx.Response(503)] * 12, OK, retries=12)
+    assert max(pauses) <= transfer.LONGEST_BACKOFF_S
+
+
+def test_retry_after_is_honoured_within_a_cap(pauses: list[float]):
+    later = formatdate(time.time() + 20, usegmt=True)
+    asked = ("5", "86400", later, "soon", "-3")
+    exchanged(*(httpx.Response(429, headers={"retry-after": a}) for a in asked), OK, retries=5)
+    assert pauses[:2] == [5.0, 30.0]
+    assert 15 < pauses[2] <= 20
+    assert all(pause <= 8 for pause in pauses[3:])
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "reason"),
+    [
+        (httpx.ConnectError("Connection refused"), ServerUnreachable, "Connection refused"),
+        (httpx.ConnectTimeout(""), ServerUnreachable, "did not answer in time"),
+        (httpx.RemoteProtocolError(""), ServerUnreachable, "RemoteProtocolError"),
+        (httpx.Response(503, json={"error": "busy"}), ServerRefused, "503 busy"),
+        (httpx.Response(502, content=b"<p>bad\x1b[31m\ngateway"), ServerRefused, "502 <p>bad"),
+    ],
+    ids=repr,
+)
+def test_lasting_faults_end_it(fault, kind: type[Exception], reason: str, pauses: list[float]):
+    with pytest.raises(kind, match=f"^http://server:1: {reason}") as caught:
+        exchanged(fault, fault, fault, retries=2)
+    assert len(pauses) == 2
+    assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [301, 307, 400, 401, 404, 413, 500])
+def test_other_statuses_end_it_at_once(status: int, pauses: list[float]):
+    text = "why " * 300 + "\nsecond line"
+    headers = {"location": "http://elsewhere/"}
+    reply = exchanged(httpx.Response(status, json={"error": text}, headers=headers))
+    assert reply.error_text.startswith(f"{status} why why")
+    assert len(reply.error_text) < 210
+    assert "\n" not in reply.error_text
+    assert pauses == []
+
+
+def test_endless_errors_are_not_kept():
+    reply = exchanged(httpx.Response(500, content=bytes(200_000)))
+    assert len(reply.body) == transfer.MAX_ERROR_BYTES
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["server", "server:8000", "//server", "ftp://server", "http://", "http://server:99999",
+     "http://user:secret@server", "http://server?x=1", "http://server:x", ""],
+)  # fmt: skip
+def test_urls_that_cannot_be_used(url: str):
+    with pytest.raises(InvalidInput, match=r"^server URL") as caught:
+        Transfer(url, 1.0, 0, None)
+    assert "secret" not in str(caught.value)

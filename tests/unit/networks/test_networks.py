@@ -1,0 +1,55 @@
+"""Shapes and cost of the two networks."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from veilseg.networks.segmenter import DIVISOR, Segmenter
+from veilseg.networks.unmixer import Unmixer
+
+
+def inputs_of(dims, channels, classes, size):
+    space = (size,) * dims
+    maps = torch.full((1, classes, *space), 1 / classes)
+    return maps, maps, torch.rand(1, channels, *space), torch.tensor([0.5])
+
+
+def operations(network, *inputs):
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(*inputs)
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize(("dims", "size"), [(3, 16), (2, 32)])
+@pytest.mark.parametrize(("channels", "classes"), [(1, 2), (1, 3), (1, 5), (3, 2), (4, 4)])
+def test_unmixer_takes_at_most_a_fifth_of_the_segmenters_compute(dims, size, channels, classes):
+    # Convolutions scale with the voxels, so the ratio is that of any tile.
+    server = operations(
+        Segmenter(dims, channels, classes), torch.rand(1, channels, *(size,) * dims)
+    )
+    client = operations(
+        Unmixer(dims, channels, classes), *inputs_of(dims, channels, classes, size)
+    )
+    assert client <= 0.2 * server, f"{client / server:.3f} of the segmenter"
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_networks_keep_the_grid(dims):
+    space = tuple(DIVISOR * (2 + axis) for axis in range(dims))
+    assert Segmenter(dims, 2, 4)(torch.rand(2, 2, *space)).shape == (2, 4, *space)
+    maps = torch.full((2, 4, *space), 0.25)
+    found = Unmixer(dims, 2, 4)(maps, maps, torch.rand(2, 2, *space), torch.tensor([0.4, 0.6]))
+    assert found.shape == (2, 4, *space)
+
+
+def test_each_example_of_a_batch_has_its_own_coefficient():
+    torch.manual_seed(0)
+    network = Unmixer(2, 1, 3).eval()
+    answer = torch.softmax(torch.randn(2, 3, 16, 16), dim=1)
+    labels = torch.nn.functional.one_hot(torch.randint(3, (2, 16, 16)), 3).permute(0, 3, 1, 2).float()
+    reference, coefficient = torch.rand(2, 1, 16, 16), torch.tensor([0.3, 0.7])
+    with torch.no_grad():
+        together = network(answer, labels, reference, coefficient)
+        for i in range(2):
+            alone = network(*(t[i : i + 1] for t in (answer, labels, reference, coefficient)))
+            torch.testing.assert_close(together[i : i + 1], alone, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,98 @@
+"""Every example is a function of seed and number, however the loader starts."""
+
+import numpy as np
+import torch
+
+from veilseg.training.batches import LARGEST_BATCH, Examples, batch_size, batches
+
+TILE = (16, 16, 16)
+
+
+def equal(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_an_example_is_the_same_whenever_it_is_made(make_mixup, cases):
+    examples = Examples(make_mixup(), cases, TILE, 12, seed=3)
+    once = [examples[number] for number in range(12)]
+    again = Examples(make_mixup(), cases, TILE, 12, seed=3)
+    for number in (7, 2, 11, 7, 0):
+        assert equal(again[number], once[number])
+    assert not equal(Examples(make_mixup(), cases, TILE, 12, seed=4)[7], once[7])
+    assert not equal(once[0], once[5])
+
+
+def test_loader_that_starts_late_gives_what_is_left(make_mixup, cases):
+    examples = Examples(make_mixup(), cases, TILE, 8, seed=3)
+    whole = list(batches(examples, 2))
+    assert len(whole) == 4
+    rest = list(batches(examples, 2, first=4))
+    assert len(rest) == 2
+    for found, expected in zip(rest, whole[2:], strict=True):
+        assert equal(found, expected)
+    for number in range(2):
+        assert torch.equal(whole[1]["proxy"][number], examples[2 + number]["proxy"])
+
+
+def test_global_random_state_does_not_matter(make_mixup, cases):
+    examples = Examples(make_mixup(), cases, TILE, 2, seed=3)
+    np.random.seed(1)  # noqa: NPY002 - the state that careless code would use
+    torch.manual_seed(1)
+    first = examples[1]
+    np.random.seed(2)  # noqa: NPY002
+    torch.manual_seed(2)
+    assert equal(examples[1], first)
+
+
+def test_each_pass_uses_every_case_once(make_mixup, cases):
+    seen = []
+    scheme = make_mixup()
+    scheme.example = lambda case, rng: seen.append(case.name) or {"x": case.image}
+    examples = Examples(scheme, cases, TILE, 15, seed=0, augment=False)
+    for number in range(15):
+        examples[number]
+    passes = [seen[:5], seen[5:10], seen[10:]]
+    assert all(sorted(names) == [case.name for case in cases] for names in passes)
+    assert passes[0] != passes[1] or passes[1] != passes[2]
+
+
+def test_crops_are_cut_alike_from_all_arrays(cases):
+    place = np.arange(16**3, dtype=np.float32).reshape(1, 16, 16, 16)
+
+    class Marked:
+        def example(self, case, rng):
+            return {"image": place, "maps": np.concatenate([place, -place]), "a": np.float32(0.5)}
+
+    examples = Examples(Marked(), cases, (8, 8, 16), 20, seed=0, augment=False)
+    corners = set()
+    for number in range(20):
+        found = examples[number]
+        assert found["image"].shape == (1, 8, 8, 16)
+        assert torch.equal(found["maps"][:1], found["image"])
+        assert torch.equal(found["maps"][1:], -found["image"])
+        assert found["a"] == 0.5
+        corners.add(float(found["image"].flatten()[0]))
+    assert len(corners) > 5
+
+
+def test_augmented_cases_keep_their_emptiness_and_their_classes(make_mixup, cases):
+    scheme = make_mixup()
+    kept = []
+    scheme.example = lambda case, rng: kept.append(case) or {"x": case.image}
+    examples = Examples(scheme, cases, TILE, 30, seed=0)
+    for number in range(30):
+        examples[number]
+    for case in kept:
+        assert case.image.dtype == np.float32
+        assert case.labels.dtype == np.uint8
+        assert set(np.unique(case.labels)) <= {0, 1}
+        assert case.image.max() <= 1
+        # Present voxels are told from empty ones exactly: nothing lies between 0 and 2^-10.
+        assert (case.image[case.image > 0] >= 2.0**-10).all()
+        assert (case.image == 0).any()
+
+
+def test_batch_size_follows_the_tile():
+    assert batch_size((104, 128, 96)) == 1
+    assert batch_size((40, 56, 40)) == 7
+    assert batch_size((8, 8, 8)) == LARGEST_BATCH

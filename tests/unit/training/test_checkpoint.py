@@ -1,0 +1,124 @@
+"""A run that was interrupted ends where an unbroken one ends; another run's file is refused."""
+
+import pytest
+import torch
+from torch.optim import AdamW
+
+from veilseg.errors import BundleIntegrity
+from veilseg.schemes.plain.training import PlainTraining
+from veilseg.training import loop
+from veilseg.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from veilseg.training.loop import Run, fit, learning_rate_factor
+
+RUN = Run("mixup", steps=6, seed=1, batch=2, tile_shape=(16, 16, 16), data_sha256="0" * 64)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums over threads round differently from run to run."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Interrupted(Exception):
+    """Power cut."""
+
+
+def trained(scheme, cases, path, resume=False, stop_at=None):
+    steps = []
+
+    def progress(step, loss):
+        steps.append(step)
+        if step == stop_at:
+            raise Interrupted
+
+    fit(scheme, cases, RUN, path, resume, progress)
+    return steps
+
+
+def test_resumed_run_equals_an_unbroken_one_bit_by_bit(make_mixup, cases, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "STEPS_PER_CHECKPOINT", 3)
+    unbroken = make_mixup()
+    assert trained(unbroken, cases, tmp_path / "a" / "run.safetensors") == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(Interrupted):
+        trained(make_mixup(), cases, tmp_path / "b" / "run.safetensors", stop_at=5)
+    resumed = make_mixup()
+    with torch.no_grad():  # whatever it was initialised with is replaced
+        for parameter in resumed.parameters():
+            parameter.fill_(0.5)
+    assert trained(resumed, cases, tmp_path / "b" / "run.safetensors", resume=True) == [4, 5, 6]
+    for (name, expected), (_, found) in zip(
+        unbroken.named_parameters(), resumed.named_parameters(), strict=True
+    ):
+        assert torch.equal(found, expected), name
+    files = [(tmp_path / part / "run.safetensors").read_bytes() for part in "ab"]
+    assert files[0] == files[1]
+
+
+def test_training_moves_the_loss(cases, tmp_path):
+    torch.manual_seed(0)
+    losses = []
+    run = Run("plain", 20, 1, 2, (16, 16, 16), "0" * 64)
+    fit(PlainTraining(3, 1, 2), cases, run, tmp_path / "x", False, lambda _, v: losses.append(v))
+    assert losses[-1] < losses[0] - 0.1
+
+
+def test_fresh_run_ignores_an_old_checkpoint(cases, tmp_path):
+    run = Run("plain", 1, 1, 1, (16, 16, 16), "0" * 64)
+    path = tmp_path / "run.safetensors"
+    for _ in range(2):
+        steps = []
+        fit(PlainTraining(3, 1, 2), cases, run, path, False, lambda s, _, k=steps: k.append(s))
+        assert steps == [1]
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 2}, {"steps": 7}, {"data_sha256": "1" * 64}, {"scheme": "plain"}, {"batch": 1}]
+)
+def test_checkpoint_of_another_run_is_refused(tmp_path, change):
+    scheme = PlainTraining(3, 1, 2)
+    path = tmp_path / "run.safetensors"
+    save_checkpoint(path, scheme, AdamW(scheme.parameters()), 3, RUN.fingerprint())
+    other = Run(**(vars(RUN) | change))
+    before = [parameter.clone() for parameter in scheme.parameters()]
+    with pytest.raises(BundleIntegrity, match="run with other data, steps, seed") as caught:
+        load_checkpoint(path, scheme, AdamW(scheme.parameters()), other.fingerprint())
+    assert str(path) in str(caught.value)
+    assert all(map(torch.equal, before, scheme.parameters()))
+
+
+@pytest.mark.parametrize("content", [b"", b"no tensors", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_damaged_checkpoint_is_refused(tmp_path, content):
+    path = tmp_path / "run.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(BundleIntegrity, match="checkpoint") as caught:
+        load_checkpoint(path, PlainTraining(3, 1, 2), None, RUN.fingerprint())
+    assert str(path) in str(caught.value)
+
+
+def test_weights_alone_are_no_checkpoint(tmp_path):
+    # They carry no run: a file of safetensors without metadata.
+    path = tmp_path / "weights.safetensors"
+    scheme = PlainTraining(3, 1, 2)
+    save_weights(path, scheme)
+    with pytest.raises(BundleIntegrity):
+        load_checkpoint(path, scheme, None, RUN.fingerprint())
+
+
+def test_checkpoint_of_other_networks_is_refused(tmp_path):
+    path = tmp_path / "run.safetensors"
+    scheme = PlainTraining(3, 1, 2)
+    save_checkpoint(path, scheme, AdamW(scheme.parameters()), 3, RUN.fingerprint())
+    with pytest.raises(BundleIntegrity):
+        load_checkpoint(path, PlainTraining(3, 1, 4), None, RUN.fingerprint())
+
+
+def test_learning_rate_warms_up_and_ends_near_zero():
+    factors = [learning_rate_factor(step, 200) for step in range(200)]
+    assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert max(factors) == 1
+    assert factors[-1] < 1e-3
+    assert all(0 < factor <= 1 for factor in factors)
+    assert learning_rate_factor(0, 1) == 1

@@ -1,0 +1,209 @@
+"""A data set that breaks its layout is refused with the reason; patients are never split."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from veilseg.bundle import Label
+from veilseg.errors import InvalidDataset
+from veilseg.training.dataset import (
+    TEST_SHARE,
+    VALIDATION_SHARE,
+    Case,
+    Dataset,
+    read_dataset,
+    split_by_patient,
+)
+
+
+def refused(folder, reason):
+    with pytest.raises(InvalidDataset, match=reason) as caught:
+        read_dataset(folder)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def changed(folder, **fields):
+    path = folder / "dataset.json"
+    known = json.loads(path.read_text()) | fields
+    path.write_text(json.dumps({k: v for k, v in known.items() if v is not None}))
+    return folder
+
+
+def test_reads_cases_in_id_order(make_dataset):
+    folder = make_dataset(("b", "a", "b"), channels=2)
+    dataset = read_dataset(folder)
+    assert [case.name for case in dataset.cases] == ["case000", "case001", "case002"]
+    assert [case.patient for case in dataset.cases] == ["b", "a", "b"]
+    assert dataset.labels == (Label(0, "background"), Label(1, "core"))
+    assert dataset.channels == ("channel 0", "channel 1")
+    assert [path.name for path in dataset.cases[0].images] == [
+        "case000_0000.nii.gz",
+        "case000_0001.nii.gz",
+    ]
+
+
+def test_without_cases_csv_each_case_is_a_patient(make_dataset):
+    dataset = read_dataset(make_dataset(csv=False))
+    assert [case.patient for case in dataset.cases] == ["case000", "case001", "case002"]
+
+
+def test_folder_without_dataset_json(tmp_path):
+    refused(tmp_path, "no dataset.json")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '"text"', "{}", "null"])
+def test_dataset_json_that_is_none(make_dataset, text):
+    folder = make_dataset()
+    (folder / "dataset.json").write_text(text)
+    refused(folder, "malformed")
+
+
+def test_dataset_json_that_is_no_text(make_dataset):
+    folder = make_dataset()
+    (folder / "dataset.json").write_bytes(b"\xff\xfe\x00")
+    refused(folder, "malformed")
+
+
+@pytest.mark.parametrize("field", ["channel_names", "labels", "file_ending"])
+def test_dataset_json_without_a_field(make_dataset, field):
+    refused(changed(make_dataset(), **{field: None}), f"malformed: KeyError: '{field}'")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"channel_names": {"1": "T1"}},
+        {"channel_names": ["T1"]},
+        {"labels": ["background", "core"]},
+        {"labels": {"background": 0, "core": "one"}},
+        {"labels": {"background": 0, "core": [1, 2]}},
+    ],
+)
+def test_dataset_json_with_a_field_of_another_kind(make_dataset, fields):
+    refused(changed(make_dataset(), **fields), "malformed")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"background": 0},
+        {"background": 0, "core": 2},
+        {"core": 1, "rim": 2},
+        {"background": 0, "core": 1, "rim": 1},
+        {"background": 0, "ignored": -1},
+    ],
+)
+def test_labels_with_gaps(make_dataset, labels):
+    refused(changed(make_dataset(), labels=labels), "labels: must be 0")
+
+
+def test_no_image_with_the_ending(make_dataset):
+    refused(changed(make_dataset(), file_ending=".mha"), "no image ends in _0000.mha")
+
+
+@pytest.mark.parametrize(
+    "file", ["labelsTr/case001.nii.gz", "imagesTr/case001_0001.nii.gz"]
+)
+def test_missing_file_is_named_with_its_case(make_dataset, file):
+    folder = make_dataset(channels=2)
+    (folder / file).unlink()
+    refused(folder, f"{Path(file).name}: missing for case case001")
+
+
+def test_cases_csv_without_a_case(make_dataset):
+    folder = make_dataset()
+    path = folder / "cases.csv"
+    path.write_text(path.read_text().replace("case001,b\n", ""))
+    refused(folder, "no patient for case case001")
+
+
+def test_cases_csv_with_an_empty_patient(make_dataset):
+    folder = make_dataset(("a", "", "c"))
+    refused(folder, "no patient for case case001")
+
+
+@pytest.mark.parametrize("text", ["", "case\ncase000\n", "name,person\ncase000,a\n"])
+def test_cases_csv_without_its_columns(make_dataset, text):
+    folder = make_dataset()
+    (folder / "cases.csv").write_text(text)
+    refused(folder, "needs the columns case and patient")
+
+
+def test_cases_csv_as_spreadsheets_write_it(make_dataset):
+    folder = make_dataset(("a", "b", "c"))
+    path = folder / "cases.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert [case.patient for case in read_dataset(folder).cases] == ["a", "b", "c"]
+
+
+def test_cases_csv_that_is_no_text(make_dataset):
+    folder = make_dataset()
+    (folder / "cases.csv").write_bytes(b"case,patient\n\xff\xfe\x00,b\n")
+    refused(folder, "cases.csv")
+
+
+def test_content_hash_names_the_data(make_dataset):
+    folder = make_dataset()
+    before = read_dataset(folder).content_hash()
+    assert read_dataset(folder).content_hash() == before
+    label = folder / "labelsTr" / "case001.nii.gz"
+    label.write_bytes(label.read_bytes() + b"\0")
+    assert read_dataset(folder).content_hash() != before
+
+
+def dataset_of(patients):
+    cases = tuple(
+        Case(f"case{number:03d}", patient, (Path("image"),), Path("labels"))
+        for number, patient in enumerate(patients)
+    )
+    return Dataset(Path("folder"), "name", (), (), cases)
+
+
+@given(st.lists(st.integers(0, 30), min_size=3, max_size=120).filter(lambda p: len(set(p)) >= 3))
+@settings(deadline=None, derandomize=True, max_examples=200)
+def test_split_never_parts_a_patient(owners):
+    dataset = dataset_of([f"patient{owner}" for owner in owners])
+    split = split_by_patient(dataset)
+    groups = [split.train, split.validation, split.test]
+    assert all(groups)
+    assert sorted(case.name for group in groups for case in group) == [
+        case.name for case in dataset.cases
+    ]
+    people = [{case.patient for case in group} for group in groups]
+    assert not (people[0] & people[1] or people[0] & people[2] or people[1] & people[2])
+    # Patients keep the order of their first case: training, then validation, then test.
+    order = list(dict.fromkeys(case.patient for case in dataset.cases))
+    assert [name for group in people for name in order if name in group] == order
+    for group in groups:
+        assert [case.name for case in group] == sorted(case.name for case in group)
+
+
+@given(st.lists(st.integers(1, 4), min_size=20, max_size=60))
+@settings(deadline=None, derandomize=True, max_examples=100)
+def test_each_share_is_the_fewest_patients_that_reach_it(sizes):
+    patients = [f"patient{i:02d}" for i, size in enumerate(sizes) for _ in range(size)]
+    split = split_by_patient(dataset_of(patients))
+    for group, share in ((split.test, TEST_SHARE), (split.validation, VALIDATION_SHARE)):
+        wanted = share * len(patients)
+        assert len(group) >= wanted
+        first = group[0].patient
+        assert sum(case.patient != first for case in group) < wanted
+
+
+def test_three_patients_give_one_each():
+    split = split_by_patient(dataset_of(["a", "a", "b", "c"]))
+    assert [[c.patient for c in g] for g in (split.train, split.validation, split.test)] == [
+        ["a", "a"],
+        ["b"],
+        ["c"],
+    ]
+
+
+@pytest.mark.parametrize("patients", [["a"], ["a", "a", "b", "b"]])
+def test_fewer_than_three_patients_are_refused(patients):
+    with pytest.raises(InvalidDataset, match=f"{len(set(patients))} patients"):
+        split_by_patient(dataset_of(patients))

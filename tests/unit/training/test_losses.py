@@ -1,0 +1,72 @@
+"""The loss by closed forms."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from veilseg.training.losses import soft_target_loss
+
+
+def mixed_target(seed, a, classes=4):
+    generator = torch.Generator().manual_seed(seed)
+    maps = [
+        torch.nn.functional.one_hot(
+            torch.randint(classes, (2, 6, 5, 4), generator=generator), classes
+        ).movedim(-1, 1)
+        for _ in range(2)
+    ]
+    return a * maps[0] + (1 - a) * maps[1]
+
+
+@given(st.integers(0, 2**31), st.floats(0.1, 0.9))
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_perfect_prediction_of_a_mixture_costs_its_entropy_alone(seed, a):
+    target = mixed_target(seed, a)
+    smooth = 0.97 * target + 0.03 / 4  # logarithms must exist
+    entropy = -(smooth * smooth.log()).sum(dim=1).mean()
+    # The Dice term is 1 - 1, so nothing is added.
+    assert float(soft_target_loss(smooth.log(), smooth)) == pytest.approx(float(entropy), abs=1e-5)
+
+
+def test_perfect_prediction_of_labels_costs_nothing():
+    target = mixed_target(0, 1.0)
+    assert float(soft_target_loss(100 * target, target)) == pytest.approx(0, abs=1e-5)
+
+
+def test_wholly_wrong_prediction_costs_its_confidence_and_all_of_dice():
+    target = torch.zeros(1, 2, 4, 4)
+    target[:, 1] = 1
+    logits = torch.zeros(1, 2, 4, 4)
+    logits[:, 0] = 20
+    # Cross-entropy log(1 + e^20) = 20, Dice 0.
+    assert float(soft_target_loss(logits, target)) == pytest.approx(21, abs=1e-3)
+
+
+def test_indifferent_prediction():
+    target = torch.zeros(1, 2, 4, 4)
+    target[:, 1, :2] = 1
+    # p = ½ everywhere, m = 1 on half: 2·½·½ / (¼ + ½) = ⅔.
+    expected = math.log(2) + 1 - 2 / 3
+    assert float(soft_target_loss(torch.zeros(1, 2, 4, 4), target)) == pytest.approx(expected, abs=1e-4)
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_the_mixture_is_where_the_loss_is_least(seed):
+    target = 0.97 * mixed_target(seed, 0.5) + 0.03 / 4
+    logits = target.log().requires_grad_()
+    loss = soft_target_loss(logits, target)
+    loss.backward()
+    assert logits.grad.abs().max() < 1e-6
+    generator = torch.Generator().manual_seed(seed)
+    for scale in (0.1, 1.0):
+        other = logits.detach() + scale * torch.randn(logits.shape, generator=generator)
+        assert soft_target_loss(other, target) > loss
+
+
+def test_half_precision_logits_do_not_overflow():
+    target = mixed_target(0, 0.5)
+    assert torch.isfinite(soft_target_loss(1e3 * torch.randn(2, 4, 6, 5, 4).bfloat16(), target))
