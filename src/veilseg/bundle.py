@@ -222,7 +222,7 @@ def seal(bundle: Path, client: ClientManifest, server: ServerManifest) -> str:
         fields["files"] = {
             path.relative_to(folder).as_posix(): sha256_of(path)
             for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.name != "manifest.json"
+            if path.is_file() and path != folder / "manifest.json"
         }
     digests = {role: _half_digest(fields) for role, fields in halves.items()}
     bundle_id = _bundle_id(digests["client"], digests["server"])

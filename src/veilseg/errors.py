@@ -10,7 +10,8 @@
     │   ├── InvalidVault        a vault that is missing, exists already or is open to others
     │   ├── RepeatRefused       a second, different proxy of one subject
     │   ├── OutputNotWritable   a result that has nowhere to go
-    │   └── MissingDependency   an optional part that is not installed
+    │   ├── MissingDependency   an optional part that is not installed
+    │   └── WrongUsage          options that do not go together
     ├── IntegrityError          a hash, format version or identity that does not match
     │   ├── BundleIntegrity
     │   └── VaultIntegrity
@@ -58,6 +59,10 @@ class OutputNotWritable(InvalidInput):
 
 class MissingDependency(InvalidInput):
     """An optional part of Veilseg that is not installed."""
+
+
+class WrongUsage(InvalidInput):
+    """Options that do not go together, or a value that is none of the choices."""
 
 
 class IntegrityError(VeilsegError):

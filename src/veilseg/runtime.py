@@ -24,6 +24,7 @@ class OnnxModel:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # warnings are about graphs a user cannot change
         try:
@@ -41,9 +42,16 @@ class OnnxModel:
 
         Raises
         ------
+        BundleIntegrity
+            If the model takes inputs of other names.
         GeometryMismatch
             If an array does not have the model's shape.
         """
+        if inputs.keys() != self._shapes.keys():
+            raise BundleIntegrity(
+                f"{self._path}: takes {', '.join(sorted(self._shapes))}, "
+                f"not {', '.join(sorted(inputs))}"
+            )
         for name, array in inputs.items():
             if array.shape != self._shapes[name]:
                 raise GeometryMismatch(

@@ -8,12 +8,12 @@ from veilseg.bundle import open_client_half, open_server_half
 from veilseg.cli.local import LocalServer
 from veilseg.cli.progress import progress
 from veilseg.cli.site import labelled_references
+from veilseg.datasets.layout import read_dataset, split_by_patient
+from veilseg.errors import InvalidInput, OutputNotWritable, WrongUsage
 from veilseg.evaluation.evaluate import evaluate as run
-from veilseg.errors import InvalidInput, OutputNotWritable
 from veilseg.files import write_text_whole
-from veilseg.schemes.interface import ClientHalf
+from veilseg.scheme import ClientHalf
 from veilseg.schemes.registry import client_half
-from veilseg.training.dataset import read_dataset, split_by_patient
 from veilseg.vault.vault import Vault
 
 # Nothing leaves in an evaluation; a fixed key makes its references the same in every run.
@@ -26,7 +26,7 @@ def evaluate(
 ) -> None:
     """Evaluate a bundle on a labelled data set; needs the ``train`` extra for surfaces."""
     if split not in SPLITS:
-        raise InvalidInput(f"--split {split}: choose test or all")
+        raise WrongUsage(f"--split {split}: choose test or all")
     if json_file is not None and not json_file.parent.is_dir():
         raise OutputNotWritable(f"{json_file}: folder {json_file.parent} does not exist")
     bundle = open_client_half(bundle_folder)
@@ -45,6 +45,12 @@ def evaluate(
     if split == "test" and Path(references).resolve() == folder.resolve():
         reference_cases = parts.train
     labelled = labelled_references(bundle, references, reference_cases)
+    shared = {case.patient for case in cases} & {reference.patient for reference in labelled}
+    if shared:
+        raise InvalidInput(
+            f"--references {references}: patient {min(shared)} is evaluated as well: take "
+            "references of other patients, or --split test"
+        )
     halves: dict[str, ClientHalf] = {}
     with Vault.in_memory(EVALUATION_KEY, labelled) as vault, progress("evaluating") as show:
         if bundle.manifest.scheme == "mixup":

@@ -2,18 +2,37 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from veilseg.errors import IntegrityError, InvalidInput, ServerError, VeilsegError
+from veilseg.errors import IntegrityError, InvalidInput, ServerError, VeilsegError, WrongUsage
 
 EXIT_INTERRUPTED = 130
-# 2, wrong usage, is typer's own.
-EXIT_CODES: dict[type[VeilsegError], int] = {InvalidInput: 3, ServerError: 4, IntegrityError: 5}
+# The first branch that an error is of decides; typer's own errors of usage are 2 as well.
+EXIT_CODES: dict[type[VeilsegError], int] = {
+    WrongUsage: 2,
+    InvalidInput: 3,
+    ServerError: 4,
+    IntegrityError: 5,
+}
+
+
+class InterruptibleGroup(TyperGroup):
+    """Says that Ctrl-C was heard; typer by itself ends without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print("veilseg: interrupted", file=sys.stderr)
+            sys.exit(EXIT_INTERRUPTED)
+
 
 app = typer.Typer(
     name="veilseg",
+    cls=InterruptibleGroup,
     help="Segment medical images on someone else's server without showing it the patient. "
     "Obfuscation whose leaks are measured, not encryption. Research use only.",
     no_args_is_help=True,
@@ -150,11 +169,14 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for the report; replaced.")] = Path(
         "demo-out"
     ),
+    models: Annotated[Path, typer.Option(help="Folder with the brain-tissue bundles.")] = Path(
+        "models"
+    ),
 ) -> None:
     """Everything once, on a real brain: server, vault, plain and private, what leaks."""
     from veilseg.cli.demo import demo as run
 
-    run(out)
+    run(out, models)
 
 
 def exit_code(error: VeilsegError) -> int:
@@ -189,9 +211,6 @@ def main() -> None:
             raise
         print(f"veilseg: {error}", file=sys.stderr)
         sys.exit(exit_code(error))
-    except KeyboardInterrupt:
-        print("veilseg: interrupted", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
 
 
 if __name__ == "__main__":

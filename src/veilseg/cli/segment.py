@@ -1,8 +1,10 @@
 """``veilseg segment``."""
 
 import contextlib
+import glob
 import json
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +18,11 @@ from veilseg.cli.progress import progress
 from veilseg.client.pipeline import Segmented, channel_files, segment
 from veilseg.client.processor import TileProcessor
 from veilseg.client.remote import RemoteServer
-from veilseg.errors import InvalidInput, OutputNotWritable, VeilsegError
+from veilseg.errors import InvalidInput, OutputNotWritable, VeilsegError, WrongUsage
 from veilseg.files import write_text_whole
 from veilseg.imaging.nifti import write_array, write_label_map
 from veilseg.payload import Proxy
-from veilseg.schemes.interface import ClientHalf
+from veilseg.scheme import ClientHalf
 from veilseg.schemes.mixup.client import Unmixing
 from veilseg.schemes.registry import NEEDS_VAULT, client_half
 from veilseg.vault.vault import KEY_BYTES, Vault
@@ -52,7 +54,7 @@ def segment_all(request: Request) -> None:
     Raises
     ------
     VeilsegError
-        The first failure, after all images were tried.
+        After all images were tried, of the type of the first failure.
     """
     _require_sensible(request)
     outputs = _outputs(request)
@@ -71,10 +73,10 @@ def segment_all(request: Request) -> None:
             job = _Job(request, bundle, half, vault, processor)
             try:
                 found = job.run(image, output, lambda done, total, n=note: show(done, total, n))
-            except VeilsegError as error:
-                failures.append(error)
+            except VeilsegError as failure:
+                failures.append(_naming(image, failure))
                 if len(outputs) > 1:
-                    print(f"veilseg: {error}", file=sys.stderr)
+                    print(f"veilseg: {failures[-1]}", file=sys.stderr)
                 continue
             results.append({"image": str(image), "output": str(output), **found})
     if request.json_file is not None:
@@ -85,8 +87,12 @@ def segment_all(request: Request) -> None:
             "images": results,
         }
         write_text_whole(request.json_file, json.dumps(document, indent=2) + "\n")
-    if failures:
+    if failures and len(outputs) == 1:
         raise failures[0]
+    if failures:
+        # Each was told when it happened; the first decides the exit code.
+        summary = f"{len(failures)} of {len(outputs)} images failed, see above"
+        raise type(failures[0])(summary) from failures[0]
 
 
 @dataclass(frozen=True)
@@ -134,17 +140,23 @@ class _Job:
         }
 
 
+def _naming(image: Path, error: VeilsegError) -> VeilsegError:
+    """The same error, its message beginning with the image unless it does so already."""
+    beginning = str(image.with_name(_stem(image)))
+    return error if str(error).startswith(beginning) else type(error)(f"{image}: {error}")
+
+
 def _require_sensible(request: Request) -> None:
     if request.local == (request.server is not None):
-        raise InvalidInput("give either --server URL or --local")
+        raise WrongUsage("give either --server URL or --local")
     if request.unmixing not in get_args(Unmixing):
-        raise InvalidInput(f"--unmixing {request.unmixing}: choose learned or algebraic")
+        raise WrongUsage(f"--unmixing {request.unmixing}: choose learned or algebraic")
     if len(request.images) > 1 and request.subject is not None:
-        raise InvalidInput("--subject: names one image; segment several subjects one by one")
+        raise WrongUsage("--subject: names one image; segment several subjects one by one")
     if len(request.images) > 1 and request.save_proxy is not None:
-        raise InvalidInput("--save-proxy: takes one image at a time")
+        raise WrongUsage("--save-proxy: takes one image at a time")
     if request.save_proxy is not None and not request.save_proxy.name.endswith(NIFTI_ENDINGS):
-        raise InvalidInput(f"{request.save_proxy}: --save-proxy must end in .nii.gz or .nii")
+        raise WrongUsage(f"{request.save_proxy}: --save-proxy must end in .nii.gz or .nii")
 
 
 def _outputs(request: Request) -> list[Path]:
@@ -153,7 +165,7 @@ def _outputs(request: Request) -> list[Path]:
         outputs = [request.out]
     else:
         if request.out.name.endswith(NIFTI_ENDINGS):
-            raise InvalidInput(f"{request.out}: several images need a folder, not a file")
+            raise WrongUsage(f"{request.out}: several images need a folder, not a file")
         try:
             request.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -163,15 +175,35 @@ def _outputs(request: Request) -> list[Path]:
         raise InvalidInput(
             "two images have the same name: their results would overwrite each other"
         )
-    for image, output in zip(request.images, outputs, strict=True):
-        if output.resolve() == image.resolve():
-            raise InvalidInput(f"{output}: would overwrite the image itself; choose another -o")
-    for output in (*outputs, *filter(None, (request.save_proxy, request.json_file))):
-        if not output.parent.is_dir():
-            raise OutputNotWritable(f"{output}: folder {output.parent} does not exist")
-        if output.is_dir():
-            raise OutputNotWritable(f"{output}: is a folder")
+    written = [*outputs, *filter(None, (request.save_proxy, request.json_file))]
+    if len({path.resolve() for path in written}) < len(written):
+        raise InvalidInput(f"{written[-1]}: -o, --save-proxy and --json would overwrite each other")
+    for path in written:
+        for image in request.images:
+            if path.resolve() in _channels_of(image):
+                raise InvalidInput(f"{path}: would overwrite the image itself; choose another")
+        _require_writable(path)
     return outputs
+
+
+def _channels_of(image: Path) -> set[Path]:
+    """Resolved paths of an image and of its further channels, however many there are."""
+    stem, found, ending = image.name.partition("_0000.")
+    if not found:
+        return {image.resolve()}
+    return {path.resolve() for path in image.parent.glob(f"{glob.escape(stem)}_????.{ending}")}
+
+
+def _require_writable(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise OutputNotWritable(f"{path}: folder {path.parent} does not exist")
+    if path.is_dir():
+        raise OutputNotWritable(f"{path}: is a folder")
+    try:
+        # Tried, since modes do not tell all; and now, since later a proxy has left in vain.
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise OutputNotWritable(f"{path}: cannot be written: {error.strerror}") from error
 
 
 @contextlib.contextmanager
@@ -186,7 +218,7 @@ def _vault(request: Request, bundle: ClientBundle) -> Iterator[Vault | None]:
         with Vault.in_memory(bytes(KEY_BYTES)) as vault:
             yield vault
     else:
-        raise InvalidInput(
+        raise WrongUsage(
             f"--vault: {bundle.manifest.name} needs one; make it with: "
             f"veilseg site init VAULT --bundle {request.bundle}"
         )

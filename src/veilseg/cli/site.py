@@ -4,9 +4,9 @@ from pathlib import Path
 
 from veilseg.bundle import ClientBundle, open_client_half
 from veilseg.cli.progress import progress
+from veilseg.datasets.cases import prepare_case
+from veilseg.datasets.layout import Case, read_dataset
 from veilseg.errors import InvalidDataset
-from veilseg.training.cases import prepare_case
-from veilseg.training.dataset import Case, read_dataset
 from veilseg.vault.vault import LabelledReference, Vault
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from veilseg.cli.progress import progress
-from veilseg.errors import MissingDependency
+from veilseg.errors import MissingDependency, WrongUsage
 
 
 def train(
@@ -18,15 +18,18 @@ def train(
 ) -> None:
     """Train with a progress line per phase; needs the ``train`` extra."""
     try:
+        from veilseg.schemes.trainable import TRAINABLE
         from veilseg.training.train import train as run
     except ModuleNotFoundError as error:
         raise MissingDependency(
             f"{error.name}: not installed: pip install 'veilseg[train]'"
         ) from error
+    if scheme not in TRAINABLE:
+        raise WrongUsage(f"--scheme {scheme}: unknown; choose one of {', '.join(TRAINABLE)}")
     with progress(out.name) as show:
         bundle_id = run(
             dataset,
-            scheme,
+            TRAINABLE[scheme],
             out,
             steps=steps,
             minutes=minutes,

@@ -20,7 +20,7 @@ from veilseg.imaging.preprocessing import Restoration, prepare, restore
 from veilseg.imaging.tiling import sliding_window
 from veilseg.imaging.volume import LabelMap
 from veilseg.payload import Answer, Float32Array, Proxy, Receipt
-from veilseg.schemes.interface import ClientHalf
+from veilseg.scheme import ClientHalf
 
 Progress = Callable[[int, int], None]
 

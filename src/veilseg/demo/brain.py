@@ -76,7 +76,7 @@ def tissues_of(labels: NDArray[np.uint8], names: tuple[str, ...]) -> NDArray[np.
     for tissue, (name, parts) in enumerate(TISSUES.items(), start=1):
         values = [names.index(part) for part in parts if part in names]
         if not values:
-            raise InvalidInput(f"the bundle has no class for {name}: classes are {', '.join(names)}")
+            raise InvalidInput(f"the bundle has no class for {name} among {', '.join(names)}")
         lookup[values] = tissue
     merged: NDArray[np.uint8] = lookup[labels]
     return merged

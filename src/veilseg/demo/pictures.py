@@ -53,9 +53,7 @@ def comparison(result: DemoResult) -> str:
     )
 
 
-def _row(
-    panels: list[tuple[str, NDArray[Any], NDArray[np.uint8] | None]], classes: int
-) -> str:
+def _row(panels: list[tuple[str, NDArray[Any], NDArray[np.uint8] | None]], classes: int) -> str:
     figure = Figure(figsize=(PANEL_INCHES * len(panels), PANEL_INCHES * 1.35), dpi=DPI)
     axes = figure.subplots(1, len(panels))
     colours = ListedColormap(TISSUE_COLOURS[:classes])

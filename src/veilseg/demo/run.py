@@ -88,7 +88,8 @@ def run_demo(models: Path, report: Report) -> DemoResult:
             private = _segmented(private_bundle, vault, url, brain)
     report(4, 5, "reading the mask off the answer")
     separated = separate(private.answer.array)
-    result = DemoResult(brain, plain, private, separated, _figures(brain, plain, private, separated))
+    figures = _figures(brain, plain, private, separated)
+    result = DemoResult(brain, plain, private, separated, figures)
     report(5, 5, "done")
     return result
 

@@ -8,12 +8,12 @@ import numpy as np
 from veilseg.bundle import ClientManifest
 from veilseg.client.pipeline import process, protect, recover
 from veilseg.client.processor import TileProcessor
+from veilseg.datasets.cases import read_case
+from veilseg.datasets.layout import Case
 from veilseg.evaluation.bootstrap import bootstrap_mean
 from veilseg.evaluation.dice import dice_per_class, mean_foreground
 from veilseg.evaluation.surface import DEFAULT_TOLERANCE_MM, hd95_mm, surface_dice
-from veilseg.schemes.interface import ClientHalf
-from veilseg.training.cases import read_case
-from veilseg.training.dataset import Case
+from veilseg.scheme import ClientHalf
 
 Progress = Callable[[int, int], None]
 
@@ -83,6 +83,7 @@ def evaluate(
         "cases": [
             {
                 "case": case.name,
+                "patient": case.patient,
                 "dice": {name: _number(dice[first][number][i]) for i, name in enumerate(names)},
                 "hd95_mm": {name: _number(hd95[number][i]) for i, name in enumerate(names)},
             }

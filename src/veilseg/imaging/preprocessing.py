@@ -239,9 +239,7 @@ def _reorient(array: NDArray[np.generic], orientation: NDArray[np.float64]) -> N
     return np.asarray(apply_orientation(array, orientation))
 
 
-def _reordered(
-    values: tuple[Number, ...], orientation: NDArray[np.float64]
-) -> tuple[Number, ...]:
+def _reordered(values: tuple[Number, ...], orientation: NDArray[np.float64]) -> tuple[Number, ...]:
     """Per-axis values of the file in the order of the RAS+ axes."""
     ordered = list(values)
     for source, (target, _) in enumerate(orientation):

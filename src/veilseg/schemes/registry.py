@@ -2,7 +2,7 @@
 
 from veilseg.bundle import ClientBundle
 from veilseg.errors import BundleIntegrity
-from veilseg.schemes.interface import ClientHalf
+from veilseg.scheme import ClientHalf
 from veilseg.schemes.mixup.client import MixupClient, Unmixing
 from veilseg.schemes.plain.client import PlainClient
 from veilseg.vault.vault import Vault

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from veilseg.datasets.cases import PreparedCase
 from veilseg.training.augmentation import augmentation, augmented
-from veilseg.training.cases import PreparedCase
 from veilseg.training.interface import Arrays, SchemeTraining
 
 # Voxels per optimiser step; small tiles come in larger batches.

@@ -43,7 +43,11 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer | None, r
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - no mapping
     except Exception as error:
         raise BundleIntegrity(f"{path}: not a checkpoint, or damaged: {error}") from error
-    if metadata["run"] != run:
+    fits = (metadata or {}).get("run") == run and all(
+        f"model/{name}" in tensors and tensors[f"model/{name}"].shape == parameter.shape
+        for name, parameter in model.named_parameters()
+    )
+    if not fits:
         raise BundleIntegrity(f"{path}: written by a run with other data, steps, seed or networks")
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -35,7 +35,8 @@ def export_onnx(
     network : nn.Module
     path : Path
     inputs : dict of Tensor, float32
-        By input name, in the order of ``forward``; their values are the ones compared.
+        By input name, in the order of ``forward``. Torch and the exported model are compared on
+        them and on noise of their shapes: constant maps alone would hide a wrong graph.
     output : str
     wire : bool
         Inputs and output are FP16 tensors, cast inside the model.
@@ -77,14 +78,21 @@ def export_onnx(
     del model.graph.metadata_props[:], model.metadata_props[:], model.graph.value_info[:]
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
-    with torch.no_grad():
-        expected = network(*inputs.values()).numpy()
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    feeds = {name: t.numpy() for name, t in zip(inputs, arguments, strict=True)}
-    found = session.run([output], feeds)[0].astype(np.float32)
-    deviation = float(np.abs(found - expected).max())
-    if found.shape != expected.shape or not deviation <= LARGEST_DEVIATION:
-        raise IntegrityError(f"{path}: the exported model is {deviation:.3g} off the trained one")
+    generator = torch.Generator().manual_seed(0)
+    noise = [0.1 + 0.8 * torch.rand(t.shape, generator=generator) for t in inputs.values()]
+    for values in (list(inputs.values()), noise):
+        with torch.no_grad():
+            expected = network(*values).numpy()
+        feeds = {
+            name: (t.half() if wire else t).numpy() for name, t in zip(inputs, values, strict=True)
+        }
+        found = session.run([output], feeds)[0].astype(np.float32)
+        deviation = float(np.abs(found - expected).max())
+        if found.shape != expected.shape or not deviation <= LARGEST_DEVIATION:
+            raise IntegrityError(
+                f"{path}: the exported model is {deviation:.3g} off the trained one"
+            )
 
 
 class _OnWire(nn.Module):

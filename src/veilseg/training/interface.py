@@ -9,8 +9,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from veilseg.datasets.cases import PreparedCase
 from veilseg.payload import Float32Array
-from veilseg.training.cases import PreparedCase
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -43,6 +43,10 @@ class SchemeTraining(nn.Module, ABC):
     @abstractmethod
     def write_client_files(self, folder: Path, tile_shape: tuple[int, ...]) -> None:
         """Write what the client half needs beside its manifest."""
+
+    @abstractmethod
+    def selftest_image(self, rng: Generator) -> Float32Array:
+        """A proxy (C, X, Y, Z) of nobody, for the self-test: no patient travels in a bundle."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:

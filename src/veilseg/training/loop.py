@@ -12,8 +12,8 @@ import torch
 from lightning_fabric import Fabric
 from torch.optim import AdamW
 
+from veilseg.datasets.cases import PreparedCase
 from veilseg.training.batches import Examples, batches
-from veilseg.training.cases import PreparedCase
 from veilseg.training.checkpoint import load_checkpoint, save_checkpoint, training_precision
 from veilseg.training.interface import SchemeTraining
 

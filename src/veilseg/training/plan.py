@@ -7,16 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from veilseg.bundle import Expectation, IntensityRule
+from veilseg.datasets.cases import PreparedCase, prepare_image, read_case
+from veilseg.datasets.layout import Case, Dataset
 from veilseg.imaging.plausibility import expectation_of
 from veilseg.imaging.preprocessing import (
     padding_to,
-    prepare,
     prepare_labels,
     ras_spacing_mm,
 )
 from veilseg.networks.segmenter import DIVISOR
-from veilseg.training.cases import PreparedCase, read_case
-from veilseg.training.dataset import Case, Dataset
 
 PERCENTILES = IntensityRule("percentile", 0.5, 99.5)
 # One tile holds nearly every training image where memory allows: no seams, and the number of
@@ -59,8 +58,8 @@ def plan_and_prepare(
     spacings = [ras_spacing_mm(volume.geometry) for volume, _ in loaded]
     spacing_mm = tuple(round(float(value), 4) for value in np.median(spacings, axis=0))
     ready = []
-    for index, (volume, labels) in enumerate(loaded):
-        image = prepare(volume, spacing_mm, PERCENTILES, (1, 1, 1))
+    for index, (case, (volume, labels)) in enumerate(zip(cases, loaded, strict=True)):
+        image = prepare_image(case, volume, spacing_mm, PERCENTILES, (1, 1, 1))
         ready.append((image.array, prepare_labels(labels, image.restoration, len(dataset.labels))))
         progress(len(cases) + index + 1, 2 * len(cases))
     tile_shape = choose_tile([labels.shape for _, labels in ready])

@@ -7,36 +7,31 @@ from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from veilseg.datasets.cases import PreparedCase, prepare_case
+from veilseg.datasets.layout import Dataset, Split, read_dataset, split_by_patient
 from veilseg.errors import BundleIntegrity, InvalidInput, OutputNotWritable
 from veilseg.evaluation.dice import dice_per_class, mean_foreground
 from veilseg.files import write_text_whole
-from veilseg.schemes.mixup.references import Template
-from veilseg.schemes.mixup.training import MixupTraining
-from veilseg.schemes.plain.training import PlainTraining
 from veilseg.training.batches import Examples, batch_size
-from veilseg.training.cases import PreparedCase, prepare_case
-from veilseg.training.dataset import Dataset, Split, read_dataset, split_by_patient
 from veilseg.training.interface import SchemeTraining
 from veilseg.training.loop import Run, fit
 from veilseg.training.plan import Plan, plan_and_prepare
-from veilseg.training.template import population_template
 from veilseg.training.write import write_bundle
 
-SCHEMES = ("mixup", "plain")
 DEFAULT_STEPS = 1000
 # Steps that are timed to turn minutes into steps, after as many that are not: the first steps
 # of a process are slower.
 TIMED_STEPS = 5
 
 Report = Callable[[str, int, int, str], None]
+Build = Callable[[Dataset, Plan, Sequence[PreparedCase], int], SchemeTraining]
 
 
 def train(
     folder: Path,
-    scheme_name: str,
+    build: Build,
     out: Path,
     *,
     steps: int | None,
@@ -52,7 +47,8 @@ def train(
     ----------
     folder : Path
         Data set in the nnU-Net raw layout.
-    scheme_name : {"mixup", "plain"}
+    build : callable
+        Makes the scheme from data set, plan, prepared training cases and seed.
     out : Path
         Bundle folder. ``weights/`` in it holds the checkpoint while training goes on.
     steps, minutes : one of them, or neither
@@ -77,8 +73,6 @@ def train(
     BundleIntegrity
         If the checkpoint belongs to another run.
     """
-    if scheme_name not in SCHEMES:
-        raise InvalidInput(f"--scheme {scheme_name}: unknown; choose one of {', '.join(SCHEMES)}")
     if steps is not None and minutes is not None:
         raise InvalidInput("--steps and --minutes: give one of them")
     checkpoint = out / "weights" / "checkpoint.safetensors"
@@ -93,11 +87,10 @@ def train(
     plan, cases = plan_and_prepare(
         dataset, split.train, lambda done, total: report("preparing", done, total, "")
     )
-    template = population_template(cases, plan.tile_shape, len(dataset.labels), seed)
     torch.manual_seed(seed)
-    scheme = _scheme(scheme_name, dataset, plan, template, cases)
+    scheme = build(dataset, plan, cases, seed)
     run = Run(
-        scheme_name,
+        scheme.name,
         steps or DEFAULT_STEPS,
         seed,
         batch_size(plan.tile_shape),
@@ -123,9 +116,7 @@ def train(
     ]
     dice = validation_dice(scheme, validation, plan, report)
     report("writing", 0, 1, "")
-    bundle_id = write_bundle(
-        out, dataset, scheme, plan, template, run, licence, _split_sizes(split), dice
-    )
+    bundle_id = write_bundle(out, dataset, scheme, plan, run, licence, _split_sizes(split), dice)
     report("writing", 1, 1, "")
     return bundle_id
 
@@ -146,15 +137,6 @@ def validation_dice(
         scores.append(mean_foreground(dice_per_class(found.numpy(), truth.numpy(), classes)))
         report("validating", number + 1, len(cases), "")
     return mean_foreground(scores)
-
-
-def _scheme(
-    name: str, dataset: Dataset, plan: Plan, template: Template, cases: Sequence[PreparedCase]
-) -> SchemeTraining:
-    dims, channels, classes = len(plan.tile_shape), len(dataset.channels), len(dataset.labels)
-    if name == "plain":
-        return PlainTraining(dims, channels, classes)
-    return MixupTraining(dims, channels, classes, template, cases)
 
 
 def _recorded(

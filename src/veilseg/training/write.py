@@ -18,13 +18,11 @@ from veilseg.bundle import (
     TensorSpec,
     seal,
 )
+from veilseg.datasets.layout import TEST_SHARE, VALIDATION_SHARE, Dataset
 from veilseg.payload import Float32Array
 from veilseg.runtime import OnnxModel
-from veilseg.schemes.mixup.mixing import mix
-from veilseg.schemes.mixup.references import Template, synthetic_reference
 from veilseg.training.card import model_card
 from veilseg.training.checkpoint import save_weights, training_precision
-from veilseg.training.dataset import TEST_SHARE, VALIDATION_SHARE, Dataset
 from veilseg.training.export import export_onnx
 from veilseg.training.interface import SchemeTraining
 from veilseg.training.loop import Run
@@ -48,7 +46,6 @@ def write_bundle(
     dataset: Dataset,
     scheme: SchemeTraining,
     plan: Plan,
-    template: Template,
     run: Run,
     licence: str,
     split_sizes: dict[str, int],
@@ -96,7 +93,7 @@ def write_bundle(
         model_folder.mkdir(parents=True)
         (stage / "client").mkdir()
         (stage / "server" / "selftest").mkdir()
-        tile = _selftest_proxy(scheme.name, template, shape, run.seed)
+        tile = _rounded(scheme.selftest_image(np.random.default_rng([run.seed, 2]))[None])
         model = model_folder / "model.onnx"
         export_onnx(
             scheme.server_network,
@@ -134,19 +131,6 @@ def _replace(source: Path, target: Path) -> None:
     if target.is_dir():
         shutil.rmtree(target)
     source.replace(target)
-
-
-def _selftest_proxy(
-    scheme: str, template: Template, shape: tuple[int, ...], seed: int
-) -> Float32Array:
-    """A proxy of nobody: synthetic references only, so that no patient travels in a bundle."""
-    rng = np.random.default_rng([seed, 2])
-    patient = synthetic_reference(template, shape[2:], rng)
-    if scheme == "plain":
-        return _rounded(patient.image[None])
-    reference = synthetic_reference(template, shape[2:], rng)
-    mixture, _ = mix(patient.image, reference, 0.5, rng)
-    return _rounded(mixture[None])
 
 
 def _rounded(array: Float32Array) -> Float32Array:

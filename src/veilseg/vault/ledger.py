@@ -3,9 +3,21 @@
 import sqlite3
 from pathlib import Path
 
-from veilseg.errors import RepeatRefused, VaultIntegrity
+from veilseg.errors import InvalidVault, RepeatRefused, VaultIntegrity, VeilsegError
 
 BUSY_TIMEOUT_S = 30.0
+# What SQLite says of files that are sound, but cannot be used as they lie there.
+UNUSABLE = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+    }
+)
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -31,6 +43,8 @@ class Ledger:
     ------
     VaultIntegrity
         If the file is no database.
+    InvalidVault
+        If it cannot be used: locked for long, not writable, disk full. So from every method.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -39,9 +53,13 @@ class Ledger:
             self._connection = sqlite3.connect(
                 path or ":memory:", timeout=BUSY_TIMEOUT_S, isolation_level=None
             )
+        except sqlite3.DatabaseError as error:
+            raise self._explained(error) from error
+        try:
             self._connection.executescript(SCHEMA)
         except sqlite3.DatabaseError as error:
-            raise VaultIntegrity(f"{self._name}: damaged: {error}") from error
+            self._connection.close()
+            raise self._explained(error) from error
 
     def close(self) -> None:
         """Close the database."""
@@ -49,7 +67,8 @@ class Ledger:
 
     def settings(self) -> dict[str, str]:
         """Name and value of each setting."""
-        return {name: value for name, value in self._query("SELECT name, value FROM settings")}
+        rows = self._query("SELECT name, value FROM settings")
+        return {row[0]: row[1] for row in rows}
 
     def set(self, name: str, value: str) -> None:
         """Store a setting."""
@@ -97,7 +116,9 @@ class Ledger:
             )
             self._query("COMMIT")
         except BaseException:
-            self._query("ROLLBACK")
+            # A full disk or the like has rolled back already.
+            if self._connection.in_transaction:
+                self._query("ROLLBACK")
             raise
 
     def different_proxies(self, subject: str) -> int:
@@ -114,4 +135,10 @@ class Ledger:
         try:
             return list(self._connection.execute(statement, values))
         except sqlite3.DatabaseError as error:
-            raise VaultIntegrity(f"{self._name}: damaged: {error}") from error
+            raise self._explained(error) from error
+
+    def _explained(self, error: sqlite3.DatabaseError) -> VeilsegError:
+        # The low byte is the kind, the rest its variety.
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in UNUSABLE:
+            return InvalidVault(f"{self._name}: cannot be used: {error}")
+        return VaultIntegrity(f"{self._name}: damaged: {error}")

@@ -4,8 +4,10 @@ Layout: ``VAULT/key`` (32 random bytes), ``VAULT/vault.sqlite``, ``VAULT/referen
 the folder is private to its owner. A vault belongs to one bundle.
 """
 
+import contextlib
 import hashlib
 import hmac
+import io
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
@@ -93,35 +95,20 @@ class Vault:
         OutputNotWritable
             If it cannot be made.
         """
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InvalidVault(f"{folder}: exists already and is not empty; a key is not replaced")
-        staging = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+        place = folder.absolute()  # "." has no name to put a staging folder beside
+        staging = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
         try:
+            if place.exists() and (not place.is_dir() or any(place.iterdir())):
+                raise InvalidVault(
+                    f"{folder}: exists already and is not empty; a key is not replaced"
+                )
             staging.mkdir(mode=OWNER_ONLY_FOLDER)
+            _fill(staging, bundle_id, references)
+            if place.exists():
+                place.rmdir()
+            staging.rename(place)
         except OSError as error:
             raise OutputNotWritable(f"{folder}: cannot be written: {error.strerror}") from error
-        try:
-            key = secrets.token_bytes(KEY_BYTES)
-            write_private(staging / "key", key)
-            write_private(staging / "vault.sqlite", b"")
-            (staging / "references").mkdir(mode=OWNER_ONLY_FOLDER)
-            ledger = Ledger(staging / "vault.sqlite")
-            ledger.set("format", FORMAT)
-            ledger.set("bundle_id", bundle_id)
-            ledger.set("key_check", _mac(key, _KEY_CHECK))
-            for index, reference in enumerate(references):
-                name = f"{index:04d}.npz"
-                path = staging / "references" / name
-                np.savez_compressed(
-                    path, image=reference.image.astype(np.float16), labels=reference.labels
-                )
-                path.chmod(0o600)
-                sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-                ledger.add_reference(name, sha256, _mac(key, "patient", reference.patient))
-            ledger.close()
-            if folder.exists():
-                folder.rmdir()
-            staging.rename(folder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
@@ -145,28 +132,24 @@ class Vault:
         key_file, database = folder / "key", folder / "vault.sqlite"
         if not folder.is_dir():
             raise InvalidVault(f"{folder}: no such vault; make one with: veilseg site init")
-        for path in (folder, key_file, database):
-            if not path.exists():
-                raise VaultIntegrity(f"{path}: missing: the vault is damaged")
-            require_private(path)
-        key = key_file.read_bytes()
+        try:
+            for path in (folder, key_file, database):
+                if not path.exists():
+                    raise VaultIntegrity(f"{path}: missing: the vault is damaged")
+                require_private(path)
+            key = key_file.read_bytes()
+        except OSError as error:
+            raise InvalidVault(f"{folder}: cannot be read: {error.strerror}") from error
         ledger = Ledger(database)
-        settings = ledger.settings()
-        if settings.get("format") != FORMAT:
-            raise VaultIntegrity(f"{folder}: format {settings.get('format')} is not {FORMAT}")
-        if len(key) != KEY_BYTES or not hmac.compare_digest(
-            settings.get("key_check", ""), _mac(key, _KEY_CHECK)
-        ):
-            raise VaultIntegrity(f"{key_file}: damaged: not the key this vault was made with")
-        if bundle_id is not None and settings.get("bundle_id") != bundle_id:
-            raise VaultIntegrity(
-                f"{folder}: belongs to bundle {settings.get('bundle_id', '')[:12]}, "
-                f"not to {bundle_id[:12]}: make a vault for this one"
-            )
-        references = [
-            (patient, _Stored(folder / "references" / name, sha256))
-            for name, sha256, patient in ledger.reference_files()
-        ]
+        try:
+            _require_sound(folder, ledger.settings(), key, bundle_id)
+            references = [
+                (patient, _Stored(folder / "references" / name, sha256))
+                for name, sha256, patient in ledger.reference_files()
+            ]
+        except BaseException:
+            ledger.close()
+            raise
         return cls(key, ledger, references)
 
     @classmethod
@@ -221,6 +204,42 @@ class Vault:
     def forget(self, subject: str) -> int:
         """Remove a subject from the ledger; returns how many proxies were forgotten."""
         return self._ledger.forget(_mac(self._key, "subject", subject))
+
+
+def _fill(folder: Path, bundle_id: str, references: Sequence[LabelledReference]) -> None:
+    key = secrets.token_bytes(KEY_BYTES)
+    write_private(folder / "key", key)
+    write_private(folder / "vault.sqlite", b"")
+    (folder / "references").mkdir(mode=OWNER_ONLY_FOLDER)
+    with contextlib.closing(Ledger(folder / "vault.sqlite")) as ledger:
+        ledger.set("format", FORMAT)
+        ledger.set("bundle_id", bundle_id)
+        ledger.set("key_check", _mac(key, _KEY_CHECK))
+        for index, reference in enumerate(references):
+            name = f"{index:04d}.npz"
+            content = io.BytesIO()
+            np.savez_compressed(
+                content, image=reference.image.astype(np.float16), labels=reference.labels
+            )
+            write_private(folder / "references" / name, content.getvalue())
+            sha256 = hashlib.sha256(content.getvalue()).hexdigest()
+            ledger.add_reference(name, sha256, _mac(key, "patient", reference.patient))
+
+
+def _require_sound(
+    folder: Path, settings: dict[str, str], key: bytes, bundle_id: str | None
+) -> None:
+    if settings.get("format") != FORMAT:
+        raise VaultIntegrity(f"{folder}: format {settings.get('format')} is not {FORMAT}")
+    if len(key) != KEY_BYTES or not hmac.compare_digest(
+        settings.get("key_check", ""), _mac(key, _KEY_CHECK)
+    ):
+        raise VaultIntegrity(f"{folder / 'key'}: damaged: not the key this vault was made with")
+    if bundle_id is not None and settings.get("bundle_id") != bundle_id:
+        raise VaultIntegrity(
+            f"{folder}: belongs to bundle {settings.get('bundle_id', '')[:12]}, "
+            f"not to {bundle_id[:12]}: make a vault for this one"
+        )
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,9 @@ def test_same_seed_same_interval():
 def test_undefined_values_are_left_out():
     interval = bootstrap_mean([0.5, float("nan"), 0.7], ["a", "b", "c"])
     assert (interval.mean, interval.patients, interval.cases) == (pytest.approx(0.6), 2, 2)
-    paired = bootstrap_difference([1.0, float("nan"), 3.0], [0.5, 1.0, float("nan")], ["a", "b", "c"])
+    paired = bootstrap_difference(
+        [1.0, float("nan"), 3.0], [0.5, 1.0, float("nan")], ["a", "b", "c"]
+    )
     assert (paired.mean, paired.cases) == (0.5, 1)
 
 

@@ -16,7 +16,9 @@ def write_nifti(tmp_path: Path) -> Callable[..., Path]:
     """Write an array as NIfTI with exactly the given affine, however unusable."""
 
     def write(
-        array: NDArray[np.generic], affine: NDArray[np.float64] | None = None, name: str = "x.nii.gz"
+        array: NDArray[np.generic],
+        affine: NDArray[np.float64] | None = None,
+        name: str = "x.nii.gz",
     ) -> Path:
         header = nib.Nifti1Header()
         header.set_data_dtype(array.dtype)

@@ -144,7 +144,9 @@ def test_real_brains_given_wrongly_are_named(shared_data):
     ):
         if number % 7:
             continue
-        skull = check(with_skull(Volume(volume.array / volume.array.max(), volume.geometry)), known, spacing)
+        skull = check(
+            with_skull(Volume(volume.array / volume.array.max(), volume.geometry)), known, spacing
+        )
         assert any("not skull-stripped" in line for line in skull), case
         inverted = np.where(volume.array > 0, volume.array.max() + 1 - volume.array, 0)
         found = check(Volume(inverted, volume.geometry), known, spacing)

@@ -13,12 +13,10 @@ from scipy.spatial.transform import Rotation
 from veilseg.bundle import IntensityRule
 from veilseg.errors import GeometryMismatch, InvalidImage
 from veilseg.imaging.preprocessing import (
-    SMALLEST_PRESENT,
     padding_to,
     prepare,
     prepare_labels,
     ras_spacing_mm,
-    rescale,
     restore,
 )
 from veilseg.imaging.volume import Geometry, LabelMap, Volume
@@ -73,7 +71,14 @@ def dice(first, second):
     return 2 * (first & second).sum() / (first.sum() + second.sum())
 
 
-@given(orientations, spacings, st.tuples(*[st.integers(3, 9)] * 3), angles, origins, st.integers(0, 2**32 - 1))
+@given(
+    orientations,
+    spacings,
+    st.tuples(*[st.integers(3, 9)] * 3),
+    angles,
+    origins,
+    st.integers(0, 2**32 - 1),
+)
 @settings(max_examples=150, deadline=None, derandomize=True)
 def test_labels_come_back_exactly_at_the_bundles_own_spacing(
     orientation, spacing, shape, tilt, origin, seed
@@ -104,16 +109,12 @@ def test_every_orientation_comes_back():
         on_grid = prepare_labels(LabelMap(labels, grid.geometry), ready.restoration, 3)
         canonical = nib.as_closest_canonical(nib.Nifti1Image(labels, grid.geometry.affine))
         np.testing.assert_array_equal(on_grid, np.asarray(canonical.dataobj))
-        np.testing.assert_array_equal(
-            restore(one_hot(on_grid, 3), ready.restoration).array, labels
-        )
+        np.testing.assert_array_equal(restore(one_hot(on_grid, 3), ready.restoration).array, labels)
 
 
 @given(orientations, spacings, spacings, angles)
 @settings(max_examples=40, deadline=None, derandomize=True)
-def test_smooth_shape_comes_back_within_half_a_voxel_of_each_grid(
-    orientation, own, target, tilt
-):
+def test_smooth_shape_comes_back_within_half_a_voxel_of_each_grid(orientation, own, target, tilt):
     radius_mm = 16.0
     shape = tuple(int(np.ceil(2 * (radius_mm + 6) / size)) for size in own)
     grid = grid_of(orientation, own, shape, tilt)
@@ -224,39 +225,19 @@ def test_empty_stays_empty_and_present_stays_present(target):
     assert ready.array.min() == 0
     assert ready.array.max() <= 1
     present = (ready.array > 0).any(axis=0)
-    kept = np.asarray(present[tuple(slice(b, n - a) for (b, a), n in zip(ready.restoration.padding, present.shape, strict=True))])
+    kept = np.asarray(
+        present[
+            tuple(
+                slice(b, n - a)
+                for (b, a), n in zip(ready.restoration.padding, present.shape, strict=True)
+            )
+        ]
+    )
     # As many voxels as the volume has room for; the rest of it, the hole, is exactly zero.
     volume_mm3 = 16**3 - 4**3
     assert kept.sum() * np.prod(target) == pytest.approx(volume_mm3, rel=0.25)
     # And what is present can be told from empty at the wire's precision.
     assert (ready.array[ready.array > 0].astype(np.float16) > 0).all()
-
-
-def test_percentile_takes_its_bounds_from_what_is_not_zero():
-    array = np.zeros(1000, np.float32)
-    array[:101] = np.arange(100, 201)
-    scaled = rescale(array, IntensityRule("percentile", 10, 90))
-    np.testing.assert_allclose(scaled[10:91], np.linspace(0, 1, 81).clip(SMALLEST_PRESENT), atol=1e-6)
-    assert (scaled[:10] == SMALLEST_PRESENT).all()
-    assert (scaled[91:101] == 1).all()
-    assert not scaled[101:].any()
-
-
-def test_percentile_does_not_depend_on_the_scanners_scale():
-    array = np.random.default_rng(0).gamma(2, 100, (6, 6, 6)).astype(np.float32)
-    rule = IntensityRule("percentile", 0.5, 99.5)
-    np.testing.assert_allclose(rescale(array, rule), rescale(array * 1e4, rule), atol=1e-5)
-
-
-def test_window_takes_its_bounds_as_they_are():
-    array = np.array([-1000, -100, 0, 50, 100, 3000], np.float32)
-    scaled = rescale(array, IntensityRule("window", -100, 100))
-    np.testing.assert_allclose(scaled, [0, 0, 0.5, 0.75, 1, 1])
-
-
-def test_as_is_only_clips():
-    array = np.array([-1, 0, 0.25, 1, 2], np.float32)
-    np.testing.assert_array_equal(rescale(array, IntensityRule("as-is", 0, 1)), [0, 0, 0.25, 1, 1])
 
 
 def test_nothing_within_the_window_is_refused():

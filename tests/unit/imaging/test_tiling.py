@@ -12,14 +12,22 @@ from veilseg.imaging.tiling import sliding_window, tile_count
 def position_dependent(tile):
     """Two classes that depend on the voxel's place in the tile and on the tile's content."""
     ramp = sum(
-        (axis + 1) * np.arange(size, dtype=np.float32).reshape([-1 if a == axis else 1 for a in range(tile.ndim - 1)])
+        (axis + 1)
+        * np.arange(size, dtype=np.float32).reshape(
+            [-1 if a == axis else 1 for a in range(tile.ndim - 1)]
+        )
         for axis, size in enumerate(tile.shape[1:])
     ) / np.float32(sum(tile.shape))
     return np.stack([np.sin(ramp) * tile[0] + ramp, tile.sum(axis=0) * tile.std() - ramp])
 
 
-CASES_3D = [((9, 10, 7), (12, 12, 12)), ((8, 8, 8), (8, 8, 8)), ((20, 17, 11), (8, 8, 8)),
-            ((5, 30, 16), (8, 16, 8)), ((17, 8, 25), (16, 9, 4))]
+CASES_3D = [
+    ((9, 10, 7), (12, 12, 12)),
+    ((8, 8, 8), (8, 8, 8)),
+    ((20, 17, 11), (8, 8, 8)),
+    ((5, 30, 16), (8, 16, 8)),
+    ((17, 8, 25), (16, 9, 4)),
+]
 CASES_2D = [((9, 11), (16, 12)), ((16, 16), (16, 16)), ((33, 47), (16, 16)), ((7, 40), (8, 24))]
 
 
@@ -66,7 +74,12 @@ def test_input_is_left_as_it_was():
 
 @pytest.mark.parametrize(
     ("shape", "tile", "overlap", "count"),
-    [((16, 16), (8, 8), 0.0, 4), ((17, 8), (8, 8), 0.0, 3), ((16, 8), (8, 8), 0.5, 3), ((3, 3), (8, 8), 0.5, 1)],
+    [
+        ((16, 16), (8, 8), 0.0, 4),
+        ((17, 8), (8, 8), 0.0, 3),
+        ((16, 8), (8, 8), 0.5, 3),
+        ((3, 3), (8, 8), 0.5, 1),
+    ],
 )
 def test_tile_count(shape, tile, overlap, count):
     assert tile_count(shape, tile, overlap) == count

@@ -27,9 +27,7 @@ def test_unmixer_takes_at_most_a_fifth_of_the_segmenters_compute(dims, size, cha
     server = operations(
         Segmenter(dims, channels, classes), torch.rand(1, channels, *(size,) * dims)
     )
-    client = operations(
-        Unmixer(dims, channels, classes), *inputs_of(dims, channels, classes, size)
-    )
+    client = operations(Unmixer(dims, channels, classes), *inputs_of(dims, channels, classes, size))
     assert client <= 0.2 * server, f"{client / server:.3f} of the segmenter"
 
 
@@ -46,7 +44,9 @@ def test_each_example_of_a_batch_has_its_own_coefficient():
     torch.manual_seed(0)
     network = Unmixer(2, 1, 3).eval()
     answer = torch.softmax(torch.randn(2, 3, 16, 16), dim=1)
-    labels = torch.nn.functional.one_hot(torch.randint(3, (2, 16, 16)), 3).permute(0, 3, 1, 2).float()
+    labels = (
+        torch.nn.functional.one_hot(torch.randint(3, (2, 16, 16)), 3).permute(0, 3, 1, 2).float()
+    )
     reference, coefficient = torch.rand(2, 1, 16, 16), torch.tensor([0.3, 0.7])
     with torch.no_grad():
         together = network(answer, labels, reference, coefficient)

@@ -36,10 +36,10 @@ def test_loader_that_starts_late_gives_what_is_left(make_mixup, cases):
 
 def test_global_random_state_does_not_matter(make_mixup, cases):
     examples = Examples(make_mixup(), cases, TILE, 2, seed=3)
-    np.random.seed(1)  # noqa: NPY002 - the state that careless code would use
+    np.random.seed(1)
     torch.manual_seed(1)
     first = examples[1]
-    np.random.seed(2)  # noqa: NPY002
+    np.random.seed(2)
     torch.manual_seed(2)
     assert equal(examples[1], first)
 

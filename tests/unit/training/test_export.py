@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from veilseg.errors import IntegrityError
-from veilseg.schemes.plain.training import PlainTraining
 from veilseg.training import export
 from veilseg.training.export import LARGEST_DEVIATION, export_onnx
 
@@ -19,9 +18,9 @@ TILE = (1, 1, 16, 16, 16)
 
 
 @pytest.fixture(scope="module")
-def network():
+def network(make_plain):
     torch.manual_seed(0)
-    network = PlainTraining(3, 1, 3).server_network.eval()
+    network = make_plain(3).server_network.eval()
     with torch.no_grad():  # confident answers, as after training: FP16 weights then move them most
         for parameter in network.parameters():
             parameter.mul_(1.5)
@@ -80,6 +79,31 @@ def test_same_weights_give_the_same_file(network, model, tmp_path):
     again = tmp_path / "again.onnx"
     export_onnx(network, again, {"proxy": torch.rand(TILE)}, "answer", wire=True)
     assert again.read_bytes() == model.read_bytes()
+
+
+class Difference(torch.nn.Module):
+    def forward(self, first, second):
+        return first - second
+
+
+def test_inputs_that_share_a_tensor_are_refused(tmp_path):
+    # The exporter would trace them as one, and the model would ignore the second name.
+    maps = torch.full((1, 2, 4, 4), 0.5)
+    with pytest.raises(ValueError, match="share memory"):
+        export_onnx(Difference(), tmp_path / "x.onnx", {"first": maps, "second": maps}, "found")
+
+
+class Forgetful(torch.nn.Module):
+    """Traces as another function than it computes: what only varied inputs can show."""
+
+    def forward(self, first):
+        return first if torch.compiler.is_exporting() else 2 * first - first.mean()
+
+
+def test_wrong_graph_is_found_though_it_is_right_on_the_given_inputs(tmp_path):
+    constant = torch.full((1, 1, 4, 4), 0.5)
+    with pytest.raises(IntegrityError, match="off the trained one"):
+        export_onnx(Forgetful(), tmp_path / "x.onnx", {"first": constant}, "found")
 
 
 def test_model_that_does_not_compute_what_was_trained_is_refused(network, tmp_path, monkeypatch):

@@ -47,10 +47,12 @@ def test_wholly_wrong_prediction_costs_its_confidence_and_all_of_dice():
 
 def test_indifferent_prediction():
     target = torch.zeros(1, 2, 4, 4)
-    target[:, 1, :2] = 1
+    target[:, 1, :2] = target[:, 0, 2:] = 1
     # p = ½ everywhere, m = 1 on half: 2·½·½ / (¼ + ½) = ⅔.
     expected = math.log(2) + 1 - 2 / 3
-    assert float(soft_target_loss(torch.zeros(1, 2, 4, 4), target)) == pytest.approx(expected, abs=1e-4)
+    assert float(soft_target_loss(torch.zeros(1, 2, 4, 4), target)) == pytest.approx(
+        expected, abs=1e-4
+    )
 
 
 @given(st.integers(0, 2**31))

@@ -15,7 +15,7 @@ from veilseg.imaging.tiling import sliding_window
 from veilseg.payload import Answer, Float32Array, Proxy, Receipt
 from veilseg.runtime import OnnxModel
 from veilseg.schemes.mixup.mixing import mix, unmix_algebraically
-from veilseg.schemes.mixup.references import (
+from veilseg.schemes.references import (
     TEMPLATE_FILE,
     UNMIXER_FILE,
     Reference,
@@ -54,12 +54,12 @@ class MixupClient:
 
     def __init__(self, bundle: ClientBundle, vault: Vault, unmixing: Unmixing = "learned") -> None:
         manifest = bundle.manifest
-        try:
-            self._coefficient = float(manifest.settings["coefficient"])
-        except (KeyError, TypeError, ValueError) as error:
+        coefficient = manifest.settings.get("coefficient")
+        if not isinstance(coefficient, float) or not 0 < coefficient < 1:
             raise BundleIntegrity(
-                f"{bundle.folder / 'manifest.json'}: settings: no mixing coefficient"
-            ) from error
+                f"{bundle.folder / 'manifest.json'}: settings: no mixing coefficient in (0, 1)"
+            )
+        self._coefficient = coefficient
         self._manifest = manifest
         self._vault = vault
         self._template = Template.load(bundle.file(TEMPLATE_FILE))

@@ -5,7 +5,7 @@ from numpy.random import Generator
 
 from veilseg.errors import GeometryMismatch
 from veilseg.payload import Float32Array
-from veilseg.schemes.mixup.references import Reference, fill_background, with_contrast
+from veilseg.schemes.references import Reference, fill_background, with_contrast
 
 
 def mix(

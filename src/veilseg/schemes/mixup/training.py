@@ -8,10 +8,12 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
+from veilseg.datasets.cases import PreparedCase
 from veilseg.networks.segmenter import Segmenter
 from veilseg.networks.unmixer import Unmixer
+from veilseg.payload import Float32Array
 from veilseg.schemes.mixup.mixing import mix
-from veilseg.schemes.mixup.references import (
+from veilseg.schemes.references import (
     TEMPLATE_FILE,
     UNMIXER_FILE,
     Reference,
@@ -19,7 +21,6 @@ from veilseg.schemes.mixup.references import (
     labelled_reference,
     synthetic_reference,
 )
-from veilseg.training.cases import PreparedCase
 from veilseg.training.export import export_onnx
 from veilseg.training.interface import Arrays, SchemeTraining, one_hot
 from veilseg.training.losses import soft_target_loss
@@ -123,6 +124,12 @@ class MixupTraining(SchemeTraining):
             },
             "probabilities",
         )
+
+    def selftest_image(self, rng: Generator) -> Float32Array:
+        shape = self.template.tissues.shape
+        patient, reference = (synthetic_reference(self.template, shape, rng) for _ in range(2))
+        mixture, _ = mix(patient.image, reference, DEFAULT_COEFFICIENT, rng)
+        return mixture
 
     def settings(self) -> dict[str, Any]:
         return {

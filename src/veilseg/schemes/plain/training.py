@@ -7,20 +7,30 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
+from veilseg.datasets.cases import PreparedCase
 from veilseg.networks.segmenter import Segmenter
-from veilseg.training.cases import PreparedCase
+from veilseg.payload import Float32Array
+from veilseg.schemes.references import Template, synthetic_reference
 from veilseg.training.interface import Arrays, SchemeTraining, one_hot
 from veilseg.training.losses import soft_target_loss
 
 
 class PlainTraining(SchemeTraining):
-    """One segmentation network on raw images."""
+    """One segmentation network on raw images.
+
+    Parameters
+    ----------
+    spatial_dims, channels, classes : int
+    template : Template
+        For a self-test image that is nobody's.
+    """
 
     name = "plain"
 
-    def __init__(self, spatial_dims: int, channels: int, classes: int) -> None:
+    def __init__(self, spatial_dims: int, channels: int, classes: int, template: Template) -> None:
         super().__init__()
         self.classes = classes
+        self.template = template
         self.segmenter = Segmenter(spatial_dims, channels, classes)
 
     def example(self, case: PreparedCase, rng: Generator) -> Arrays:  # noqa: ARG002 - nothing random
@@ -38,6 +48,9 @@ class PlainTraining(SchemeTraining):
 
     def write_client_files(self, folder: Path, tile_shape: tuple[int, ...]) -> None:
         """The client half has nothing to recover: the answer is the segmentation."""
+
+    def selftest_image(self, rng: Generator) -> Float32Array:
+        return synthetic_reference(self.template, self.template.tissues.shape, rng).image
 
     def settings(self) -> dict[str, Any]:
         return {}

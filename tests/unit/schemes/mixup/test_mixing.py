@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from veilseg.errors import GeometryMismatch
 from veilseg.schemes.mixup.mixing import mix, unmix_algebraically
-from veilseg.schemes.mixup.references import (
+from veilseg.schemes.references import (
     LEAST_CONTRAST,
     Reference,
     contrast,

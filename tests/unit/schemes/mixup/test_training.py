@@ -5,10 +5,10 @@ import onnxruntime
 import pytest
 import torch
 
+from veilseg.datasets.cases import PreparedCase
 from veilseg.schemes.mixup.mixing import unmix_algebraically
-from veilseg.schemes.mixup.references import TEMPLATE_FILE, UNMIXER_FILE, Template
 from veilseg.schemes.mixup.training import COEFFICIENT_RANGE, MixupTraining
-from veilseg.training.cases import PreparedCase
+from veilseg.schemes.references import TEMPLATE_FILE, UNMIXER_FILE, Template
 
 SHAPE = (16, 16, 16)
 
@@ -75,7 +75,9 @@ def test_half_of_the_references_are_labelled_cases(template, make_case):
 
 
 def test_loss_reaches_both_networks(scheme, make_case):
-    batch = batch_of(*(scheme.example(make_case(s, SHAPE), np.random.default_rng(s)) for s in (0, 1)))
+    batch = batch_of(
+        *(scheme.example(make_case(s, SHAPE), np.random.default_rng(s)) for s in (0, 1))
+    )
     loss = scheme(batch)
     assert torch.isfinite(loss)
     loss.backward()

@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veilseg.bundle import IntensityRule
-from veilseg.errors import InvalidDataset
+from veilseg.datasets.layout import Case
+from veilseg.errors import InvalidDataset, InvalidImage
 from veilseg.imaging.nifti import read_image, read_label_map, require_same_grid
-from veilseg.imaging.preprocessing import prepare, prepare_labels
+from veilseg.imaging.preprocessing import Prepared, prepare, prepare_labels
 from veilseg.imaging.volume import LabelMap, Volume
 from veilseg.payload import Float32Array
-from veilseg.training.dataset import Case
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,20 @@ def read_case(case: Case, classes: int) -> tuple[Volume, LabelMap]:
     return volume, labels
 
 
+def prepare_image(
+    case: Case,
+    volume: Volume,
+    spacing_mm: tuple[float, ...],
+    intensity: IntensityRule,
+    tile_shape: tuple[int, ...],
+) -> Prepared:
+    """Prepare the image of a case; an error names its file."""
+    try:
+        return prepare(volume, spacing_mm, intensity, tile_shape)
+    except InvalidImage as error:
+        raise InvalidImage(f"{case.images[0]}: {error}") from error
+
+
 def prepare_case(
     case: Case,
     classes: int,
@@ -58,6 +72,6 @@ def prepare_case(
 ) -> PreparedCase:
     """Read and prepare one case. Raises as :func:`read_case`."""
     volume, labels = read_case(case, classes)
-    ready = prepare(volume, spacing_mm, intensity, tile_shape)
+    ready = prepare_image(case, volume, spacing_mm, intensity, tile_shape)
     array = prepare_labels(labels, ready.restoration, classes)
     return PreparedCase(case.name, case.patient, ready.array, array)

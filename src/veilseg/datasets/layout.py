@@ -143,8 +143,12 @@ def _patients(folder: Path, names: list[str]) -> dict[str, str]:
     path = folder / "cases.csv"
     if not path.is_file():
         return {name: name for name in names}
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    try:
+        # Spreadsheets put a byte order mark first.
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except (ValueError, csv.Error) as error:
+        raise InvalidDataset(f"{path}: not a table: {error}") from error
     if not rows or not {"case", "patient"} <= rows[0].keys():
         raise InvalidDataset(f"{path}: needs the columns case and patient")
     patients = {row["case"]: row["patient"] for row in rows}

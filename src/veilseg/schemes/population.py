@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.cluster.vq import kmeans2
 
+from veilseg.datasets.cases import PreparedCase
 from veilseg.payload import Float32Array
-from veilseg.schemes.mixup.references import Template
-from veilseg.training.cases import PreparedCase
+from veilseg.schemes.references import Template
 
 UNLABELLED_TISSUES = 6
 # Bounds memory: labels are averaged over this many cases at the most, evenly chosen.

@@ -97,7 +97,15 @@ class Template:
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 return cls(*(stored[name] for name in cls.__dataclass_fields__))
-        except (OSError, EOFError, TypeError, ValueError, KeyError, BadZipFile, zlib.error) as error:
+        except (
+            OSError,
+            EOFError,
+            TypeError,
+            ValueError,
+            KeyError,
+            BadZipFile,
+            zlib.error,
+        ) as error:
             raise BundleIntegrity(f"{path}: not a label template: {error}") from error
 
 
@@ -278,4 +286,5 @@ def _bias(shape: tuple[int, ...], rng: Generator) -> Float32Array:
     """A slowly varying gain around 1, as of a receive coil."""
     lattice = tuple(-(-size // LATTICE_VOXELS) + 1 for size in shape)
     field = ndimage.gaussian_filter(rng.standard_normal(lattice), 3.0)
+    field -= field.mean()
     return np.float32(1) + np.float32(BIAS / 2) * _upsampled(field / field.std(), shape)

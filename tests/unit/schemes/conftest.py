@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from veilseg.schemes.mixup.references import Template
-from veilseg.training.cases import PreparedCase
+from veilseg.datasets.cases import PreparedCase
+from veilseg.schemes.references import Template
 
 # Of a hippocampus tile. The law draws its fields on a lattice of 8 voxels.
 SHAPE = (40, 56, 40)
@@ -17,7 +17,9 @@ def template() -> Template:
     """Nested ellipsoids: nothing, two unlabelled tissues, labels 1 and 2."""
     middle = (np.array(SHAPE).reshape(3, 1, 1, 1) - 1) / 2
     distance = np.sqrt((((np.indices(SHAPE) - middle) / (middle + 0.5)) ** 2).sum(axis=0))
-    tissues = np.select([distance < 0.4, distance < 0.6, distance < 0.8, distance < 0.95], [4, 3, 2, 1])
+    tissues = np.select(
+        [distance < 0.4, distance < 0.6, distance < 0.8, distance < 0.95], [4, 3, 2, 1]
+    )
     return Template(
         tissues.astype(np.uint8),
         np.array([0, 0, 0, 1, 2], np.uint8),

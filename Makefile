@@ -1,0 +1,52 @@
+# The single entry: continuous integration calls only this.
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+# Every install is held to the constraints, torch above all.
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-long check fix claims clean
+
+help: ## Show what there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.dev ## Make .venv with everything for development
+
+demo: $(VENV)/.demo ## Segment a real brain plainly and privately; report in demo-out (no torch)
+	$(BIN)/veilseg demo --out demo-out
+
+test: setup check ## Checks and tests
+	$(BIN)/pytest -m "not long"
+
+test-long: setup ## What takes minutes: training to a target, fresh installations
+	$(BIN)/pytest -m long
+
+check: setup ## Format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: setup ## Format and repair what can be repaired
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+claims: setup ## Measure every figure that README and model cards state, into results/
+	$(BIN)/python scripts/claims.py
+
+clean: ## Remove what was made
+	rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Two stages in one environment: the demo never waits for torch.
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --editable ".[demo]"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@

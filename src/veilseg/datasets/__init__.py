@@ -1,0 +1,1 @@
+"""Labelled data on disk: the nnU-Net raw layout, splits by patient, prepared cases."""

@@ -1,0 +1,218 @@
+"""The main path with everything in one process: what is kept, what is refused, what is sent."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import phantoms
+import pytest
+from servers import ideal_server
+
+from veilseg.bundle import ClientBundle, ClientManifest, open_client_half
+from veilseg.client import pipeline
+from veilseg.errors import InvalidAnswer, InvalidImage, RepeatRefused
+from veilseg.imaging.nifti import read_label_map, write_label_map
+from veilseg.imaging.volume import Geometry, LabelMap
+from veilseg.payload import Answer, Proxy
+from veilseg.scheme import ClientHalf
+from veilseg.schemes.mixup.client import MixupClient
+from veilseg.schemes.plain.client import PlainClient
+from veilseg.vault.vault import Vault
+
+# Flips and turns, a shift, and a slight rotation as scanners write it.
+TILTED = np.array([[0.02, -1.0, 0, 50], [-1, -0.02, 0, -20], [0, 0, -1, 7], [0, 0, 0, 1]])
+
+
+@pytest.fixture(scope="module")
+def mixup(tmp_path_factory: pytest.TempPathFactory) -> ClientBundle:
+    return open_client_half(phantoms.make_bundle(tmp_path_factory.mktemp("mixup"), "mixup"))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> ClientManifest:
+    folder = phantoms.make_bundle(tmp_path_factory.mktemp("plain"), "plain")
+    return open_client_half(folder).manifest
+
+
+@pytest.fixture
+def phantom(tmp_path: Path) -> Callable[..., tuple[Path, np.ndarray]]:
+    """Write a phantom; gives its file and its labels."""
+
+    def write(
+        shape: tuple[int, ...] = (18, 20, 14), affine: np.ndarray = phantoms.TURNED
+    ) -> tuple[Path, np.ndarray]:
+        # A margin of nothing around it, unequal on its sides: cropping has to be undone.
+        labels = np.pad(phantoms.truth(shape), ((1, 4), (2, 0), (0, 3)))
+        image = phantoms.raw_image(labels)
+        return phantoms.write_nifti(tmp_path / "x.nii.gz", image, affine), labels
+
+    return write
+
+
+@pytest.mark.parametrize("affine", [np.eye(4), phantoms.TURNED, TILTED])
+def test_plain_gives_the_truth_on_the_images_own_grid(
+    plain: ClientManifest, phantom: Callable, affine: np.ndarray
+):
+    file, labels = phantom(affine=affine)
+    done = []
+    result = pipeline.segment(
+        [file],
+        "anna",
+        plain,
+        PlainClient(),
+        phantoms.nearest_centre,
+        progress=lambda *counts: done.append(counts),
+    )
+    np.testing.assert_array_equal(result.labels.array, labels)
+    assert result.labels.geometry.shape == labels.shape
+    np.testing.assert_allclose(result.labels.geometry.affine, affine, atol=1e-6)
+    # The voxels of an affine are as large as its determinant says.
+    millilitres = abs(np.linalg.det(affine[:3, :3])) / 1000
+    expected = {
+        "shell": (labels == 1).sum() * millilitres,
+        "core": (labels == 2).sum() * millilitres,
+    }
+    assert result.volumes_ml == pytest.approx(expected, rel=1e-6)
+    assert set(result.seconds) == {"protect", "process", "recover"}
+    assert min(result.seconds.values()) >= 0
+    assert result.warnings == []
+    # Two of the three axes are longer than a tile, by less than its half.
+    assert done == [(number, 4) for number in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("unmixing", ["learned", "algebraic"])
+@pytest.mark.parametrize("coefficient", [0.3, 0.5])
+def test_mixup_with_an_ideal_server_gives_the_truth(
+    mixup: ClientBundle, phantom: Callable, unmixing: str, coefficient: float
+):
+    file, labels = phantom()
+    bundle = phantoms.with_coefficient(mixup, coefficient)
+    manifest = bundle.manifest
+    half = MixupClient(bundle, Vault.in_memory(bytes(32)), unmixing)
+    outgoing = pipeline.protect([file], "anna", manifest, half)
+    on_grid = LabelMap(labels, Geometry(labels.shape, phantoms.TURNED))
+    server = ideal_server(outgoing, on_grid, manifest, coefficient)
+    result = pipeline.segment([file], "anna", manifest, half, server)
+    np.testing.assert_array_equal(result.labels.array, labels)
+
+
+def test_coarser_and_finer_images_come_back_on_their_own_grid(
+    plain: ClientManifest, phantom: Callable
+):
+    for spacing in (0.8, 1.5):
+        file, labels = phantom(affine=np.diag([spacing, 1, 1, 1.0]))
+        result = pipeline.segment(
+            [file], "anna", plain, PlainClient(), phantoms.nearest_centre
+        ).labels
+        assert result.array.shape == labels.shape
+        np.testing.assert_allclose(result.geometry.affine, np.diag([spacing, 1, 1, 1.0]))
+        # Resampling there and back moves borders by less than a voxel; the inside stays.
+        assert (result.array == labels).mean() > 0.9
+
+
+def test_a_veto_comes_before_anything_is_sent(plain: ClientManifest, phantom: Callable):
+    file, _ = phantom()
+    seen: list[Proxy] = []
+
+    def veto(proxy: Proxy) -> None:
+        seen.append(proxy)
+        raise RepeatRefused("no")
+
+    def processor(tile: np.ndarray) -> np.ndarray:
+        raise AssertionError("a tile was sent")
+
+    with pytest.raises(RepeatRefused):
+        pipeline.segment([file], "anna", plain, PlainClient(), processor, before_sending=veto)
+    assert [proxy.array.shape for proxy in seen] == [(1, 20, 18, 16)]
+
+
+def test_what_is_approved_is_what_is_sent(plain: ClientManifest, phantom: Callable):
+    file, _ = phantom((12, 13, 14))
+    approved: list[Proxy] = []
+    sent: list[np.ndarray] = []
+
+    def processor(tile: np.ndarray) -> np.ndarray:
+        sent.append(tile)
+        return phantoms.nearest_centre(tile)
+
+    pipeline.segment([file], "anna", plain, PlainClient(), processor, approved.append)
+    np.testing.assert_array_equal(approved[0].array, sent[0])
+    assert len(approved) == len(sent) == 1
+
+
+BAD_ANSWERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "too few classes": lambda answer: answer[:2],
+    "another grid": lambda answer: answer[..., :-1],
+    "NaN": lambda answer: np.where(answer > 0.5, np.nan, answer),
+    "infinity": lambda answer: np.where(answer > 0.5, np.inf, answer),
+    "a batch axis": lambda answer: answer[None],
+}
+
+
+@pytest.mark.parametrize("spoil", BAD_ANSWERS.values(), ids=BAD_ANSWERS)
+def test_what_is_no_answer(plain: ClientManifest, spoil: Callable):
+    proxy = Proxy(np.zeros((1, *phantoms.TILE), dtype=np.float32))
+    with pytest.raises(InvalidAnswer, match=r"expected finite values of shape \(3, 16, 16, 16\)"):
+        pipeline.process(
+            proxy, plain, lambda tile: spoil(phantoms.nearest_centre(tile)), progress=None
+        )
+
+
+def test_an_unusual_image_draws_a_warning(plain: ClientManifest, phantom: Callable):
+    file, _ = phantom(affine=np.diag([2.0, 2.0, 4.5, 1]))
+    outgoing = pipeline.protect([file], "anna", plain, PlainClient())
+    assert any("voxels are 2…4.5 mm" in warning for warning in outgoing.warnings)
+
+
+def test_volumes_of_absent_classes(plain: ClientManifest):
+    labels = LabelMap(np.zeros((2, 2, 2), dtype=np.uint8), Geometry((2, 2, 2), np.eye(4)))
+    assert pipeline.volumes_ml(labels, plain) == {"shell": 0.0, "core": 0.0}
+    labels.array[0] = 2
+    affine = np.diag([1, 2, 5.0, 1])
+    labels = LabelMap(labels.array, Geometry((2, 2, 2), affine))
+    assert pipeline.volumes_ml(labels, plain) == {"shell": 0.0, "core": pytest.approx(0.04)}
+
+
+def test_files_of_channels(plain: ClientManifest, tmp_path: Path):
+    one = tmp_path / "any name.nii"
+    assert pipeline.channel_files(one, plain) == (one,)
+    folder = phantoms.make_bundle(tmp_path / "two", "plain", channels=2)
+    manifest = open_client_half(folder).manifest
+    first = tmp_path / "case_0000.nii.gz"
+    second = tmp_path / "case_0001.nii.gz"
+    assert pipeline.channel_files(first, manifest) == (first, second)
+    with pytest.raises(InvalidImage, match="takes 2 channels .*name the first file CASE_0000"):
+        pipeline.channel_files(tmp_path / "case.nii.gz", manifest)
+
+
+def test_a_missing_channel_is_named(tmp_path: Path):
+    folder = phantoms.make_bundle(tmp_path / "two", "plain", channels=2)
+    manifest = open_client_half(folder).manifest
+    file = phantoms.write_nifti(tmp_path / "c_0000.nii", phantoms.raw_image(phantoms.truth()))
+    with pytest.raises(InvalidImage, match=r"c_0001\.nii: no such file"):
+        pipeline.protect(pipeline.channel_files(file, manifest), "c", manifest, PlainClient())
+    with pytest.raises(InvalidImage, match="has 1 channels; the bundle takes 2"):
+        pipeline.protect([file], "c", manifest, PlainClient())
+
+
+def test_any_half_and_any_processor_will_do(plain: ClientManifest, phantom: Callable):
+    """The seams are interfaces: halves and processors know nothing of files and grids."""
+
+    class Mirror(PlainClient):
+        def recover(self, answer: Answer, receipt: object) -> np.ndarray:
+            return answer.array[::-1]
+
+    file, labels = phantom((16, 16, 16))
+    half: ClientHalf = Mirror()
+    result = pipeline.segment([file], "anna", plain, half, phantoms.nearest_centre)
+    inside = labels > 0
+    np.testing.assert_array_equal(result.labels.array[inside], 2 - labels[inside])
+
+
+def test_a_written_map_is_read_as_it_was(plain: ClientManifest, phantom: Callable, tmp_path: Path):
+    file, labels = phantom(affine=TILTED)
+    result = pipeline.segment([file], "anna", plain, PlainClient(), phantoms.nearest_centre)
+    write_label_map(tmp_path / "out.nii.gz", result.labels)
+    read = read_label_map(tmp_path / "out.nii.gz")
+    np.testing.assert_array_equal(read.array, labels)
+    np.testing.assert_allclose(read.geometry.affine, TILTED, atol=1e-6)
