@@ -23,8 +23,8 @@ PRECISION = 64
 # A voxel nearer than this to a rounding tie would make the digest a matter of luck.
 CLEARANCE = 5e-7
 
-SYNTHETIC = "c88b4b0c005615296d0015fac3b580d7dbc1949f6df56843c7ad503342919318"
-LABELLED = "2a8c165c89905e7c3ad765823ea1728234a7d136f9a6587da95310c66df057f9"
+SYNTHETIC = "594e895c894b69660496eb54117281da8a930dd6524b059f59208d77234059ca"
+LABELLED = "b4f0f4b159c8e30eaacfe003fe2c391a25aa2c9baa98f94234d89ec241eced8b"
 
 
 @pytest.fixture(scope="module")

@@ -165,7 +165,7 @@ def make_bundle(
     coefficient: float = 0.5,
     poison: float = 0.0,
     unmixer: bytes | None = None,
-    without: str | None = None,
+    rubbish: str | None = None,
 ) -> Path:
     """Build and seal a bundle for phantoms.
 
@@ -175,7 +175,7 @@ def make_bundle(
         Added to every answer.
     unmixer : bytes, optional
         In place of the algebraic one.
-    without : str, optional
+    rubbish : str, optional
         A file of the client half that is replaced by rubbish before it is sealed.
     """
     name = name or f"phantom-{scheme}"
@@ -194,8 +194,8 @@ def make_bundle(
         template(channels).save(client_folder / TEMPLATE_FILE)
         content = unmixing_network(channels).SerializeToString() if unmixer is None else unmixer
         (client_folder / UNMIXER_FILE).write_bytes(content)
-    if without is not None:
-        (client_folder / without).write_bytes(b"rubbish")
+    if rubbish is not None:
+        (client_folder / rubbish).write_bytes(b"rubbish")
     proxy = TensorSpec("proxy", "FP16", (1, channels, *TILE))
     answer = TensorSpec("answer", "FP16", (1, CLASSES, *TILE))
     flat = (1 / HISTOGRAM_BINS,) * HISTOGRAM_BINS

@@ -181,7 +181,7 @@ def test_files_of_channels(plain: ClientManifest, tmp_path: Path):
     first = tmp_path / "case_0000.nii.gz"
     second = tmp_path / "case_0001.nii.gz"
     assert pipeline.channel_files(first, manifest) == (first, second)
-    with pytest.raises(InvalidImage, match="takes 2 channels .*name the first file CASE_0000"):
+    with pytest.raises(InvalidImage, match=r"takes 2 channels .*name the first file CASE_0000"):
         pipeline.channel_files(tmp_path / "case.nii.gz", manifest)
 
 

@@ -4,13 +4,15 @@ import base64
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from veilseg.errors import InvalidVault, RepeatRefused
+from veilseg.errors import InvalidVault, RepeatRefused, VeilsegError
 from veilseg.vault import ledger
 from veilseg.vault.vault import LabelledReference, Vault
 
@@ -122,6 +124,37 @@ def test_of_two_processes_exactly_one_wins(folder: Path):
     assert sorted(ends) == ["refused", "refused", "sent"]
     with Vault.open(folder, BUNDLE) as vault:
         assert vault.forget("anna") == 1
+
+
+def test_who_comes_second_waits_and_then_sees_the_first(folder: Path):
+    """The race above with its interleaving fixed: look and enter are one step."""
+    with Vault.open(folder, BUNDLE) as vault:
+        vault.record("anna", "one", False)
+    first = sqlite3.connect(folder / "vault.sqlite", isolation_level=None)
+    outcomes: list[object] = []
+
+    def second() -> None:
+        with Vault.open(folder, BUNDLE) as vault:
+            try:
+                outcomes.append(vault.record("anna", "two", False))
+            except VeilsegError as error:
+                outcomes.append(type(error))
+
+    try:
+        # The first process is about to enter its proxy: as far as committed, nobody has one.
+        (entry,) = first.execute("SELECT * FROM proxies").fetchall()
+        first.execute("DELETE FROM proxies")
+        first.execute("BEGIN IMMEDIATE")
+        first.execute("INSERT INTO proxies VALUES (?, ?, ?)", entry)
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(0.2)
+        assert outcomes == []
+        first.execute("COMMIT")
+        thread.join(20)
+    finally:
+        first.close()
+    assert outcomes == [RepeatRefused]
 
 
 def test_a_ledger_in_use_is_not_called_damaged(folder: Path, monkeypatch: pytest.MonkeyPatch):

@@ -259,7 +259,7 @@ def test_no_usable_coefficient(bundle: ClientBundle, value: object):
     ],
 )
 def test_rubbish_that_was_sealed(tmp_path: Path, name: str, reason: str):
-    bundle = open_client_half(phantoms.make_bundle(tmp_path, "mixup", without=name))
+    bundle = open_client_half(phantoms.make_bundle(tmp_path, "mixup", rubbish=name))
     with pytest.raises(BundleIntegrity, match=f"{name}: {reason}"):
         half(bundle)
 
@@ -274,7 +274,7 @@ def test_an_unmixer_with_other_inputs(tmp_path: Path, image: np.ndarray):
 
 
 def test_the_algebra_needs_no_unmixer(tmp_path: Path):
-    folder = phantoms.make_bundle(tmp_path, "mixup", without=UNMIXER_FILE)
+    folder = phantoms.make_bundle(tmp_path, "mixup", rubbish=UNMIXER_FILE)
     half(open_client_half(folder), unmixing="algebraic")
 
 
