@@ -253,3 +253,6 @@ def test_site_init_with_labelled_references(
     options = ["--bundle", mixup_bundle, "--vault", folder, "--local"]
     out = tmp_path / "out.nii.gz"
     assert veilseg("segment", image, *options, "--subject", "anna", "-o", out).code == 0
+    nameless = veilseg("segment", image, *options, "-o", tmp_path / "other.nii.gz")
+    assert nameless.code == 2
+    assert nameless.err.startswith("veilseg: --subject: say who it is")

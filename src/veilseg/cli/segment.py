@@ -212,6 +212,12 @@ def _vault(request: Request, bundle: ClientBundle) -> Iterator[Vault | None]:
         yield None
     elif request.vault is not None:
         with Vault.open(request.vault, bundle.manifest.bundle_id) as vault:
+            # A file name need not be the patient id by which a reference of one's own is left out.
+            if vault.has_labelled_references and request.subject is None:
+                raise WrongUsage(
+                    "--subject: say who it is, as in the references' cases.csv: nobody must be "
+                    "mixed with their own image"
+                )
             yield vault
     elif request.local:
         # Nothing leaves, so nothing has to be secret; a fixed key makes runs repeatable.

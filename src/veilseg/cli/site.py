@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from veilseg.bundle import ClientBundle, open_client_half
 from veilseg.cli.progress import progress
 from veilseg.datasets.cases import prepare_case
@@ -64,6 +66,8 @@ def labelled_references(
                 manifest.intensity,
                 manifest.tile_shape,
             )
-            prepared.append(LabelledReference(ready.patient, ready.image, ready.labels))
+            # A vault stores FP16; rounded here, an evaluation mixes what a site would mix.
+            image = ready.image.astype(np.float16).astype(np.float32)
+            prepared.append(LabelledReference(ready.patient, image, ready.labels))
             show(len(prepared), len(chosen))
     return prepared

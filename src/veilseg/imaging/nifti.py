@@ -110,7 +110,7 @@ def require_same_grid(first: Geometry, second: Geometry, name: str, other: str) 
 
 def _read(path: Path) -> tuple[NDArray[Any], Geometry]:
     if not path.is_file():
-        raise InvalidImage(f"{path}: no such file")
+        raise InvalidImage(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     try:
         image = nib.load(path)
         array = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]  # nibabel types load() too widely

@@ -96,7 +96,8 @@ class Template:
         """Read what :meth:`save` wrote; BundleIntegrity if it is something else."""
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                return cls(*(stored[name] for name in cls.__dataclass_fields__))
+                template = cls(*(stored[name] for name in cls.__dataclass_fields__))
+            template.require_consistent()
         except (
             OSError,
             EOFError,
@@ -107,6 +108,15 @@ class Template:
             zlib.error,
         ) as error:
             raise BundleIntegrity(f"{path}: not a label template: {error}") from error
+        return template
+
+    def require_consistent(self) -> None:
+        """Raise ValueError unless every tissue has a label, a mean and a spread."""
+        count = len(self.label_of_tissue)
+        if self.mean.ndim != 2 or len(self.mean) != count or self.spread.shape != self.mean.shape:
+            raise ValueError("tissues, labels and intensities differ in number")
+        if self.tissues.dtype != np.uint8 or self.tissues.max(initial=0) >= count:
+            raise ValueError("a voxel's tissue has no label")
 
 
 def synthetic_reference(template: Template, shape: tuple[int, ...], rng: Generator) -> Reference:

@@ -168,6 +168,11 @@ class Vault:
         """
         return np.random.default_rng(int(_mac(self._key, "generator", *context), 16))
 
+    @property
+    def has_labelled_references(self) -> bool:
+        """Whether references are labelled cases of people, not drawn from the template."""
+        return bool(self._references)
+
     def draw_reference(self, rng: Generator, subject: str) -> LabelledReference | None:
         """One labelled reference of another patient; None if the vault has none at all.
 
@@ -176,7 +181,7 @@ class Vault:
         InvalidVault
             If every reference is of this very patient.
         """
-        if not self._references:
+        if not self.has_labelled_references:
             return None
         own = _mac(self._key, "patient", subject)
         others = [load for patient, load in self._references if patient != own]

@@ -1,5 +1,6 @@
 """The law of references: reproducible, labelled truly, with contrast, folded nowhere."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -280,4 +281,20 @@ def test_template_with_pickles_or_without_its_fields_is_refused(tmp_path):
         Template.load(path)
     np.savez(path, tissues=np.zeros(3))
     with pytest.raises(BundleIntegrity, match="not a label template"):
+        Template.load(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("tissues", np.full((8, 8, 8), 200, np.uint8)),
+        ("label_of_tissue", np.zeros(1, np.uint8)),
+        ("mean", np.zeros((2, 1), np.float32)),
+        ("spread", np.zeros(3, np.float32)),
+    ],
+)
+def test_template_whose_parts_do_not_fit_is_refused(template, tmp_path, field, value):
+    path = tmp_path / "template.npz"
+    dataclasses.replace(template, **{field: value}).save(path)
+    with pytest.raises(BundleIntegrity, match=r"template\.npz: not a label template"):
         Template.load(path)
