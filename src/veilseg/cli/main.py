@@ -62,6 +62,7 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Turned into steps once.", min=0.1)] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    init: Annotated[Path | None, typer.Option(help="Start from this bundle's weights.")] = None,
     licence: Annotated[
         str, typer.Option(help="Licence of the weights, into the manifest and card.")
     ] = "unspecified: follows the training data",
@@ -69,7 +70,7 @@ def train(
     """Train both halves of a scheme and write a bundle."""
     from veilseg.cli.train import train as run
 
-    run(dataset, scheme, out, steps, minutes, seed, resume, licence)
+    run(dataset, scheme, out, steps, minutes, seed, resume, init, licence)
 
 
 @app.command()

@@ -14,6 +14,7 @@ def train(
     minutes: float | None,
     seed: int,
     resume: bool,
+    init: Path | None,
     licence: str,
 ) -> None:
     """Train with a progress line per phase; needs the ``train`` extra."""
@@ -35,6 +36,7 @@ def train(
             minutes=minutes,
             seed=seed,
             resume=resume,
+            init=init,
             licence=licence,
             report=lambda what, done, total, note: show(done, total, f"{what} {note}"),
         )

@@ -36,6 +36,8 @@ FLOW_SQUARINGS = 5
 
 TISSUE_JITTER = 0.08  # of the tissue means, which lie in [0, 1]
 TEXTURE_SCALES_VOXELS = (0.8, 3.0)
+# Half of a tissue's spread over people is anatomy and partial volume, which the warp supplies.
+TEXTURE_SHARE = 0.5
 BIAS = 0.15
 CURVE_JITTER = 0.12  # of the knots of the intensity curve of a labelled reference
 
@@ -140,7 +142,7 @@ def synthetic_reference(template: Template, shape: tuple[int, ...], rng: Generat
         mean = template.mean[:, channel]
         mean = mean + rng.normal(0, TISSUE_JITTER, mean.shape).astype(np.float32)
         image = np.clip(mean, 0.05, 1)[tissues]
-        image += template.spread[:, channel][tissues] * _texture(shape, rng)
+        image += TEXTURE_SHARE * template.spread[:, channel][tissues] * _texture(shape, rng)
         channels.append(ndimage.gaussian_filter(image, 0.5) * _bias(shape, rng))
     image = np.clip(np.stack(channels), SMALLEST_PRESENT, 1).astype(np.float32)
     image[:, tissues == 0] = 0

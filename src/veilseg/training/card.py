@@ -1,5 +1,7 @@
 """The model card that every bundle gets."""
 
+from typing import Any
+
 from veilseg.bundle import ClientManifest
 
 FIGURES_START, FIGURES_END = "<!-- figures -->", "<!-- /figures -->"
@@ -25,7 +27,7 @@ Research use only: no medical device, no diagnosis.
 
 Trained on `{dataset}` (SHA-256 `{data}`): {train} training, {validation} validation and {test} test
 images, split by patient. {steps} steps of {batch} tiles of {tile} at {spacing} mm, seed {seed},
-commit `{commit}`.
+commit `{commit}`{init}.
 
 ## Licence
 
@@ -69,8 +71,18 @@ def model_card(manifest: ClientManifest, bundle_id: str) -> str:
         spacing="×".join(f"{value:g}" for value in manifest.spacing_mm),
         seed=source["seed"],
         commit=source["commit"],
+        init=_init(source.get("init")),
         licence=manifest.licence,
         start=FIGURES_START,
         end=FIGURES_END,
         protection=PROTECTION[manifest.scheme],
+    )
+
+
+def _init(start: dict[str, Any] | None) -> str:
+    if start is None:
+        return ""
+    return (
+        f", from the weights of bundle\n`{start['bundle_id']}` "
+        f"({start['provenance']['steps']} steps, commit `{start['provenance']['commit']}`)"
     )

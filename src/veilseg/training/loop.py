@@ -34,10 +34,12 @@ class Run:
     batch: int
     tile_shape: tuple[int, ...]
     data_sha256: str
+    init: str = ""  # id of the bundle whose weights it starts from
 
     def fingerprint(self) -> str:
         """Short hash that a checkpoint must carry to be resumed by this run."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        fields = {name: value for name, value in asdict(self).items() if value != ""}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def fit(

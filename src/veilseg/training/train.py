@@ -6,15 +6,18 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from veilseg.bundle import open_client_half
 from veilseg.datasets.cases import PreparedCase, prepare_case
 from veilseg.datasets.layout import Dataset, Split, read_dataset, split_by_patient
 from veilseg.errors import BundleIntegrity, InvalidInput, OutputNotWritable
 from veilseg.evaluation.dice import dice_per_class, mean_foreground
 from veilseg.files import write_text_whole
 from veilseg.training.batches import Examples, batch_size
+from veilseg.training.checkpoint import load_weights
 from veilseg.training.interface import SchemeTraining
 from veilseg.training.loop import Run, fit
 from veilseg.training.plan import Plan, plan_and_prepare
@@ -38,6 +41,7 @@ def train(
     minutes: float | None,
     seed: int,
     resume: bool,
+    init: Path | None,
     licence: str,
     report: Report,
 ) -> str:
@@ -57,6 +61,8 @@ def train(
     seed : int
     resume : bool
         Go on from the checkpoint, if there is one.
+    init : Path or None
+        Trained bundle whose weights to start from: a fine-tuning.
     licence : str
     report : callable
         Called with (what, done, total, note).
@@ -89,6 +95,7 @@ def train(
     )
     torch.manual_seed(seed)
     scheme = build(dataset, plan, cases, seed)
+    start = None if init is None else _start(init, scheme)
     run = Run(
         scheme.name,
         steps or DEFAULT_STEPS,
@@ -96,6 +103,7 @@ def train(
         batch_size(plan.tile_shape),
         plan.tile_shape,
         dataset.content_hash(),
+        "" if start is None else str(start["bundle_id"]),
     )
     try:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +124,9 @@ def train(
     ]
     dice = validation_dice(scheme, validation, plan, report)
     report("writing", 0, 1, "")
-    bundle_id = write_bundle(out, dataset, scheme, plan, run, licence, _split_sizes(split), dice)
+    bundle_id = write_bundle(
+        out, dataset, scheme, plan, run, start, licence, _split_sizes(split), dice
+    )
     report("writing", 1, 1, "")
     return bundle_id
 
@@ -137,6 +147,13 @@ def validation_dice(
         scores.append(mean_foreground(dice_per_class(found.numpy(), truth.numpy(), classes)))
         report("validating", number + 1, len(cases), "")
     return mean_foreground(scores)
+
+
+def _start(init: Path, scheme: SchemeTraining) -> dict[str, Any]:
+    """Load the weights of a bundle; returns what the new one says of where it comes from."""
+    manifest = open_client_half(init).manifest
+    load_weights(init / "weights" / "model.safetensors", scheme)
+    return {"bundle_id": manifest.bundle_id, "provenance": manifest.provenance}
 
 
 def _recorded(

@@ -47,6 +47,7 @@ def write_bundle(
     scheme: SchemeTraining,
     plan: Plan,
     run: Run,
+    start: dict[str, Any] | None,
     licence: str,
     split_sizes: dict[str, int],
     validation_dice: float,
@@ -83,7 +84,7 @@ def write_bundle(
         answer=answer,
         settings=scheme.settings(),
         licence=licence,
-        provenance=_provenance(dataset, run, split_sizes),
+        provenance=_provenance(dataset, run, split_sizes, start),
         metrics={"validation_dice": round(validation_dice, 4)},
     )
     server = ServerManifest(name=name, version="1", proxy=proxy, answer=answer)
@@ -137,7 +138,9 @@ def _rounded(array: Float32Array) -> Float32Array:
     return np.round(array * SELFTEST_LEVELS) / np.float32(SELFTEST_LEVELS)
 
 
-def _provenance(dataset: Dataset, run: Run, split_sizes: dict[str, int]) -> dict[str, Any]:
+def _provenance(
+    dataset: Dataset, run: Run, split_sizes: dict[str, int], start: dict[str, Any] | None
+) -> dict[str, Any]:
     return {
         "dataset": dataset.name,
         "data_sha256": run.data_sha256,
@@ -150,6 +153,7 @@ def _provenance(dataset: Dataset, run: Run, split_sizes: dict[str, int]) -> dict
         "veilseg": __version__,
         "torch": torch.__version__,
         "commit": _commit(),
+        "init": start,
     }
 
 
