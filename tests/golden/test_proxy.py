@@ -23,7 +23,7 @@ PRECISION = 64
 # A voxel nearer than this to a rounding tie would make the digest a matter of luck.
 CLEARANCE = 5e-7
 
-SYNTHETIC = "594e895c894b69660496eb54117281da8a930dd6524b059f59208d77234059ca"
+SYNTHETIC = "d8a71a7b91c3f583ee99d1d9f7eccc49c35cba22d71ebcf7151302d98d3981d0"
 LABELLED = "b4f0f4b159c8e30eaacfe003fe2c391a25aa2c9baa98f94234d89ec241eced8b"
 
 

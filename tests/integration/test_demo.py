@@ -1,8 +1,10 @@
 """The demo as a user runs it: a real server process on a real brain, without torch."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,24 @@ def test_without_bundles_one_line_says_so(tmp_path):
     assert done.returncode == 3
     assert done.stderr.strip().splitlines()[-1].startswith("veilseg: models")
     assert not (tmp_path / "x").exists()
+
+
+def children(process: int) -> list[int]:
+    """Processes that a process has started (Linux)."""
+    return [int(p) for p in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc")
+def test_interrupted_demo_leaves_no_server_and_no_files(tmp_path):
+    command = [*DEMO, "--out", tmp_path / "demo-out"]
+    demo = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (servers := children(demo.pid)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert servers
+    demo.send_signal(signal.SIGINT)
+    _, errors = demo.communicate(timeout=60)
+    assert demo.returncode == 130
+    assert errors.strip().splitlines()[-1] == "veilseg: interrupted"
+    assert not any(Path(f"/proc/{server}").exists() for server in servers)
+    assert list(tmp_path.iterdir()) == []

@@ -115,3 +115,29 @@ def test_bad_training_data_leaves_nothing(dataset, tmp_path, damage, reason):
 
 def _labels(folder, array):
     nib.save(nib.Nifti1Image(array, np.eye(4)), folder / "labelsTr" / "s1.nii.gz")
+
+
+def test_fine_tuning_starts_from_a_bundles_weights(dataset, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert (
+        veilseg("train", dataset, "--scheme", "plain", "--out", first, "--steps", 1).exit_code == 0
+    )
+    options = ["--scheme", "plain", "--out", second, "--steps", 1, "--init"]
+    done = veilseg("train", dataset, *options, first)
+    assert done.exit_code == 0, done.output
+    start = open_client_half(second).manifest.provenance["init"]
+    assert start["bundle_id"] == open_client_half(first).manifest.bundle_id
+    assert start["bundle_id"] in (second / "README.md").read_text()
+
+
+def test_weights_of_other_networks_are_refused(dataset, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert (
+        veilseg("train", dataset, "--scheme", "plain", "--out", first, "--steps", 1).exit_code == 0
+    )
+    done = veilseg("train", dataset, "--scheme", "mixup", "--out", second, "--init", first)
+    assert "weights of other networks" in str(done.exception)
+    (first / "weights" / "model.safetensors").unlink()
+    done = veilseg("train", dataset, "--scheme", "plain", "--out", second, "--init", first)
+    assert "only a bundle that was trained here has weights" in str(done.exception)
+    assert not (second / "client").exists()
