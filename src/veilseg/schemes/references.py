@@ -34,11 +34,11 @@ SCALE = 0.08
 SHIFT_VOXELS = 3.0
 FLOW_SQUARINGS = 5
 
-TISSUE_JITTER = 0.08  # of the tissue means, which lie in [0, 1]
+TISSUE_JITTER = 0.04  # of the tissue means, which lie in [0, 1]
 TEXTURE_SCALES_VOXELS = (0.8, 3.0)
 # Half of a tissue's spread over people is anatomy and partial volume, which the warp supplies.
 TEXTURE_SHARE = 0.5
-BIAS = 0.15
+BIAS = 0.1
 CURVE_JITTER = 0.12  # of the knots of the intensity curve of a labelled reference
 
 FILL_MEAN = (0.15, 0.45)

@@ -29,7 +29,8 @@ DEFAULT_COEFFICIENT = 0.5
 # Training draws a around the default: the networks see the neighbourhood, not one point.
 COEFFICIENT_RANGE = (0.4, 0.6)
 LABELLED_SHARE = 0.5
-UNMIXING_WEIGHT = 1.0
+# The user gets what D makes of the answer: it weighs more than the answer's own likeness to m.
+UNMIXING_WEIGHT = 4.0
 
 
 class MixupTraining(SchemeTraining):
@@ -86,9 +87,10 @@ class MixupTraining(SchemeTraining):
         mixed_target = a * batch["target"] + (1 - a) * batch["reference_labels"]
         mixture_logits = self.segmenter(batch["proxy"])
         logits = self._unmixed(torch.softmax(mixture_logits.float(), dim=1), batch)
-        return soft_target_loss(mixture_logits, mixed_target) + UNMIXING_WEIGHT * soft_target_loss(
-            logits, batch["target"]
-        )
+        mixture_loss = soft_target_loss(mixture_logits, mixed_target)
+        unmixing_loss = soft_target_loss(logits, batch["target"])
+        # A mean, so that learning rate and gradient norm mean the same at any weight.
+        return (mixture_loss + UNMIXING_WEIGHT * unmixing_loss) / (1 + UNMIXING_WEIGHT)
 
     def predict(self, batch: dict[str, Tensor]) -> Tensor:
         answer = torch.softmax(self.segmenter(batch["proxy"]).float(), dim=1)
