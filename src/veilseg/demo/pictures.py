@@ -6,7 +6,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -25,8 +25,9 @@ def overview(result: DemoResult) -> str:
     private = result.private
     patient = result.plain.outgoing.proxy.array[0]
     classes = len(private.bundle.manifest.labels)
-    # The answer is a mixture of maps: draw the expected class, so that halves look half-way.
-    answered = private.answer.array[1:].sum(axis=0)
+    # The answer is a mixture of maps, so colours mix as the maps do.
+    colours = np.array([to_rgb(colour) for colour in TISSUE_COLOURS[1:classes]])
+    answered = np.tensordot(private.answer.array[1:], colours, axes=(0, 0))
     return _row(
         [
             ("Patient image\n(stays at the site)", _slice(patient), None),
@@ -54,11 +55,14 @@ def comparison(result: DemoResult) -> str:
 
 
 def _row(panels: list[tuple[str, NDArray[Any], NDArray[np.uint8] | None]], classes: int) -> str:
-    figure = Figure(figsize=(PANEL_INCHES * len(panels), PANEL_INCHES * 1.35), dpi=DPI)
+    size = (PANEL_INCHES * len(panels), PANEL_INCHES * 1.37)
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     axes = figure.subplots(1, len(panels))
     colours = ListedColormap(TISSUE_COLOURS[:classes])
     for axis, (title, image, labels) in zip(axes, panels, strict=True):
-        axis.imshow(image.T, origin="lower", cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        # Axes go right and up; a third one, of colours, stays last.
+        upright = np.clip(image.swapaxes(0, 1), 0, 1)
+        axis.imshow(upright, origin="lower", cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         if labels is not None:
             axis.imshow(
                 _slice(labels).T,
@@ -71,7 +75,6 @@ def _row(panels: list[tuple[str, NDArray[Any], NDArray[np.uint8] | None]], class
             )
         axis.set_title(title, fontsize=11)
         axis.set_axis_off()
-    figure.tight_layout()
     stream = io.BytesIO()
     figure.savefig(stream, format="png")
     return base64.b64encode(stream.getvalue()).decode("ascii")
