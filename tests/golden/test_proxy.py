@@ -23,8 +23,8 @@ PRECISION = 64
 # A voxel nearer than this to a rounding tie would make the digest a matter of luck.
 CLEARANCE = 5e-7
 
-SYNTHETIC = "d8a71a7b91c3f583ee99d1d9f7eccc49c35cba22d71ebcf7151302d98d3981d0"
-LABELLED = "b4f0f4b159c8e30eaacfe003fe2c391a25aa2c9baa98f94234d89ec241eced8b"
+SYNTHETIC = "846b63dc61ed7cba9816109b2b0f6afcba05db2a9720645c8f6e219ad4a0ebdb"
+LABELLED = "d888171a78730267bfb83f1c4660b7c05296691aae932dce563bd710603e41a6"
 
 
 @pytest.fixture(scope="module")

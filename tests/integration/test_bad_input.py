@@ -42,7 +42,7 @@ FLAT = np.diag([1.0, 1, 0, 1])
 
 BAD_IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: None, "no such file"),
-    "a folder": (lambda path: path.mkdir(), "no such file"),
+    "a folder": (lambda path: path.mkdir(), "not a file"),
     "no image": (lambda path: path.write_bytes(gzip.compress(b"hello" * 200)), "not a NIfTI image"),
     "not compressed": (lambda path: path.write_bytes(b"hello" * 200), "not a NIfTI image"),
     "empty": (lambda path: path.write_bytes(b""), "not a NIfTI image"),
