@@ -55,7 +55,7 @@ def comparison(result: DemoResult) -> str:
 
 
 def _row(panels: list[tuple[str, NDArray[Any], NDArray[np.uint8] | None]], classes: int) -> str:
-    size = (PANEL_INCHES * len(panels), PANEL_INCHES * 1.37)
+    size = (PANEL_INCHES * len(panels), PANEL_INCHES * 1.5)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     axes = figure.subplots(1, len(panels))
     colours = ListedColormap(TISSUE_COLOURS[:classes])
@@ -76,7 +76,7 @@ def _row(panels: list[tuple[str, NDArray[Any], NDArray[np.uint8] | None]], class
         axis.set_title(title, fontsize=11)
         axis.set_axis_off()
     stream = io.BytesIO()
-    figure.savefig(stream, format="png")
+    figure.savefig(stream, format="png", bbox_inches="tight", pad_inches=0.08)
     return base64.b64encode(stream.getvalue()).decode("ascii")
 
 

@@ -76,7 +76,11 @@ class Vault:
 
     @classmethod
     def create(
-        cls, folder: Path, bundle_id: str, references: Sequence[LabelledReference] = ()
+        cls,
+        folder: Path,
+        bundle_id: str,
+        references: Sequence[LabelledReference] = (),
+        key: bytes | None = None,
     ) -> None:
         """Make a new vault with a fresh key; whole or not at all.
 
@@ -87,6 +91,8 @@ class Vault:
         bundle_id : str
         references : sequence of LabelledReference
             Empty: synthetic references from the bundle's template.
+        key : bytes or None
+            32 bytes in place of fresh ones, where results must repeat and nothing is secret.
 
         Raises
         ------
@@ -103,7 +109,7 @@ class Vault:
                     f"{folder}: exists already and is not empty; a key is not replaced"
                 )
             staging.mkdir(mode=OWNER_ONLY_FOLDER)
-            _fill(staging, bundle_id, references)
+            _fill(staging, bundle_id, references, key or secrets.token_bytes(KEY_BYTES))
             if place.exists():
                 place.rmdir()
             staging.rename(place)
@@ -211,8 +217,9 @@ class Vault:
         return self._ledger.forget(_mac(self._key, "subject", subject))
 
 
-def _fill(folder: Path, bundle_id: str, references: Sequence[LabelledReference]) -> None:
-    key = secrets.token_bytes(KEY_BYTES)
+def _fill(
+    folder: Path, bundle_id: str, references: Sequence[LabelledReference], key: bytes
+) -> None:
     write_private(folder / "key", key)
     write_private(folder / "vault.sqlite", b"")
     (folder / "references").mkdir(mode=OWNER_ONLY_FOLDER)
