@@ -12,7 +12,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 MODELS = ROOT / "models"
-BLOCK = re.compile(r"(<!-- figures(?::([a-z-]+))? -->\n).*?(\n<!-- /figures -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- figures(?::([a-z-]+))? -->\n)(?:.*?\n)??(<!-- /figures -->)", re.DOTALL)
 FAMILIES = {"hippocampus": "Hippocampus", "brain-tissue": "Brain tissue"}
 
 
@@ -100,7 +100,7 @@ def rendered(text: str, card: str | None) -> str:
 
     def block(match: re.Match[str]) -> str:
         body = card_figures(card) if card else README_BLOCKS[match[2]]()
-        return f"{match[1]}{body}{match[3]}"
+        return f"{match[1]}{body}\n{match[3]}"
 
     return BLOCK.sub(block, text)
 

@@ -37,6 +37,17 @@ def test_figures_in_documents_are_those_of_results(figures):
         assert text == figures.rendered(text, card), f"{path}: run python scripts/figures.py"
 
 
+def test_readme_has_every_block_once(figures):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert sorted(m[2] for m in figures.BLOCK.finditer(text)) == sorted(figures.README_BLOCKS)
+
+
+def test_empty_block_does_not_swallow_what_follows(figures):
+    end = "<!-- /figures -->"
+    empty = f"<!-- figures:site -->\n{end}\nkept\n<!-- figures:demo -->\nx\n{end}"
+    assert "\nkept\n" in figures.rendered(empty, None)
+
+
 def test_results_name_commit_data_and_bundle(figures):
     for family in figures.FAMILIES:
         for scheme in ("plain", "mixup"):
