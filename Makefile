@@ -25,7 +25,7 @@ test: setup check ## Checks and tests
 	$(BIN)/pytest -m "not long" $(addprefix --ignore=,$(FITTING))
 	$(BIN)/pytest -m "not long" $(FITTING)
 
-test-long: setup ## What takes minutes: training to a target, fresh installations
+test-long: setup ## What takes minutes: accuracy measured anew, a fresh site
 	$(BIN)/pytest -m long
 
 check: setup ## Format, lint, types, import contracts

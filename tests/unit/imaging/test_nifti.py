@@ -38,7 +38,7 @@ def test_missing_file(tmp_path):
 
 
 def test_folder_is_no_file(tmp_path):
-    refused([tmp_path], "no such file")
+    refused([tmp_path], "not a file")
 
 
 @pytest.mark.parametrize("name", ["note.nii", "note.nii.gz", "note.txt", "note.png"])
