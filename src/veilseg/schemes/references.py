@@ -20,7 +20,6 @@ from veilseg.imaging.preprocessing import SMALLEST_PRESENT
 from veilseg.payload import Float32Array
 
 LabelArray = NDArray[np.uint8]
-
 # Names in the client half of a bundle.
 TEMPLATE_FILE = "template.npz"
 UNMIXER_FILE = "unmixer.onnx"
@@ -36,8 +35,7 @@ FLOW_SQUARINGS = 5
 
 TISSUE_JITTER = 0.04  # of the tissue means, which lie in [0, 1]
 TEXTURE_SCALES_VOXELS = (0.8, 3.0)
-# Half of a tissue's spread over people is anatomy and partial volume, which the warp supplies.
-TEXTURE_SHARE = 0.5
+TEXTURE_SHARE = 0.5  # of a tissue's spread over people; the rest is anatomy, as the warp gives
 BIAS = 0.1
 CURVE_JITTER = 0.12  # of the knots of the intensity curve of a labelled reference
 
@@ -226,12 +224,12 @@ def fill_background(image: Float32Array, rng: Generator) -> Float32Array:
 def random_warp(
     shape: tuple[int, ...], source_shape: tuple[int, ...], rng: Generator
 ) -> Float32Array:
-    """Where each voxel of ``shape`` looks in a source, under a random smooth diffeomorphism.
+    """Where each voxel looks in a source scaled to fill ``shape``, under a random diffeomorphism.
 
     Returns
     -------
     ndarray, shape (D, *shape), float32
-        Source voxel coordinates. The source is first scaled to fill ``shape``.
+        Source voxel coordinates.
     """
     dims = len(shape)
     lattice = tuple(-(-size // LATTICE_VOXELS) + 1 for size in shape)
@@ -259,13 +257,13 @@ def random_warp(
 
 
 def _upsampled(coarse: NDArray[np.float64], shape: tuple[int, ...]) -> Float32Array:
-    """Linear interpolation of a lattice with ``LATTICE_VOXELS`` steps, axis by axis."""
+    """Linear interpolation of a lattice with ``LATTICE_VOXELS`` steps."""
     result = coarse.astype(np.float32)
     for axis, size in enumerate(shape):
         position = np.arange(size) / LATTICE_VOXELS
         below = np.minimum(position.astype(int), coarse.shape[axis] - 2)
-        weight = (position - below).astype(np.float32)
-        weight = weight.reshape([-1 if a == axis else 1 for a in range(len(shape))])
+        along = [-1 if other == axis else 1 for other in range(len(shape))]
+        weight = (position - below).astype(np.float32).reshape(along)
         low, high = np.take(result, below, axis), np.take(result, below + 1, axis)
         result = low + (high - low) * weight
     return result
@@ -277,8 +275,8 @@ def _random_rotation(dims: int, rng: Generator) -> NDArray[np.float64]:
         for second in range(first + 1, dims):
             angle = rng.uniform(-ROTATION_RADIANS, ROTATION_RADIANS)
             plane = np.eye(dims)
-            plane[first, first] = plane[second, second] = np.cos(angle)
-            plane[first, second], plane[second, first] = -np.sin(angle), np.sin(angle)
+            both = np.ix_((first, second), (first, second))
+            plane[both] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
             matrix = matrix @ plane
     return matrix
 
