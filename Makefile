@@ -17,8 +17,8 @@ setup: $(VENV)/.dev ## Make .venv with everything for development
 demo: $(VENV)/.demo ## Segment a real brain plainly and privately; report in demo-out (no torch)
 	$(BIN)/veilseg demo --out demo-out
 
-# Training forks a data loader, and OpenVINO's threads do not survive a fork. A server never trains,
-# so the two never meet in one process, except in a test run that does not part them.
+# Apart: with OpenVINO loaded in the process that forks the training data loader, the run crashed now
+# and then (cause not proven). A server never trains, so users never have both in one process.
 FITTING := tests/unit/training tests/integration/test_train_command.py
 
 test: setup check ## Checks and tests
