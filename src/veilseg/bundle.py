@@ -58,7 +58,7 @@ class Expectation:
     background_fraction : (low, high)
         Share of voxels that are exactly zero before cropping.
     extent_mm : (low, high)
-        Largest side of the non-zero region.
+        Largest side of the non-zero region; in pixels where that is the bundle's unit.
     spacing_mm : (finest, coarsest)
         Voxel size over all axes and cases.
     histogram : tuple of float
@@ -94,6 +94,8 @@ class ClientManifest:
     settings: dict[str, Any]
     licence: str
     provenance: dict[str, Any]
+    # What spacing_mm counts: "pixel" for a bundle of images without a size, such as PNG.
+    unit: Literal["mm", "pixel"] = "mm"
     metrics: dict[str, float] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     peer_digest: str = ""

@@ -8,8 +8,11 @@ from veilseg.payload import Answer, Float32Array, Proxy, Receipt
 class ClientHalf(Protocol):
     """protect → (server) → recover, on the bundle's grid."""
 
-    def protect(self, image: Float32Array, subject: str) -> tuple[Proxy, Receipt]:
-        """Turn a prepared image (C, X, Y, Z) in [0, 1] into what the server may see."""
+    def protect(self, image: Float32Array, subject: str, mixture: int = 0) -> tuple[Proxy, Receipt]:
+        """Turn a prepared image (C, X, Y, Z) in [0, 1] into what the server may see.
+
+        ``mixture`` numbers the proxies of one image in test-time augmentation.
+        """
         ...
 
     def recover(self, answer: Answer, receipt: Receipt) -> Float32Array:

@@ -1,11 +1,11 @@
 """``veilseg segment`` of several images, or to where nothing can go."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import phantoms
 import pytest
@@ -82,23 +82,32 @@ def test_debug_shows_the_trace(
         veilseg("--debug", "segment", tmp_path / "none.nii", *local, "-o", tmp_path / "x.nii")
 
 
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".png"])
 def test_an_output_that_fails_late_leaves_the_old_one(
     veilseg: Callable,
-    local: list[object],
-    image: Path,
     tmp_path: Path,
     listing: Callable,
     monkeypatch: pytest.MonkeyPatch,
+    ending: str,
 ):
-    out = tmp_path / "out.nii.gz"
+    kind = {"spatial_dims": 2, "unit": "pixel"} if ending == ".png" else {}
+    bundle = phantoms.make_bundle(tmp_path / "bundle", "plain", **kind)
+    if ending == ".png":
+        raw = phantoms.raw_image(phantoms.truth((14, 12))).astype(np.uint16)
+        image = phantoms.write_png(tmp_path / "scan.png", raw)
+    else:
+        image = phantoms.write_nifti(tmp_path / "scan.nii", RAW)
+    out = tmp_path / f"out{ending}"
     out.write_bytes(b"the last result")
     before = listing()
 
-    def full(*arguments: object) -> None:
-        raise OSError(28, "No space left on device")
+    def full(path: Path, content: bytes) -> int:
+        with path.open("wb") as stream:
+            stream.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(nib, "save", full)
-    ended = veilseg("segment", image, *local, "-o", out)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    ended = veilseg("segment", image, "--bundle", bundle, "--local", "-o", out)
     assert ended.code == 3
     assert ended.errors == [f"veilseg: {image}: {out}: cannot be written: No space left on device"]
     assert out.read_bytes() == b"the last result"

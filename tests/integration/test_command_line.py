@@ -12,7 +12,8 @@ import pytest
 
 from veilseg import __version__
 from veilseg.bundle import open_client_half, open_server_half, seal
-from veilseg.datasets.layout import read_dataset, split_by_patient
+from veilseg.datasets.layout import read_dataset
+from veilseg.datasets.split import Fold, split_by_patient
 
 COMMANDS = ["train", "evaluate", "serve", "segment", "demo", "site"]
 
@@ -53,13 +54,22 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
-    """A mixup bundle that says it was trained on the data set."""
-    folder = phantoms.make_bundle(tmp_path_factory.mktemp("bundles") / "mixup", "mixup")
-    client, server = open_client_half(folder).manifest, open_server_half(folder).manifest
-    provenance = {"data_sha256": read_dataset(dataset).content_hash()}
-    seal(folder, replace(client, provenance=provenance), server)
-    return folder
+def make_trained(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Callable[..., Path]:
+    """Mixup bundles that say they were trained on the data set."""
+
+    def build(provenance: dict[str, object] | None = None, **settings: object) -> Path:
+        folder = phantoms.make_bundle(tmp_path_factory.mktemp("bundles") / "m", "mixup", **settings)
+        client, server = open_client_half(folder).manifest, open_server_half(folder).manifest
+        stated = {"data_sha256": read_dataset(dataset).content_hash(), **(provenance or {})}
+        seal(folder, replace(client, provenance=stated), server)
+        return folder
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def trained(make_trained: Callable[..., Path]) -> Path:
+    return make_trained(coefficient_range=[0.4, 0.6])
 
 
 @pytest.fixture
@@ -87,6 +97,12 @@ def test_evaluate_plain(evaluated: Callable, plain_bundle: Path, dataset: Path):
     assert (found["references"], found["reference_patients"]) == ("synthetic", [])
     assert found["bundle_id"] == phantoms.bundle_id(plain_bundle)
     assert found["data_sha256"] == read_dataset(dataset).content_hash()
+    assert (found["unit"], found["mixtures"]) == ("mm", 1)
+    assert (found["fold"], found["coefficient"]) == (None, None)
+    # All right, at a confidence of 1 that FP16 and blending leave.
+    assert found["calibration"]["ece"] < 0.01
+    assert found["calibration"]["error_auroc"] is None
+    assert sum(entry["voxels"] for entry in found["calibration"]["bins"]) > 1000
     assert [case["case"] for case in found["cases"]] == [f"case{i}" for i in range(5)]
     for case in found["cases"]:
         assert case["dice"] == {"shell": 1.0, "core": 1.0}
@@ -102,6 +118,10 @@ def test_evaluate_mixup(evaluated: Callable, trained: Path, dataset: Path):
     assert 0 <= found["mean_dice"] < 1
     low, high = found["interval"]
     assert low <= found["mean_dice"] <= high
+    # A network that is at a loss with mixtures, and sure of it.
+    assert found["calibration"]["ece"] > 0.05
+    assert 0 <= found["calibration"]["error_auroc"] <= 1
+    assert found["coefficient"] == 0.5
     # A fixed key: the same figures in every run.
     assert evaluated(trained, dataset) == found
 
@@ -115,6 +135,78 @@ def test_evaluate_on_the_test_split(evaluated: Callable, trained: Path, dataset:
     assert tested.isdisjoint(found["reference_patients"])
     assert set(found["reference_patients"]) <= {case.patient for case in parts.train}
     assert (found["split"], found["references"]) == ("test", "phantoms")
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_evaluate_on_the_fold_that_the_bundle_records(
+    evaluated: Callable, make_trained: Callable[..., Path], dataset: Path, split: str
+):
+    found = evaluated(make_trained({"fold": "1/4"}), dataset, "--split", split)
+    parts = split_by_patient(read_dataset(dataset), Fold(1, 4))
+    wanted = getattr(parts, split)
+    assert [case["case"] for case in found["cases"]] == [case.name for case in wanted]
+    assert (found["fold"], found["split"]) == ("1/4", split)
+    # The positive control: without a fold it would have been others.
+    others = getattr(split_by_patient(read_dataset(dataset)), split)
+    assert {case.name for case in wanted} != {case.name for case in others}
+
+
+def test_nobody_is_evaluated_whom_an_earlier_fold_has_seen(
+    veilseg: Callable, make_trained: Callable[..., Path], dataset: Path
+):
+    data = read_dataset(dataset).content_hash()
+    first = {"data_sha256": data, "fold": "2/4", "init": None}
+    between = {"data_sha256": "0" * 64, "init": {"bundle_id": "a", "provenance": first}}
+    start = {"bundle_id": "b", "provenance": between}
+    for fold, code in (("1/4", 3), ("2/4", 0)):
+        bundle = make_trained({"fold": fold, "init": start})
+        ended = veilseg("evaluate", bundle, dataset, "--split", "test")
+        assert ended.code == code
+        assert ("started from a bundle of another fold" in ended.err) == (code == 3)
+    assert veilseg("evaluate", make_trained({"init": None}), dataset, "--split", "test").code == 0
+
+
+def test_evaluate_with_another_coefficient(evaluated: Callable, trained: Path, dataset: Path):
+    usual, other = evaluated(trained, dataset), evaluated(trained, dataset, "--coefficient", 0.6)
+    assert (usual["coefficient"], other["coefficient"]) == (0.5, 0.6)
+    assert usual["mean_dice"] != other["mean_dice"]
+
+
+def test_evaluate_several_mixtures(evaluated: Callable, trained: Path, dataset: Path):
+    one, three = evaluated(trained, dataset), evaluated(trained, dataset, "--mixtures", 3)
+    assert (one["mixtures"], three["mixtures"]) == (1, 3)
+    assert one["mean_dice"] != three["mean_dice"]
+
+
+def test_evaluate_a_bundle_for_the_algebra(
+    evaluated: Callable, make_trained: Callable[..., Path], dataset: Path
+):
+    found = evaluated(make_trained(unmixing="algebraic"), dataset)
+    assert found["variants"] == {"algebraic": found["mean_dice"]}
+
+
+def test_a_bundle_without_a_template_needs_references(
+    veilseg: Callable, evaluated: Callable, make_trained: Callable[..., Path], dataset: Path,
+    tmp_path: Path,
+):  # fmt: skip
+    bundle = make_trained(references=["labelled"])
+    others = phantoms.make_dataset(tmp_path / "others", ("erna", "fred"))
+    vault = tmp_path / "vault"
+    for command in (["evaluate", bundle, dataset], ["site", "init", vault, "--bundle", bundle]):
+        ended = veilseg(*command)
+        (line,) = ended.err.splitlines()
+        assert (ended.code, ended.out) == (2, "")
+        assert "--references synthetic: phantom-mixup has no template" in line
+        assert "give --references DATASET" in line
+    assert not vault.exists()
+    assert evaluated(bundle, dataset, "--references", others)["references"] == "others"
+    made = veilseg("site", "init", vault, "--bundle", bundle, "--references", others)
+    assert made.code == 0
+    image = dataset / "imagesTr" / "case0_0000.nii.gz"
+    out = tmp_path / "out.nii.gz"
+    common = ["segment", image, "--bundle", bundle, "--local", "-o", out]
+    assert "no synthetic ones: make a vault with" in veilseg(*common).err
+    assert veilseg(*common, "--vault", vault, "--subject", "anna").code == 0
 
 
 def test_evaluate_with_references_of_others(
@@ -131,7 +223,11 @@ def test_evaluate_refusals(
     missing = tmp_path / "none"
     for arguments, code, reason in (
         ([plain_bundle, dataset, "--split", "test"], 3, "not the data phantom-plain was trained"),
-        ([trained, dataset, "--split", "train"], 2, "--split train: choose test or all"),
+        ([plain_bundle, dataset, "--split", "validation"], 3, "not the data phantom-plain was"),
+        ([trained, dataset, "--split", "train"], 2, "--split train: choose test, validation, all"),
+        ([trained, dataset, "--coefficient", "0.7"], 3, "--coefficient 0.7: phantom-mixup was"),
+        ([plain_bundle, dataset, "--coefficient", "0.5"], 2, "--coefficient: plain mixes nothing"),
+        ([plain_bundle, dataset, "--mixtures", "2"], 2, "--mixtures: plain mixes nothing"),
         ([trained, dataset, "--references", dataset], 3, "is evaluated as well"),
         ([trained, missing], 3, f"{missing}: no dataset.json"),
         ([missing, dataset], 3, f"{missing}: no client half"),

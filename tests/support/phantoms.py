@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+from PIL import Image
 
 from veilseg.bundle import (
     ClientBundle,
@@ -40,9 +41,9 @@ TURNED = np.array([[0, -1.0, 0, 5], [1, 0, 0, -7], [0, 0, 1, 3], [0, 0, 0, 1]])
 
 
 def truth(shape: tuple[int, ...] = (14, 12, 13), radius: float = 1.0) -> np.ndarray:
-    """Labels of an ellipsoid that touches all six sides: core in shell in nothing."""
-    centre = (np.array(shape) - 1) / 2
-    place = (np.indices(shape) - centre.reshape(3, 1, 1, 1)) / centre.reshape(3, 1, 1, 1)
+    """Labels of an ellipsoid, or ellipse, that touches all sides: core in shell in nothing."""
+    centre = ((np.array(shape) - 1) / 2).reshape(-1, *[1] * len(shape))
+    place = (np.indices(shape) - centre) / centre
     # On a side of even length no voxel lies on the axis; the slack lets its neighbours count.
     distance = np.sqrt((place**2).sum(axis=0)) / 1.02
     return np.select([distance < 0.5 * radius, distance <= radius], [2, 1], 0).astype(np.uint8)
@@ -64,29 +65,38 @@ def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray = TURNED) -> P
     return path
 
 
+def write_png(path: Path, array: np.ndarray) -> Path:
+    """Write (X, Y) as grey or (3, X, Y) as RGB; X counts columns."""
+    Image.fromarray(np.ascontiguousarray(array.T)).save(path)
+    return path
+
+
 def read_labels(path: Path) -> np.ndarray:
     """The array of a written label map."""
+    if path.suffix == ".png":
+        with Image.open(path) as image:
+            return np.asarray(image).T
     return np.asarray(nib.load(path).dataobj)
 
 
 def one_hot(labels: np.ndarray) -> np.ndarray:
-    """(X, Y, Z) to (K, X, Y, Z)."""
+    """(X, Y, Z) to (K, X, Y, Z), or one axis less."""
     return np.stack([labels == value for value in range(CLASSES)]).astype(np.float32)
 
 
 def nearest_centre(tile: np.ndarray) -> np.ndarray:
-    """What the server half computes, as NumPy; (1, X, Y, Z) to (K, X, Y, Z)."""
-    centres = np.array(CENTRES).reshape(-1, 1, 1, 1)
+    """What the server half computes, as NumPy; (1, X, Y, Z) to (K, X, Y, Z), or 2D alike."""
+    centres = np.array(CENTRES).reshape(-1, *[1] * (tile.ndim - 1))
     logits = SHARPNESS * (2 * centres * tile - centres**2)
     powers = np.exp(logits - logits.max(axis=0))
     return (powers / powers.sum(axis=0)).astype(np.float32)
 
 
-def server_network(channels: int, poison: float) -> onnx.ModelProto:
+def server_network(channels: int, poison: float, shape: tuple[int, ...] = TILE) -> onnx.ModelProto:
     """:func:`nearest_centre` of the first channel; ``poison`` is added, NaN spoils it."""
     centres = np.array(CENTRES, dtype=np.float32)
-    weights = np.zeros((CLASSES, channels, 1, 1, 1), dtype=np.float32)
-    weights[:, 0, 0, 0, 0] = 2 * SHARPNESS * centres
+    weights = np.zeros((CLASSES, channels, *[1] * len(shape)), dtype=np.float32)
+    weights[:, 0].flat = 2 * SHARPNESS * centres
     nodes = [
         helper.make_node("Cast", ["proxy"], ["x"], to=TensorProto.FLOAT),
         helper.make_node("Conv", ["x", "weights", "bias"], ["logits"]),
@@ -102,13 +112,13 @@ def server_network(channels: int, poison: float) -> onnx.ModelProto:
     half = TensorProto.FLOAT16
     return _model(
         nodes,
-        [helper.make_tensor_value_info("proxy", half, [1, channels, *TILE])],
-        [helper.make_tensor_value_info("answer", half, [1, CLASSES, *TILE])],
+        [helper.make_tensor_value_info("proxy", half, [1, channels, *shape])],
+        [helper.make_tensor_value_info("answer", half, [1, CLASSES, *shape])],
         constants,
     )
 
 
-def unmixing_network(channels: int = 1) -> onnx.ModelProto:
+def unmixing_network(channels: int = 1, shape: tuple[int, ...] = TILE) -> onnx.ModelProto:
     """The algebraic inverse ``(m̂ − (1 − a)·y_r) / a``, and nothing of the reference image."""
     nodes = [
         helper.make_node("Sub", ["one", "coefficient"], ["rest"]),
@@ -122,16 +132,21 @@ def unmixing_network(channels: int = 1) -> onnx.ModelProto:
         "zero": np.array(0, dtype=np.float32),
         "limit": np.array(1, dtype=np.float32),
     }
-    return four_inputs(nodes, constants, channels)
+    return four_inputs(nodes, constants, channels, shape)
 
 
-def four_inputs(nodes: list, constants: dict[str, np.ndarray], channels: int = 1):
+def four_inputs(
+    nodes: list,
+    constants: dict[str, np.ndarray],
+    channels: int = 1,
+    shape: tuple[int, ...] = TILE,
+):
     """A network with the inputs and the output of an unmixer."""
-    maps = [1, CLASSES, *TILE]
+    maps = [1, CLASSES, *shape]
     shapes = {
         "answer": maps,
         "reference_labels": maps,
-        "reference": [1, channels, *TILE],
+        "reference": [1, channels, *shape],
         "coefficient": [1],
     }
     inputs = [
@@ -148,9 +163,9 @@ def _model(nodes: list, inputs: list, outputs: list, constants: dict[str, np.nda
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
-def template(channels: int = 1) -> Template:
+def template(channels: int = 1, shape: tuple[int, ...] = TILE) -> Template:
     """A core in a shell, as everybody has it."""
-    tissues = truth(TILE, radius=0.9)
+    tissues = truth(shape, radius=0.9)
     mean = np.repeat(np.array(CENTRES, dtype=np.float32)[:, None], channels, axis=1)
     spread = np.full((CLASSES, channels), 0.03, dtype=np.float32)
     return Template(tissues, np.arange(CLASSES, dtype=np.uint8), mean, spread)
@@ -162,60 +177,73 @@ def make_bundle(
     *,
     name: str | None = None,
     channels: int = 1,
+    spatial_dims: int = 3,
+    unit: str = "mm",
+    raw_scale: int = RAW_SCALE,
     coefficient: float = 0.5,
     poison: float = 0.0,
     unmixer: bytes | None = None,
     rubbish: str | None = None,
+    **settings: object,
 ) -> Path:
     """Build and seal a bundle for phantoms.
 
     Parameters
     ----------
+    unit : "mm" or "pixel"
+    raw_scale : int
+        Raw intensity that is prepared to 1.
     poison : float
         Added to every answer.
     unmixer : bytes, optional
         In place of the algebraic one.
     rubbish : str, optional
         A file of the client half that is replaced by rubbish before it is sealed.
+    **settings
+        Of the scheme. ``unmixing="algebraic"`` leaves out the unmixer, ``references=["labelled"]``
+        the template, as training does.
     """
     name = name or f"phantom-{scheme}"
+    shape = TILE[:spatial_dims]
     client_folder, server_folder = folder / "client", folder / "server"
     (server_folder / name / "1").mkdir(parents=True)
     (server_folder / "selftest").mkdir()
     client_folder.mkdir()
-    network = server_network(channels, poison).SerializeToString()
+    network = server_network(channels, poison, shape).SerializeToString()
     (server_folder / name / "1" / "model.onnx").write_bytes(network)
     rng = np.random.default_rng(5)
-    tile = rng.choice(np.float32([0, 0.375, 0.875]), (channels, *TILE))
+    tile = rng.choice(np.float32([0, 0.375, 0.875]), (channels, *shape))
     np.savez(server_folder / "selftest" / "tile.npz", proxy=tile, answer=nearest_centre(tile[:1]))
-    settings = {}
     if scheme == "mixup":
-        settings = {"coefficient": coefficient}
-        template(channels).save(client_folder / TEMPLATE_FILE)
-        content = unmixing_network(channels).SerializeToString() if unmixer is None else unmixer
-        (client_folder / UNMIXER_FILE).write_bytes(content)
+        settings = {"coefficient": coefficient, **settings}
+        if settings.get("references") != ["labelled"]:
+            template(channels, shape).save(client_folder / TEMPLATE_FILE)
+        if settings.get("unmixing") != "algebraic":
+            algebra = unmixing_network(channels, shape).SerializeToString()
+            (client_folder / UNMIXER_FILE).write_bytes(algebra if unmixer is None else unmixer)
     if rubbish is not None:
         (client_folder / rubbish).write_bytes(b"rubbish")
-    proxy = TensorSpec("proxy", "FP16", (1, channels, *TILE))
-    answer = TensorSpec("answer", "FP16", (1, CLASSES, *TILE))
+    proxy = TensorSpec("proxy", "FP16", (1, channels, *shape))
+    answer = TensorSpec("answer", "FP16", (1, CLASSES, *shape))
     flat = (1 / HISTOGRAM_BINS,) * HISTOGRAM_BINS
     client = ClientManifest(
         name=name,
         version="1",
         scheme=scheme,
         labels=LABELS,
-        spatial_dims=3,
+        spatial_dims=spatial_dims,
         channels=tuple(f"contrast {index}" for index in range(channels)),
-        spacing_mm=(1.0, 1.0, 1.0),
-        tile_shape=TILE,
+        spacing_mm=(1.0,) * spatial_dims,
+        tile_shape=shape,
         tile_overlap=0.25,
-        intensity=IntensityRule("window", 0.0, float(RAW_SCALE)),
+        intensity=IntensityRule("window", 0.0, float(raw_scale)),
         expectation=Expectation((0.0, 1.0), (5.0, 60.0), (0.5, 2.0), flat, 1.0),
         proxy=proxy,
         answer=answer,
         settings=settings,
         licence="Apache-2.0",
         provenance={"data_sha256": "0" * 64},
+        unit=unit,
     )
     seal(folder, client, ServerManifest(name, "1", proxy, answer))
     return folder

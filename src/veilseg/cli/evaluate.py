@@ -2,71 +2,80 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from veilseg.bundle import open_client_half, open_server_half
+from veilseg.bundle import ClientManifest, open_client_half, open_server_half
 from veilseg.cli.local import LocalServer
 from veilseg.cli.progress import progress
 from veilseg.cli.site import labelled_references
-from veilseg.datasets.layout import read_dataset, split_by_patient
+from veilseg.datasets.layout import Case, Dataset, read_dataset
+from veilseg.datasets.split import Fold, split_by_patient
 from veilseg.errors import InvalidInput, OutputNotWritable, WrongUsage
 from veilseg.evaluation.evaluate import evaluate as run
 from veilseg.files import write_text_whole
-from veilseg.scheme import ClientHalf
-from veilseg.schemes.registry import client_half
+from veilseg.schemes.registry import client_halves
 from veilseg.vault.vault import Vault
 
 # Nothing leaves in an evaluation; a fixed key makes its references the same in every run.
 EVALUATION_KEY = hashlib.sha256(b"veilseg evaluation").digest()
-SPLITS = ("test", "all")
+SPLITS = ("test", "validation", "all")
 
 
-def evaluate(
-    bundle_folder: Path, folder: Path, split: str, references: str, json_file: Path | None
-) -> None:
+@dataclass(frozen=True)
+class Request:
+    """Options of ``veilseg evaluate``, as typed."""
+
+    bundle: Path
+    dataset: Path
+    split: str
+    references: str
+    mixtures: int
+    coefficient: float | None
+    json_file: Path | None
+
+
+def evaluate(request: Request) -> None:
     """Evaluate a bundle on a labelled data set; needs the ``train`` extra for surfaces."""
-    if split not in SPLITS:
-        raise WrongUsage(f"--split {split}: choose test or all")
+    if request.split not in SPLITS:
+        raise WrongUsage(f"--split {request.split}: choose {', '.join(SPLITS)}")
+    json_file = request.json_file
     if json_file is not None and not json_file.parent.is_dir():
         raise OutputNotWritable(f"{json_file}: folder {json_file.parent} does not exist")
-    bundle = open_client_half(bundle_folder)
-    server = open_server_half(bundle_folder)
-    dataset = read_dataset(folder)
+    bundle = open_client_half(request.bundle)
+    manifest = bundle.manifest
+    server = open_server_half(request.bundle)
+    dataset = read_dataset(request.dataset)
     data_hash = dataset.content_hash()
-    trained_on = bundle.manifest.provenance.get("data_sha256")
-    parts = split_by_patient(dataset)
-    if split == "test" and data_hash != trained_on:
-        raise InvalidInput(
-            f"{folder}: --split test: not the data {bundle.manifest.name} was trained on, so which "
-            "cases it has not seen is unknown; without --split all cases are taken"
-        )
-    cases = parts.test if split == "test" else dataset.cases
-    reference_cases = None
-    if split == "test" and Path(references).resolve() == folder.resolve():
-        reference_cases = parts.train
-    labelled = labelled_references(bundle, references, reference_cases)
+    cases, reference_cases = _cases(request, manifest, dataset, data_hash)
+    labelled = labelled_references(bundle, request.references, reference_cases)
     shared = {case.patient for case in cases} & {reference.patient for reference in labelled}
     if shared:
         raise InvalidInput(
-            f"--references {references}: patient {min(shared)} is evaluated as well: take "
+            f"--references {request.references}: patient {min(shared)} is evaluated as well: take "
             "references of other patients, or --split test"
         )
-    halves: dict[str, ClientHalf] = {}
     with Vault.in_memory(EVALUATION_KEY, labelled) as vault, progress("evaluating") as show:
-        if bundle.manifest.scheme == "mixup":
-            halves["learned"] = client_half(bundle, vault, "learned")
-            halves["algebraic"] = client_half(bundle, vault, "algebraic")
-        else:
-            halves[bundle.manifest.scheme] = client_half(bundle, vault)
-        result = run(cases, bundle.manifest, halves, LocalServer(server), show)
-    result["split"] = split
-    result["references"] = references if references == "synthetic" else Path(references).name
-    result["reference_patients"] = sorted({reference.patient for reference in labelled})
-    result["dataset"] = dataset.name
-    result["data_sha256"] = data_hash
-    result["provenance"] = bundle.manifest.provenance
+        halves = client_halves(bundle, vault, request.coefficient)
+        result = run(cases, manifest, halves, LocalServer(server), show, request.mixtures)
+    coefficient = request.coefficient
+    result |= {
+        "coefficient": manifest.settings.get("coefficient") if coefficient is None else coefficient,
+        "split": request.split,
+        "fold": manifest.provenance.get("fold"),
+        "references": "synthetic"
+        if request.references == "synthetic"
+        else Path(request.references).name,
+        "reference_patients": sorted({reference.patient for reference in labelled}),
+        "dataset": dataset.name,
+        "data_sha256": data_hash,
+        "provenance": manifest.provenance,
+    }
     for name, values in result["per_class"].items():
-        print(f"{name}: Dice {values['dice']}, HD95 {values['hd95_mm']} mm, NSD {values['nsd']}")
+        distance = f"{values['hd95_mm']} {result['unit']}"
+        print(f"{name}: Dice {values['dice']}, HD95 {distance}, NSD {values['nsd']}")
     low, high = result["interval"]
     print(
         f"mean foreground Dice {result['mean_dice']} "
@@ -74,3 +83,38 @@ def evaluate(
     )
     if json_file is not None:
         write_text_whole(json_file, json.dumps(result, indent=2) + "\n")
+
+
+def _cases(
+    request: Request, manifest: ClientManifest, dataset: Dataset, data_hash: str
+) -> tuple[tuple[Case, ...], tuple[Case, ...] | None]:
+    """Cases to evaluate, and which of the references' cases may be mixed in (None: all).
+
+    The bundle says by which fold it was trained, so that nobody is taken for unseen who was not.
+    """
+    if request.split == "all":
+        return dataset.cases, None
+    if data_hash != manifest.provenance.get("data_sha256"):
+        raise InvalidInput(
+            f"{request.dataset}: --split {request.split}: not the data {manifest.name} was trained "
+            "on, so which cases it has not seen is unknown; without --split all cases are taken"
+        )
+    fold = manifest.provenance.get("fold")
+    for start in _starts(manifest):
+        if start.get("data_sha256") == data_hash and start.get("fold") != fold:
+            raise InvalidInput(
+                f"{request.bundle}: --split {request.split}: its training started from a bundle "
+                "of another fold of these data: no patient is left that it has not seen"
+            )
+    parts = split_by_patient(dataset, None if fold is None else Fold.parse(fold))
+    cases = parts.test if request.split == "test" else parts.validation
+    same = Path(request.references).resolve() == request.dataset.resolve()
+    return cases, parts.train if same else None
+
+
+def _starts(manifest: ClientManifest) -> Iterator[dict[str, Any]]:
+    """Provenance of the bundles whose weights a bundle started from, the latest first."""
+    start = manifest.provenance.get("init")
+    while start:
+        yield start["provenance"]
+        start = start["provenance"].get("init")

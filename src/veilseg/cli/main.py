@@ -51,6 +51,10 @@ ReferencesOption = Annotated[
         "--references", help="Data set with labelled cases (nnU-Net layout), or 'synthetic'."
     ),
 ]
+MixturesOption = Annotated[
+    int,
+    typer.Option("--mixtures", help="Average over K mixtures of an image; each shows more.", min=1),
+]
 
 
 @app.command()
@@ -63,6 +67,15 @@ def train(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
     init: Annotated[Path | None, typer.Option(help="Start from this bundle's weights.")] = None,
+    fold: Annotated[
+        str | None, typer.Option(help="Hold out the I-th of N parts of the patients: I/N.")
+    ] = None,
+    unmixing: Annotated[
+        str, typer.Option(help="learned, or the algebraic baseline without unmixing network.")
+    ] = "learned",
+    coefficients: Annotated[
+        str, typer.Option(help="Where training draws the mixing coefficient from, LOW:HIGH.")
+    ] = "0.4:0.6",
     licence: Annotated[
         str, typer.Option(help="Licence of the weights, into the manifest and card.")
     ] = "unspecified: follows the training data",
@@ -70,21 +83,41 @@ def train(
     """Train both halves of a scheme and write a bundle."""
     from veilseg.cli.train import train as run
 
-    run(dataset, scheme, out, steps, minutes, seed, resume, init, licence)
+    run(
+        dataset,
+        scheme,
+        out,
+        steps,
+        minutes,
+        seed,
+        resume,
+        init,
+        fold,
+        unmixing,
+        coefficients,
+        licence,
+    )
 
 
 @app.command()
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="Folder of the trained bundle.")],
     dataset: Annotated[Path, typer.Argument(help="Labelled data set.")],
-    split: Annotated[str, typer.Option(help="test (held out by patient) or all.")] = "all",
+    split: Annotated[
+        str, typer.Option(help="test or validation (held out by patient), or all.")
+    ] = "all",
     references: ReferencesOption = "synthetic",
+    mixtures: MixturesOption = 1,
+    coefficient: Annotated[
+        float | None, typer.Option(help="Mixing coefficient; default: the bundle's.")
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Measure Dice, HD95 and surface Dice through the real client and server halves."""
+    """Measure Dice, HD95, surface Dice and calibration through the real halves."""
+    from veilseg.cli.evaluate import Request
     from veilseg.cli.evaluate import evaluate as run
 
-    run(bundle, dataset, split, references, json_file)
+    run(Request(bundle, dataset, split, references, mixtures, coefficient, json_file))
 
 
 @app.command()
@@ -137,7 +170,14 @@ def segment(
         bool, typer.Option("--allow-repeat", help="Send a second, different proxy of a subject.")
     ] = False,
     local: Annotated[bool, typer.Option("--local", help="Run both halves here.")] = False,
-    unmixing: Annotated[str, typer.Option(help="learned or algebraic.")] = "learned",
+    unmixing: Annotated[
+        str | None, typer.Option(help="learned or algebraic; default: the bundle's.")
+    ] = None,
+    mixtures: MixturesOption = 1,
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option(help="Write the entropy of each voxel: 0 certain … 1 (255 in PNG) undecided."),
+    ] = None,
     save_proxy: Annotated[
         Path | None, typer.Option(help="Write what the server is shown (.nii.gz).")
     ] = None,
@@ -158,6 +198,8 @@ def segment(
             allow_repeat,
             local,
             unmixing,
+            mixtures,
+            uncertainty,
             save_proxy,
             timeout_s,
             json_file,

@@ -1,33 +1,33 @@
 """``veilseg segment``."""
 
 import contextlib
-import glob
 import json
 import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
 from veilseg.bundle import ClientBundle, open_client_half, open_server_half
 from veilseg.cli.local import LocalServer
+from veilseg.cli.outputs import result_files, stem_of
 from veilseg.cli.progress import progress
-from veilseg.client.pipeline import Segmented, channel_files, segment
+from veilseg.client.pipeline import channel_files, segment, sizes
 from veilseg.client.processor import TileProcessor
 from veilseg.client.remote import RemoteServer
-from veilseg.errors import InvalidInput, OutputNotWritable, VeilsegError, WrongUsage
+from veilseg.errors import VeilsegError, WrongUsage
 from veilseg.files import write_text_whole
-from veilseg.imaging.nifti import write_array, write_label_map
+from veilseg.imaging import nifti
+from veilseg.imaging.formats import result_endings, write_label_map, write_map
 from veilseg.payload import Proxy
 from veilseg.scheme import ClientHalf
 from veilseg.schemes.mixup.client import Unmixing
 from veilseg.schemes.registry import NEEDS_VAULT, client_half
 from veilseg.vault.vault import KEY_BYTES, Vault
 
-NIFTI_ENDINGS = (".nii.gz", ".nii")
+SIZE_AS_TOLD = {"volumes_ml": "{:.2f} ml", "areas_mm2": "{:.2f} mm²", "areas_px": "{:.0f} px"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ class Request:
     subject: str | None
     allow_repeat: bool
     local: bool
-    unmixing: str
+    unmixing: str | None
+    mixtures: int
+    uncertainty: Path | None
     save_proxy: Path | None
     timeout_s: float
     json_file: Path | None
@@ -57,7 +59,9 @@ def segment_all(request: Request) -> None:
         After all images were tried, of the type of the first failure.
     """
     _require_sensible(request)
-    outputs = _outputs(request)
+    options = (request.uncertainty, request.save_proxy, request.json_file)
+    further = [path for path in options if path is not None]
+    outputs = result_files(request.images, request.out, further)
     bundle = open_client_half(request.bundle)
     failures: list[VeilsegError] = []
     results: list[dict[str, Any]] = []
@@ -66,8 +70,7 @@ def segment_all(request: Request) -> None:
         _processor(request, bundle) as processor,
         progress("segmenting") as show,
     ):
-        unmixing: Unmixing = "algebraic" if request.unmixing == "algebraic" else "learned"
-        half = client_half(bundle, vault, unmixing)
+        half = client_half(bundle, vault, cast(Unmixing | None, request.unmixing))
         for index, (image, output) in enumerate(zip(request.images, outputs, strict=True)):
             note = f"{image.name} ({index + 1} of {len(outputs)})"
             job = _Job(request, bundle, half, vault, processor)
@@ -108,102 +111,90 @@ class _Job:
     def run(self, image: Path, output: Path, report: Any) -> dict[str, Any]:
         manifest = self.bundle.manifest
         files = channel_files(image, manifest)
-        subject = self.request.subject or _stem(image)
+        subject = self.request.subject or stem_of(image)
 
-        def before_sending(proxy: Proxy) -> None:
+        def before_sending(proxies: Sequence[Proxy]) -> None:
             if self.vault is not None and not self.request.local:
-                count = self.vault.record(subject, proxy.digest(), self.request.allow_repeat)
-                if count > 1:
-                    print(
-                        f"veilseg: {image}: warning: this server now has {count} different proxies "
-                        "of this subject and can average them",
-                        file=sys.stderr,
-                    )
+                self._record(self.vault, image, subject, proxies)
             if self.request.save_proxy is not None:
-                write_array(self.request.save_proxy, proxy.array)
+                nifti.write_array(self.request.save_proxy, proxies[0].array)
 
         traffic = _traffic(self.processor)
         result = segment(
-            files, subject, manifest, self.half, self.processor, before_sending, report
+            files,
+            subject,
+            manifest,
+            self.half,
+            self.processor,
+            before_sending,
+            report,
+            self.request.mixtures,
+            self.request.uncertainty is not None,
         )
         for warning in result.warnings:
             print(f"veilseg: {image}: warning: {warning}", file=sys.stderr)
         write_label_map(output, result.labels)
-        print(f"{output}: {_volumes(result)}")
+        if self.request.uncertainty is not None and result.uncertainty is not None:
+            write_map(self.request.uncertainty, result.uncertainty, result.labels.geometry)
+        quantity, size = sizes(result.labels, manifest)
+        told = (f"{name} {SIZE_AS_TOLD[quantity].format(value)}" for name, value in size.items())
+        print(f"{output}: {', '.join(told)}")
         sent, received = np.subtract(_traffic(self.processor), traffic).tolist()
         return {
-            "volumes_ml": {name: round(ml, 4) for name, ml in result.volumes_ml.items()},
+            quantity: {name: round(value, 4) for name, value in size.items()},
             "warnings": result.warnings,
             "seconds": {name: round(value, 4) for name, value in result.seconds.items()},
             "bytes_sent": sent,
             "bytes_received": received,
         }
 
+    def _record(self, vault: Vault, image: Path, subject: str, proxies: Sequence[Proxy]) -> None:
+        """Enter in the ledger what is about to leave, and say what it costs."""
+        digests = [proxy.digest() for proxy in proxies]
+        known = vault.record(subject, *digests, allow_repeat=self.request.allow_repeat)
+        mixtures = len(digests)
+        if mixtures > 1:
+            print(
+                f"veilseg: {image}: warning: {mixtures} different proxies of this subject let the "
+                f"server average references away: at a = ½, under ideal conditions, at most "
+                f"1/{mixtures + 1} of the patient's variance stays hidden instead of 1/2",
+                file=sys.stderr,
+            )
+        if known > mixtures:
+            print(
+                f"veilseg: {image}: warning: this server now has {known} different proxies "
+                "of this subject and can average them",
+                file=sys.stderr,
+            )
+
 
 def _naming(image: Path, error: VeilsegError) -> VeilsegError:
     """The same error, its message beginning with the image unless it does so already."""
-    beginning = str(image.with_name(_stem(image)))
+    beginning = str(image.with_name(stem_of(image)))
     return error if str(error).startswith(beginning) else type(error)(f"{image}: {error}")
 
 
 def _require_sensible(request: Request) -> None:
     if request.local == (request.server is not None):
         raise WrongUsage("give either --server URL or --local")
-    if request.unmixing not in get_args(Unmixing):
+    if request.unmixing not in (None, *get_args(Unmixing)):
         raise WrongUsage(f"--unmixing {request.unmixing}: choose learned or algebraic")
     if len(request.images) > 1 and request.subject is not None:
         raise WrongUsage("--subject: names one image; segment several subjects one by one")
+    if len(request.images) > 1 and request.uncertainty is not None:
+        raise WrongUsage("--uncertainty: takes one image at a time")
+    if request.uncertainty is not None:
+        allowed = result_endings(request.images[0])
+        if not request.uncertainty.name.lower().endswith(allowed):
+            raise WrongUsage(
+                f"{request.uncertainty}: --uncertainty must end in {' or '.join(allowed)}"
+            )
     if len(request.images) > 1 and request.save_proxy is not None:
         raise WrongUsage("--save-proxy: takes one image at a time")
-    if request.save_proxy is not None and not request.save_proxy.name.endswith(NIFTI_ENDINGS):
+    if request.save_proxy is not None and request.mixtures > 1:
+        raise WrongUsage("--save-proxy: writes one proxy; not with --mixtures")
+    if request.save_proxy is not None and not request.save_proxy.name.endswith(nifti.ENDINGS):
         raise WrongUsage(f"{request.save_proxy}: --save-proxy must end in .nii.gz or .nii")
-
-
-def _outputs(request: Request) -> list[Path]:
-    """Where each result goes: refused before work starts if it would be lost or overwrite."""
-    if len(request.images) == 1 and request.out.name.endswith(NIFTI_ENDINGS):
-        outputs = [request.out]
-    else:
-        if request.out.name.endswith(NIFTI_ENDINGS):
-            raise WrongUsage(f"{request.out}: several images need a folder, not a file")
-        try:
-            request.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputNotWritable(f"{request.out}: cannot be made: {error.strerror}") from error
-        outputs = [request.out / f"{_stem(image)}.nii.gz" for image in request.images]
-    if len(set(outputs)) < len(outputs):
-        raise InvalidInput(
-            "two images have the same name: their results would overwrite each other"
-        )
-    written = [*outputs, *filter(None, (request.save_proxy, request.json_file))]
-    if len({path.resolve() for path in written}) < len(written):
-        raise InvalidInput(f"{written[-1]}: -o, --save-proxy and --json would overwrite each other")
-    for path in written:
-        for image in request.images:
-            if path.resolve() in _channels_of(image):
-                raise InvalidInput(f"{path}: would overwrite the image itself; choose another")
-        _require_writable(path)
-    return outputs
-
-
-def _channels_of(image: Path) -> set[Path]:
-    """Resolved paths of an image and of its further channels, however many there are."""
-    stem, found, ending = image.name.partition("_0000.")
-    if not found:
-        return {image.resolve()}
-    return {path.resolve() for path in image.parent.glob(f"{glob.escape(stem)}_????.{ending}")}
-
-
-def _require_writable(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise OutputNotWritable(f"{path}: folder {path.parent} does not exist")
-    if path.is_dir():
-        raise OutputNotWritable(f"{path}: is a folder")
-    try:
-        # Tried, since modes do not tell all; and now, since later a proxy has left in vain.
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise OutputNotWritable(f"{path}: cannot be written: {error.strerror}") from error
 
 
 @contextlib.contextmanager
@@ -244,14 +235,3 @@ def _traffic(processor: TileProcessor) -> tuple[int, int]:
     if isinstance(processor, RemoteServer):
         return processor.bytes_sent, processor.bytes_received
     return 0, 0
-
-
-def _stem(image: Path) -> str:
-    name = image.name
-    for ending in NIFTI_ENDINGS:
-        name = name.removesuffix(ending)
-    return name.removesuffix("_0000")
-
-
-def _volumes(result: Segmented) -> str:
-    return ", ".join(f"{name} {ml:.2f} ml" for name, ml in result.volumes_ml.items())

@@ -6,9 +6,10 @@ import numpy as np
 
 from veilseg.bundle import ClientBundle, open_client_half
 from veilseg.cli.progress import progress
-from veilseg.datasets.cases import prepare_case
+from veilseg.datasets.cases import prepare_case_for
 from veilseg.datasets.layout import Case, read_dataset
-from veilseg.errors import InvalidDataset
+from veilseg.errors import InvalidDataset, WrongUsage
+from veilseg.schemes.mixup.client import has_synthetic_references
 from veilseg.vault.vault import LabelledReference, Vault
 
 
@@ -45,10 +46,19 @@ def labelled_references(
     ------
     InvalidDataset
         If the data set's labels are not the bundle's.
+    InvalidImage
+        If its images are not of the bundle's kind.
+    WrongUsage
+        If the bundle has no synthetic references.
     """
-    if references == "synthetic":
-        return []
     manifest = bundle.manifest
+    if references == "synthetic":
+        if not has_synthetic_references(manifest):
+            raise WrongUsage(
+                f"--references synthetic: {manifest.name} has no template to draw from, for its "
+                "labels lie at no common place: give --references DATASET"
+            )
+        return []
     dataset = read_dataset(Path(references))
     if [label.name for label in dataset.labels] != [label.name for label in manifest.labels]:
         raise InvalidDataset(
@@ -59,13 +69,7 @@ def labelled_references(
     chosen = dataset.cases if cases is None else cases
     with progress("references") as show:
         for case in chosen:
-            ready = prepare_case(
-                case,
-                len(manifest.labels),
-                manifest.spacing_mm,
-                manifest.intensity,
-                manifest.tile_shape,
-            )
+            ready = prepare_case_for(case, manifest)
             # A vault stores FP16; rounded here, an evaluation mixes what a site would mix.
             image = ready.image.astype(np.float16).astype(np.float32)
             prepared.append(LabelledReference(ready.patient, image, ready.labels))

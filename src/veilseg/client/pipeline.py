@@ -13,10 +13,11 @@ import numpy as np
 
 from veilseg.bundle import ClientManifest
 from veilseg.client.processor import TileProcessor
+from veilseg.client.uncertainty import predictive_entropy
 from veilseg.errors import InvalidAnswer, InvalidImage
-from veilseg.imaging.nifti import read_image
-from veilseg.imaging.plausibility import warnings_for
-from veilseg.imaging.preprocessing import Restoration, prepare, restore
+from veilseg.imaging.formats import read_header, read_image
+from veilseg.imaging.plausibility import spacing_for, warnings_for
+from veilseg.imaging.preprocessing import Restoration, prepare, restore, restore_map
 from veilseg.imaging.tiling import sliding_window
 from veilseg.imaging.volume import LabelMap
 from veilseg.payload import Answer, Float32Array, Proxy, Receipt
@@ -37,6 +38,22 @@ class Outgoing:
 
 
 @dataclass(frozen=True)
+class Recovered:
+    """What came back of one image, on the bundle's grid.
+
+    Attributes
+    ----------
+    probabilities : tuple of ndarray, shape (K, X, Y, Z), float32
+        Class probabilities of the patient by each client half, averaged over the proxies.
+    seconds : dict
+        Wall-clock time of ``process`` and ``recover``.
+    """
+
+    probabilities: tuple[Float32Array, ...]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Segmented:
     """A recovered segmentation on the image's own grid.
 
@@ -49,24 +66,30 @@ class Segmented:
     seconds : dict
         Wall-clock time of ``protect``, ``process`` and ``recover`` (reading included in the
         first, restoring in the last).
+    uncertainty : ndarray, shape as the labels, float32, or None
+        Predictive entropy in [0, 1]; 0 where the preprocessing saw nothing.
     """
 
     labels: LabelMap
     volumes_ml: dict[str, float]
     warnings: list[str]
     seconds: dict[str, float] = field(default_factory=dict)
+    uncertainty: Float32Array | None = None
 
 
 def channel_files(image: Path, manifest: ClientManifest) -> tuple[Path, ...]:
     """The files of all channels of an image: one file, or nnU-Net's ``_0000``, ``_0001``, ….
 
+    The first file is looked at: an RGB image holds its three channels itself.
+
     Raises
     ------
     InvalidImage
-        If the bundle takes several channels and the name does not say which this one is.
+        If the bundle takes several channels, the first file holds one, and its name does not say
+        which, or another is missing; or if the header of the first file cannot be read.
     """
     count = len(manifest.channels)
-    if count == 1:
+    if count == 1 or read_header(image)[0] > 1:
         return (image,)
     stem, found, ending = image.name.partition("_0000.")
     if not found:
@@ -74,11 +97,22 @@ def channel_files(image: Path, manifest: ClientManifest) -> tuple[Path, ...]:
             f"{image}: the bundle takes {count} channels ({', '.join(manifest.channels)}): "
             "name the first file CASE_0000 and the others CASE_0001, …"
         )
-    return tuple(image.with_name(f"{stem}_{index:04d}.{ending}") for index in range(count))
+    files = tuple(image.with_name(f"{stem}_{index:04d}.{ending}") for index in range(count))
+    for file in files:
+        if not file.exists():
+            raise InvalidImage(
+                f"{file}: no such file: {image.name} holds one channel and the bundle takes "
+                f"{count} ({', '.join(manifest.channels)})"
+            )
+    return files
 
 
 def protect(
-    files: Sequence[Path], subject: str, manifest: ClientManifest, half: ClientHalf
+    files: Sequence[Path],
+    subject: str,
+    manifest: ClientManifest,
+    half: ClientHalf,
+    mixture: int = 0,
 ) -> Outgoing:
     """Read, bring to the bundle's grid and protect one image. Nothing is sent.
 
@@ -88,6 +122,8 @@ def protect(
         One per channel.
     subject : str
         Who it is; stays at the site.
+    mixture : int
+        Which of several proxies of this image, in test-time augmentation.
 
     Raises
     ------
@@ -96,14 +132,10 @@ def protect(
     """
     started = time.perf_counter()
     volume = read_image(files)
-    if volume.array.shape[0] != len(manifest.channels):
-        raise InvalidImage(
-            f"{files[0]}: has {volume.array.shape[0]} channels; the bundle takes "
-            f"{len(manifest.channels)}"
-        )
-    prepared = prepare(volume, manifest.spacing_mm, manifest.intensity, manifest.tile_shape)
-    warnings = warnings_for(volume, prepared.array, manifest.expectation)
-    proxy, receipt = half.protect(prepared.array, subject)
+    spacing_mm = spacing_for(volume, manifest, str(files[0]))
+    prepared = prepare(volume, spacing_mm, manifest.intensity, manifest.tile_shape)
+    warnings = warnings_for(volume, prepared.array, manifest.expectation, manifest.unit)
+    proxy, receipt = half.protect(prepared.array, subject, mixture)
     seconds = time.perf_counter() - started
     return Outgoing(proxy, receipt, prepared.restoration, warnings, seconds)
 
@@ -134,10 +166,50 @@ def process(
     )
 
 
-def recover(answer: Answer, outgoing: Outgoing, half: ClientHalf) -> LabelMap:
-    """Turn an answer into labels on the image's own grid."""
-    probabilities = half.recover(answer, outgoing.receipt)
-    return restore(probabilities, outgoing.restoration)
+def recover(
+    outgoing: Sequence[Outgoing],
+    manifest: ClientManifest,
+    halves: Sequence[ClientHalf],
+    processor: TileProcessor,
+    progress: Progress | None,
+) -> Recovered:
+    """Have each proxy of one image processed, recover it on its own, and average.
+
+    One answer is held at a time, and one sum per half.
+
+    Parameters
+    ----------
+    outgoing : sequence of Outgoing
+        Of one image: one, or several in test-time augmentation.
+    halves : sequence of ClientHalf
+        Ways to recover the same answers.
+    progress : callable or None
+        Called with (tiles done, tiles in all) over all proxies.
+
+    Raises
+    ------
+    ServerError
+        As :func:`process`.
+    """
+    sums: list[Float32Array] = []
+    seconds = dict.fromkeys(("process", "recover"), 0.0)
+
+    def count(number: int) -> Progress | None:
+        if progress is None:
+            return None
+        return lambda done, tiles: progress(number * tiles + done, len(outgoing) * tiles)
+
+    for number, one in enumerate(outgoing):
+        started = time.perf_counter()
+        answer = process(one.proxy, manifest, processor, count(number))
+        answered = time.perf_counter()
+        found = [half.recover(answer, one.receipt) for half in halves]
+        sums = [total + new for total, new in zip(sums, found, strict=True)] if sums else found
+        seconds["process"] += answered - started
+        seconds["recover"] += time.perf_counter() - answered
+    # Nothing is averaged of one: what was recovered stays as it is, to the bit.
+    mean = [total / np.float32(len(outgoing)) for total in sums] if len(outgoing) > 1 else sums
+    return Recovered(tuple(mean), seconds)
 
 
 def segment(
@@ -146,42 +218,69 @@ def segment(
     manifest: ClientManifest,
     half: ClientHalf,
     processor: TileProcessor,
-    before_sending: Callable[[Proxy], None] | None = None,
+    before_sending: Callable[[Sequence[Proxy]], None] | None = None,
     progress: Progress | None = None,
+    mixtures: int = 1,
+    uncertainty: bool = False,
 ) -> Segmented:
     """Segment one image from end to end.
 
     Parameters
     ----------
     before_sending : callable or None
-        Sees the proxy before anything leaves: the ledger's veto.
+        Sees all proxies before anything leaves: the ledger's veto.
     progress : callable or None
         Called with (tiles done, tiles in all).
+    mixtures : int
+        Proxies whose results are averaged (test-time augmentation). Each shows the server more.
+    uncertainty : bool
+        Whether to map the predictive entropy as well.
 
     Raises
     ------
     InvalidInput, ServerError
         Nothing is written then.
     """
-    outgoing = protect(files, subject, manifest, half)
+    outgoing = [protect(files, subject, manifest, half, number) for number in range(mixtures)]
     if before_sending is not None:
-        before_sending(outgoing.proxy)
+        before_sending([one.proxy for one in outgoing])
+    recovered = recover(outgoing, manifest, [half], processor, progress)
     started = time.perf_counter()
-    answer = process(outgoing.proxy, manifest, processor, progress)
-    answered = time.perf_counter()
-    labels = recover(answer, outgoing, half)
-    seconds = {
-        "protect": outgoing.seconds,
-        "process": answered - started,
-        "recover": time.perf_counter() - answered,
-    }
-    return Segmented(labels, volumes_ml(labels, manifest), outgoing.warnings, seconds)
+    probabilities, restoration = recovered.probabilities[0], outgoing[0].restoration
+    labels = restore(probabilities, restoration)
+    entropy = None
+    if uncertainty:
+        entropy = restore_map(predictive_entropy(probabilities), restoration, outside=0.0)
+    seconds = {"protect": sum(one.seconds for one in outgoing), **recovered.seconds}
+    seconds["recover"] += time.perf_counter() - started
+    volumes = volumes_ml(labels, manifest)
+    return Segmented(labels, volumes, outgoing[0].warnings, seconds, entropy)
 
 
 def volumes_ml(labels: LabelMap, manifest: ClientManifest) -> dict[str, float]:
-    """Volume of each foreground class in millilitres."""
+    """Volume of each foreground class in millilitres; none in 2D."""
+    quantity, found = sizes(labels, manifest)
+    return found if quantity == "volumes_ml" else {}
+
+
+def sizes(labels: LabelMap, manifest: ClientManifest) -> tuple[str, dict[str, float]]:
+    """Size of each foreground class, and what it is.
+
+    Returns
+    -------
+    str
+        ``volumes_ml`` in 3D, ``areas_mm2`` in 2D, or ``areas_px`` where the unit is the pixel.
+    dict
+        By name of the class.
+    """
     counts = np.bincount(labels.array.ravel(), minlength=len(manifest.labels))
-    voxel = labels.geometry.voxel_volume_ml
-    return {
-        label.name: float(counts[label.value]) * voxel for label in manifest.labels if label.value
+    geometry = labels.geometry
+    if geometry.ndim == 3:
+        quantity, each = "volumes_ml", geometry.voxel_volume_ml
+    else:
+        quantity = "areas_px" if geometry.unit == "pixel" else "areas_mm2"
+        each = geometry.pixel_area
+    found = {
+        label.name: float(counts[label.value]) * each for label in manifest.labels if label.value
     }
+    return quantity, found

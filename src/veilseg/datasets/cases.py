@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from veilseg.bundle import IntensityRule
+from veilseg.bundle import ClientManifest, IntensityRule
 from veilseg.datasets.layout import Case
 from veilseg.errors import InvalidDataset, InvalidImage
-from veilseg.imaging.nifti import read_image, read_label_map, require_same_grid
+from veilseg.imaging.checks import require_same_grid
+from veilseg.imaging.formats import read_image, read_label_map
+from veilseg.imaging.plausibility import spacing_for
 from veilseg.imaging.preprocessing import Prepared, prepare, prepare_labels
 from veilseg.imaging.volume import LabelMap, Volume
 from veilseg.payload import Float32Array
@@ -21,8 +23,8 @@ class PreparedCase:
     Attributes
     ----------
     name, patient : str
-    image : ndarray, shape (C, X, Y, Z), float32
-    labels : ndarray, shape (X, Y, Z), uint8
+    image : ndarray, shape (C, X, Y, Z) or (C, X, Y), float32
+    labels : ndarray, shape (X, Y, Z) or (X, Y), uint8
     """
 
     name: str
@@ -39,9 +41,21 @@ def read_case(case: Case, classes: int) -> tuple[Volume, LabelMap]:
     InvalidImage, GeometryMismatch
         If a file cannot be used, or image and labels lie on different grids.
     InvalidDataset
-        If a label is out of range.
+        If the image has other channels or dimensions than the data set, or a label is out of
+        range.
     """
-    volume, labels = read_image(case.images), read_label_map(case.labels)
+    volume = read_image(case.images)
+    if len(volume.array) != case.channels:
+        raise InvalidDataset(
+            f"{case.images[0]}: channels: {len(volume.array)} in the file, {case.channels} in the "
+            "data set"
+        )
+    if volume.geometry.ndim != case.spatial_dims:
+        raise InvalidDataset(
+            f"{case.images[0]}: is {volume.geometry.ndim}D; the data set is {case.spatial_dims}D, "
+            "as its first image"
+        )
+    labels = read_label_map(case.labels)
     require_same_grid(volume.geometry, labels.geometry, str(case.images[0]), str(case.labels))
     top = int(labels.array.max())
     if top >= classes:
@@ -72,6 +86,31 @@ def prepare_case(
 ) -> PreparedCase:
     """Read and prepare one case. Raises as :func:`read_case`."""
     volume, labels = read_case(case, classes)
+    return _prepared(case, volume, labels, classes, spacing_mm, intensity, tile_shape)
+
+
+def prepare_case_for(case: Case, manifest: ClientManifest) -> PreparedCase:
+    """Read one case and prepare it for a bundle, which may come from other data.
+
+    Raises as :func:`read_case`, and InvalidImage if it is not of the bundle's kind.
+    """
+    classes = len(manifest.labels)
+    volume, labels = read_case(case, classes)
+    spacing_mm = spacing_for(volume, manifest, str(case.images[0]))
+    return _prepared(
+        case, volume, labels, classes, spacing_mm, manifest.intensity, manifest.tile_shape
+    )
+
+
+def _prepared(
+    case: Case,
+    volume: Volume,
+    labels: LabelMap,
+    classes: int,
+    spacing_mm: tuple[float, ...],
+    intensity: IntensityRule,
+    tile_shape: tuple[int, ...],
+) -> PreparedCase:
     ready = prepare_image(case, volume, spacing_mm, intensity, tile_shape)
     array = prepare_labels(labels, ready.restoration, classes)
     return PreparedCase(case.name, case.patient, ready.array, array)

@@ -3,16 +3,12 @@
 import csv
 import hashlib
 import json
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from veilseg.bundle import Label
 from veilseg.errors import InvalidDataset
-
-# Shares of cases, taken from the end of the id order in whole patients.
-TEST_SHARE = 0.2
-VALIDATION_SHARE = 0.1
+from veilseg.imaging import formats
 
 
 @dataclass(frozen=True)
@@ -23,25 +19,33 @@ class Case:
     ----------
     name, patient : str
     images : tuple of Path
-        One file per channel.
+        One file per channel, or one RGB file.
     labels : Path
+    channels, spatial_dims : int
+        What the data set promises of the image; checked when it is read.
     """
 
     name: str
     patient: str
     images: tuple[Path, ...]
     labels: Path
+    channels: int = 1
+    spatial_dims: int = 3
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A folder with ``dataset.json``, ``imagesTr`` and ``labelsTr``; cases in id order."""
+    """A folder with ``dataset.json``, ``imagesTr`` and ``labelsTr``; cases in id order.
+
+    Its first image decides whether it is 2D or 3D, and whether one file holds all channels.
+    """
 
     folder: Path
     name: str
     labels: tuple[Label, ...]
     channels: tuple[str, ...]
     cases: tuple[Case, ...]
+    spatial_dims: int = 3
 
     def content_hash(self) -> str:
         """SHA-256 over every image and label file: names the exact data a result came from."""
@@ -54,15 +58,6 @@ class Dataset:
         return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class Split:
-    """Cases by use; no patient is in two of them."""
-
-    train: tuple[Case, ...]
-    validation: tuple[Case, ...]
-    test: tuple[Case, ...]
-
-
 def read_dataset(folder: Path) -> Dataset:
     """Read and check a data set.
 
@@ -70,7 +65,10 @@ def read_dataset(folder: Path) -> Dataset:
     ------
     InvalidDataset
         If ``dataset.json`` is missing or malformed, an image or label file is missing, labels
-        are not consecutive from 0, or ``cases.csv`` does not name every case.
+        are not consecutive from 0, ``cases.csv`` does not name every case, or the first image has
+        other channels than ``dataset.json`` names.
+    InvalidImage
+        If the header of the first image cannot be read; no other image is opened.
     """
     path = folder / "dataset.json"
     if not path.is_file():
@@ -87,6 +85,10 @@ def read_dataset(folder: Path) -> Dataset:
         raise InvalidDataset(f"{path}: malformed: {type(error).__name__}: {error}") from error
     if [value for value, _ in pairs] != list(range(len(pairs))) or len(pairs) < 2:
         raise InvalidDataset(f"{path}: labels: must be 0 (background), 1, 2, … without gaps")
+    if ending not in formats.ENDINGS:
+        raise InvalidDataset(
+            f"{path}: file_ending: {ending} is none of {', '.join(formats.ENDINGS)}"
+        )
     names = sorted(
         file.name.removesuffix(f"_0000{ending}")
         for file in (folder / "imagesTr").glob(f"*_0000{ending}")
@@ -94,48 +96,32 @@ def read_dataset(folder: Path) -> Dataset:
     if not names:
         raise InvalidDataset(f"{folder}: imagesTr: no image ends in _0000{ending}")
     patients = _patients(folder, names)
+    first = folder / "imagesTr" / f"{names[0]}_0000{ending}"
+    held, geometry = formats.read_header(first)
+    if held not in (1, len(channels)):
+        raise InvalidDataset(
+            f"{first}: holds {held} channels; dataset.json names {len(channels)}: "
+            f"{', '.join(channels)}"
+        )
+    files_each = len(channels) // held
     cases = []
     for case in names:
         images = tuple(
-            folder / "imagesTr" / f"{case}_{index:04d}{ending}" for index in range(len(channels))
+            folder / "imagesTr" / f"{case}_{index:04d}{ending}" for index in range(files_each)
         )
         labels = folder / "labelsTr" / f"{case}{ending}"
         for file in (*images, labels):
             if not file.is_file():
                 raise InvalidDataset(f"{file}: missing for case {case}")
-        cases.append(Case(case, patients[case], images, labels))
-    return Dataset(folder, name, tuple(Label(v, n) for v, n in pairs), channels, tuple(cases))
-
-
-def split_by_patient(dataset: Dataset) -> Split:
-    """Split whole patients by id: test from the end, validation before it, training the rest.
-
-    Patients are ordered by their first case id; each share is the smallest number of patients
-    that reaches it. The rule needs no seed and no list that could go astray.
-
-    Raises
-    ------
-    InvalidDataset
-        If there are fewer than three patients.
-    """
-    order = list(dict.fromkeys(case.patient for case in dataset.cases))
-    if len(order) < 3:
-        raise InvalidDataset(
-            f"{dataset.folder}: {len(order)} patients: training, validation and test need three"
-        )
-    count = Counter(case.patient for case in dataset.cases)
-    chosen: dict[str, set[str]] = {}
-    for use, share in (("test", TEST_SHARE), ("validation", VALIDATION_SHARE)):
-        taken: set[str] = set()
-        keep = 2 if use == "test" else 1
-        while len(order) > keep and sum(count[p] for p in taken) < share * len(dataset.cases):
-            taken.add(order.pop())
-        chosen[use] = taken
-    groups: dict[str, list[Case]] = {"train": [], "validation": [], "test": []}
-    for case in dataset.cases:
-        use = next((use for use, taken in chosen.items() if case.patient in taken), "train")
-        groups[use].append(case)
-    return Split(*(tuple(groups[use]) for use in ("train", "validation", "test")))
+        cases.append(Case(case, patients[case], images, labels, len(channels), len(geometry.shape)))
+    return Dataset(
+        folder,
+        name,
+        tuple(Label(v, n) for v, n in pairs),
+        channels,
+        tuple(cases),
+        len(geometry.shape),
+    )
 
 
 def _patients(folder: Path, names: list[str]) -> dict[str, str]:

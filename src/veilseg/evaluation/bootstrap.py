@@ -69,8 +69,9 @@ def bootstrap_difference(
 ) -> Interval:
     """Interval of the mean of ``first − second``, paired by case, with patients drawn anew.
 
-    A case that has no value on one side is left out. Parameters and errors as for
-    :func:`bootstrap_mean`.
+    Cases of several folds or data sets are pooled by joining their lists; people of different
+    data sets need different names. A case that has no value on one side is left out. Parameters
+    and errors as for :func:`bootstrap_mean`.
     """
     if len(first) != len(second):
         raise InvalidInput(f"paired values: {len(first)} of the first, {len(second)} of the second")

@@ -13,12 +13,13 @@ def dice_per_class(
 ) -> tuple[float, ...]:
     """Dice of each foreground class, ``2·|P ∩ T| / (|P| + |T|)``.
 
-    Empty classes follow MONAI's ``compute_dice(ignore_empty=False)`` with one exception:
+    A class that is absent
 
-    - absent from the truth but predicted: 0, as MONAI says; a false alarm counts
-    - absent from both: NaN, where MONAI has 1 (or, with ``ignore_empty=True``, NaN); a class that
-      is not there says nothing and is left out of means
-    - present but not predicted: 0
+    - from both maps is NaN and left out of means, as in MONAI's ``DiceMetric(ignore_empty=True)``:
+      it says nothing (with ``ignore_empty=False`` MONAI has 1)
+    - from the truth but predicted is 0, as with ``ignore_empty=False``: a false alarm counts (with
+      ``ignore_empty=True`` MONAI leaves it out)
+    - from the prediction alone is 0
 
     Parameters
     ----------

@@ -6,13 +6,16 @@ from typing import Any
 import numpy as np
 
 from veilseg.bundle import ClientManifest
-from veilseg.client.pipeline import process, protect, recover
+from veilseg.client.pipeline import protect, recover
 from veilseg.client.processor import TileProcessor
 from veilseg.datasets.cases import read_case
 from veilseg.datasets.layout import Case
 from veilseg.evaluation.bootstrap import bootstrap_mean
+from veilseg.evaluation.calibration import Calibration
 from veilseg.evaluation.dice import dice_per_class, mean_foreground
 from veilseg.evaluation.surface import DEFAULT_TOLERANCE_MM, hd95_mm, surface_dice
+from veilseg.imaging.preprocessing import prepare_labels, restore
+from veilseg.imaging.volume import Unit
 from veilseg.scheme import ClientHalf
 
 Progress = Callable[[int, int], None]
@@ -24,6 +27,7 @@ def evaluate(
     halves: Mapping[str, ClientHalf],
     processor: TileProcessor,
     progress: Progress,
+    mixtures: int = 1,
 ) -> dict[str, Any]:
     """Segment labelled cases and compare with the truth.
 
@@ -33,33 +37,52 @@ def evaluate(
     manifest : ClientManifest
     halves : mapping of str to ClientHalf
         Ways to recover by name, on one vault; the first is what a user gets by default and
-        fills ``mean_dice``, ``per_class`` and ``cases``.
+        fills ``mean_dice``, ``per_class``, ``calibration`` and ``cases``.
     processor : TileProcessor
     progress : callable
+    mixtures : int
+        Proxies of each image whose results are averaged (test-time augmentation).
 
     Returns
     -------
     dict
-        JSON-ready, as in design.md: scheme, mean_dice, interval, per_class, cases, variants.
-        A value that is not defined (a class that neither truth nor result has) is null.
+        JSON-ready: scheme, mean_dice, interval, per_class, calibration, cases, variants, and
+        the ``unit`` of all distances. A value that is not defined (a class that neither truth
+        nor result has) is null. Calibration is measured on the bundle's grid, all else on the
+        images' own.
+
+    Raises
+    ------
+    WrongUsage
+        If several mixtures are wanted of a scheme that does not mix.
+    InvalidInput
+        If a case cannot be used, or none has foreground in truth or result.
     """
     first = next(iter(halves))
+    classes = len(manifest.labels)
     names = [label.name for label in manifest.labels if label.value]
     dice: dict[str, list[tuple[float, ...]]] = {name: [] for name in halves}
     hd95: list[tuple[float, ...]] = []
     nsd: list[tuple[float, ...]] = []
+    unit: Unit = "mm"
+    calibration = Calibration()
     for index, case in enumerate(cases):
-        _, truth = read_case(case, len(manifest.labels))
-        outgoing = protect(case.images, case.patient, manifest, halves[first])
-        answer = process(outgoing.proxy, manifest, processor, None)
-        for name, half in halves.items():
-            found = recover(answer, outgoing, half)
-            dice[name].append(dice_per_class(found.array, truth.array, len(manifest.labels)))
+        _, truth = read_case(case, classes)
+        unit = truth.geometry.unit  # of all alike: a data set has one file ending
+        outgoing = [
+            protect(case.images, case.patient, manifest, halves[first], number)
+            for number in range(mixtures)
+        ]
+        restoration = outgoing[0].restoration
+        recovered = recover(outgoing, manifest, list(halves.values()), processor, None)
+        for name, probabilities in zip(halves, recovered.probabilities, strict=True):
+            found = restore(probabilities, restoration)
+            dice[name].append(dice_per_class(found.array, truth.array, classes))
             if name == first:
-                compared = (found.array, truth.array, len(manifest.labels))
-                spacing = truth.geometry.spacing_mm
-                hd95.append(hd95_mm(*compared, spacing))
-                nsd.append(surface_dice(*compared, spacing))
+                compared = (found.array, truth.array, classes, truth.geometry.spacing_mm)
+                hd95.append(hd95_mm(*compared))
+                nsd.append(surface_dice(*compared))
+                calibration.add(probabilities, prepare_labels(truth, restoration, classes))
         progress(index + 1, len(cases))
     per_case = {name: [mean_foreground(row) for row in rows] for name, rows in dice.items()}
     overall = bootstrap_mean(per_case[first], [case.patient for case in cases])
@@ -67,10 +90,12 @@ def evaluate(
         "scheme": manifest.scheme,
         "bundle": manifest.name,
         "bundle_id": manifest.bundle_id,
+        "mixtures": mixtures,
         "n_cases": overall.cases,
         "n_patients": overall.patients,
         "mean_dice": _number(overall.mean),
         "interval": [_number(overall.low), _number(overall.high)],
+        "unit": unit,
         "surface_tolerance_mm": DEFAULT_TOLERANCE_MM,
         "per_class": {
             name: {
@@ -80,6 +105,7 @@ def evaluate(
             }
             for i, name in enumerate(names)
         },
+        "calibration": calibration.result(),
         "cases": [
             {
                 "case": case.name,

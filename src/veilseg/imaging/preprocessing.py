@@ -1,4 +1,4 @@
-"""From any grid to the bundle's grid, and exactly back.
+"""From any grid to the bundle's grid, and exactly back, in 2D and 3D.
 
 Reading → RAS+ → bundle spacing → intensities in [0, 1] → crop to what is not empty → pad to at
 least one tile. Each step leaves in a :class:`Restoration` what undoes it; that record stays at
@@ -7,22 +7,27 @@ the site. Cropping and padding make the proxy's shape depend on the tile, not on
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
-from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from veilseg.bundle import IntensityRule
 from veilseg.errors import GeometryMismatch, InvalidImage
+from veilseg.imaging.orientation import (
+    Scalar,
+    from_ras,
+    in_ras_order,
+    orientation_of,
+    ras_spacing_mm,
+    to_ras,
+)
+from veilseg.imaging.resampling import linear, reach
 from veilseg.imaging.volume import Geometry, LabelMap, Volume
 from veilseg.payload import Float32Array
 
 # Spacings that agree within this are the same: resampling would only blur.
 SAME_SPACING_RELATIVE = 1e-3
-Number = TypeVar("Number", int, float)
-RAS = np.array([[0, 1], [1, 1], [2, 1]])
 
 
 @dataclass(frozen=True)
@@ -33,9 +38,10 @@ class Restoration:
     ----------
     original : Geometry
         Grid of the file.
-    orientation : ndarray, shape (3, 2)
-        nibabel orientation from the file's axes to RAS+.
-    resampled_shape : (X, Y, Z)
+    orientation : ndarray, shape (3, 2) or (2, 2)
+        nibabel orientation from the file's axes to RAS+. In 2D the two axes come in the order of
+        RAS, and a file in pixels keeps its own.
+    resampled_shape : (X, Y, Z) or (X, Y)
         In RAS+ at the bundle's spacing, before cropping.
     zoom : tuple of float
         Resampled over original voxel count per RAS+ axis is about this; 1 means untouched.
@@ -59,7 +65,7 @@ class Prepared:
 
     Attributes
     ----------
-    array : ndarray, shape (C, X, Y, Z), float32
+    array : ndarray, shape (C, X, Y, Z) or (C, X, Y), float32
         Intensities in [0, 1]; exactly 0 where there is nothing.
     restoration : Restoration
     """
@@ -81,9 +87,10 @@ def prepare(
     volume : Volume
         Any orientation and spacing.
     spacing_mm : tuple of float
-        The bundle's spacing per RAS+ axis.
+        The bundle's spacing per RAS+ axis, in the volume's unit.
     intensity : IntensityRule
-    tile_shape : (X, Y, Z)
+        Its percentiles are each channel's own.
+    tile_shape : (X, Y, Z) or (X, Y)
         The result is at least this large on every axis.
 
     Returns
@@ -94,29 +101,35 @@ def prepare(
     ------
     InvalidImage
         If nothing is left after the intensity rule.
+    GeometryMismatch
+        If the volume has another number of axes than the spacing.
     """
-    orientation = io_orientation(volume.geometry.affine)
-    ras: Float32Array = np.stack([_reorient(channel, orientation) for channel in volume.array])
+    if volume.geometry.ndim != len(spacing_mm):
+        raise GeometryMismatch(f"a {volume.geometry.ndim}D image for {len(spacing_mm)}D spacing")
+    orientation = orientation_of(volume.geometry)
+    ras = [to_ras(channel, orientation) for channel in volume.array]
     own_spacing = ras_spacing_mm(volume.geometry)
     zoom = tuple(
         1.0 if abs(own / target - 1) < SAME_SPACING_RELATIVE else own / target
         for own, target in zip(own_spacing, spacing_mm, strict=True)
     )
     scaled = np.stack([rescale(channel, intensity) for channel in ras])
-    if not scaled.any():
+    # Empty is empty in every channel; interpolation must not smear a halo into it.
+    present: NDArray[np.bool_] = np.asarray((scaled > 0).any(axis=0))
+    if not present.any():
         raise InvalidImage("intensity: no voxel is left above the lower bound")
     resampled_shape = tuple(
-        max(1, round(size * factor)) for size, factor in zip(ras.shape[1:], zoom, strict=True)
+        max(1, round(size * factor)) for size, factor in zip(present.shape, zoom, strict=True)
     )
-    # Empty is empty in every channel; interpolation must not smear a halo into it.
-    present = np.asarray((scaled > 0).any(axis=0), dtype=np.float32)
-    empty = _resample(present, resampled_shape, zoom) < 0.5
-    resampled = np.stack([_resample(channel, resampled_shape, zoom) for channel in scaled])
-    resampled[:, empty] = 0
-    if empty.all():
-        raise InvalidImage("intensity: no voxel is left above the lower bound")
-    crop = ndimage.find_objects((~empty).astype(np.uint8))[0]
-    kept = resampled[(slice(None), *crop)]
+    if any(factor != 1.0 for factor in zoom):
+        everything = tuple(slice(0, size) for size in resampled_shape)
+        present = linear(present, everything, zoom) >= 0.5
+        scaled = np.stack([linear(channel, everything, zoom) for channel in scaled])
+        scaled[:, ~present] = 0
+        if not present.any():
+            raise InvalidImage("intensity: no voxel is left above the lower bound")
+    crop = ndimage.find_objects(present.view(np.uint8))[0]
+    kept = scaled[(slice(None), *crop)]
     padding = padding_to(kept.shape[1:], tile_shape)
     array = np.ascontiguousarray(np.pad(kept, ((0, 0), *padding)), dtype=np.float32)
     return Prepared(
@@ -130,25 +143,20 @@ def prepare_labels(labels: LabelMap, restoration: Restoration, classes: int) -> 
 
     Returns
     -------
-    ndarray, shape (X, Y, Z), uint8
+    ndarray, shape (X, Y, Z) or (X, Y), uint8
         On the grid of the prepared image.
     """
     if labels.array.shape != restoration.original.shape:
         raise GeometryMismatch(
             f"labels of shape {labels.array.shape} for an image of {restoration.original.shape}"
         )
-    ras = _reorient(labels.array, restoration.orientation)
-    if all(factor == 1.0 for factor in restoration.zoom):
-        resampled = ras
+    ras = to_ras(labels.array, restoration.orientation)
+    crop, zoom = restoration.crop, restoration.zoom
+    if all(factor == 1.0 for factor in zoom):
+        kept = ras[crop]
     else:
-        resampled = _strongest_class(
-            (
-                _resample(ras == value, restoration.resampled_shape, restoration.zoom)
-                for value in range(classes)
-            ),
-            restoration.resampled_shape,
-        )
-    return np.ascontiguousarray(np.pad(resampled[restoration.crop], restoration.padding))
+        kept = _strongest_class(linear(ras == value, crop, zoom) for value in range(classes))
+    return np.ascontiguousarray(np.pad(kept, restoration.padding))
 
 
 def restore(probabilities: Float32Array, restoration: Restoration) -> LabelMap:
@@ -156,7 +164,7 @@ def restore(probabilities: Float32Array, restoration: Restoration) -> LabelMap:
 
     Parameters
     ----------
-    probabilities : ndarray, shape (K, X, Y, Z), float32
+    probabilities : ndarray, shape (K, X, Y, Z) or (K, X, Y), float32
         On the grid of the prepared image.
 
     Returns
@@ -164,31 +172,30 @@ def restore(probabilities: Float32Array, restoration: Restoration) -> LabelMap:
     LabelMap
         On the original grid; background where the preprocessing saw nothing.
     """
-    inner = tuple(
-        slice(before, size - after)
-        for (before, after), size in zip(restoration.padding, probabilities.shape[1:], strict=True)
+    # Outside the crop nothing was seen: background, with certainty.
+    labels = _strongest_class(
+        _within_region(map_, float(index == 0), restoration)
+        for index, map_ in enumerate(probabilities)
     )
-    kept = probabilities[(slice(None), *inner)]
-    ras_shape = _reordered(restoration.original.shape, restoration.orientation)
-    back = tuple(1.0 / factor for factor in restoration.zoom)
-
-    def whole_class(index: int) -> Float32Array:
-        # Outside the crop nothing was seen: background, with certainty.
-        whole = np.full(restoration.resampled_shape, float(index == 0), dtype=np.float32)
-        whole[restoration.crop] = kept[index]
-        return _resample(whole, ras_shape, back)
-
-    classes = (whole_class(index) for index in range(len(kept)))
-    ras_labels = _strongest_class(classes, ras_shape)
-    inverse = ornt_transform(RAS, restoration.orientation)
-    array = np.ascontiguousarray(apply_orientation(ras_labels, inverse))
-    return LabelMap(array, restoration.original)
+    return LabelMap(_on_own_grid(labels, 0, restoration), restoration.original)
 
 
-def ras_spacing_mm(geometry: Geometry) -> tuple[float, ...]:
-    """Spacing along the axes that point closest to right, anterior and superior."""
-    orientation = io_orientation(geometry.affine)
-    return _reordered(geometry.spacing_mm, orientation)
+def restore_map(values: Float32Array, restoration: Restoration, outside: float) -> Float32Array:
+    """Bring one map back to the file's own grid by linear interpolation.
+
+    Parameters
+    ----------
+    values : ndarray, shape (X, Y, Z) or (X, Y), float32
+        On the grid of the prepared image.
+    outside : float
+        Its value where the preprocessing saw nothing.
+
+    Returns
+    -------
+    ndarray, shape as ``restoration.original``, float32
+    """
+    region = _within_region(values, outside, restoration)
+    return _on_own_grid(region, outside, restoration)
 
 
 def padding_to(shape: tuple[int, ...], tile_shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
@@ -224,44 +231,51 @@ def rescale(array: Float32Array, intensity: IntensityRule) -> Float32Array:
 SMALLEST_PRESENT = np.float32(2.0**-10)
 
 
-def _strongest_class(classes: Iterable[Float32Array], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def _strongest_class(classes: Iterable[Float32Array]) -> NDArray[np.uint8]:
     """Argmax over class maps that are made one at a time: memory for two, not for all."""
-    best = np.full(shape, -np.inf, dtype=np.float32)
-    labels = np.zeros(shape, dtype=np.uint8)
+    labels: NDArray[np.uint8] | None = None
     for index, candidate in enumerate(classes):
-        better = candidate > best
-        labels[better] = index
-        best[better] = candidate[better]
+        if labels is None:
+            best, labels = candidate.copy(), np.zeros(candidate.shape, dtype=np.uint8)
+            continue
+        # The index only grows, so the larger label is the later one; no branch per voxel.
+        better = (candidate > best).view(np.uint8)
+        np.maximum(labels, better * np.uint8(index), out=labels)
+        np.maximum(best, candidate, out=best)
+    if labels is None:
+        raise GeometryMismatch("no class to decide for")
     return labels
 
 
-def _reorient(array: NDArray[np.generic], orientation: NDArray[np.float64]) -> NDArray[np.generic]:
-    return np.asarray(apply_orientation(array, orientation))
-
-
-def _reordered(values: tuple[Number, ...], orientation: NDArray[np.float64]) -> tuple[Number, ...]:
-    """Per-axis values of the file in the order of the RAS+ axes."""
-    ordered = list(values)
-    for source, (target, _) in enumerate(orientation):
-        ordered[int(target)] = values[source]
-    return tuple(ordered)
-
-
-def _resample(
-    array: NDArray[np.generic], shape: tuple[int, ...], zoom: tuple[float, ...]
-) -> Float32Array:
-    """Linear interpolation onto a grid of ``shape`` voxels with the same outer corner."""
-    if all(factor == 1.0 for factor in zoom):
-        return np.asarray(array, dtype=np.float32)
-    source = np.asarray(array, dtype=np.float32)
-    shrinking = [max(0.0, (1 / factor - 1) / 2) for factor in zoom]
-    if any(shrinking):
-        # Averaging before taking fewer samples, else thin structures alias.
-        source = ndimage.gaussian_filter(source, shrinking)
-    step = 1.0 / np.asarray(zoom)
-    return np.asarray(
-        ndimage.affine_transform(
-            source, step, (step - 1) / 2, output_shape=shape, order=1, mode="nearest"
-        ),
-        dtype=np.float32,
+def _region(restoration: Restoration) -> tuple[slice, ...]:
+    """What of the file's grid, in RAS+, the cropped image has a say in."""
+    sizes = in_ras_order(restoration.original.shape, restoration.orientation)
+    return tuple(
+        reach(kept, 1.0 / factor, size)
+        for kept, factor, size in zip(restoration.crop, restoration.zoom, sizes, strict=True)
     )
+
+
+def _within_region(values: Float32Array, outside: float, restoration: Restoration) -> Float32Array:
+    """One map on the prepared grid, brought to the region of the file's grid."""
+    inner = tuple(
+        slice(before, size - after)
+        for (before, after), size in zip(restoration.padding, values.shape, strict=True)
+    )
+    kept = values[inner]
+    back = tuple(1.0 / factor for factor in restoration.zoom)
+    if all(factor == 1.0 for factor in back):
+        return kept
+    whole = np.full(restoration.resampled_shape, outside, dtype=np.float32)
+    whole[restoration.crop] = kept
+    return linear(whole, _region(restoration), back)
+
+
+def _on_own_grid(
+    region: NDArray[Scalar], outside: float, restoration: Restoration
+) -> NDArray[Scalar]:
+    """Fill what is around a region and turn the axes back into the file's order."""
+    shape = in_ras_order(restoration.original.shape, restoration.orientation)
+    whole = np.full(shape, outside, dtype=region.dtype)
+    whole[_region(restoration)] = region
+    return from_ras(whole, restoration.orientation)

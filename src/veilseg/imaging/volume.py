@@ -1,10 +1,13 @@
 """Images with their place in the patient: ``Volume`` and ``Geometry``.
 
-Convention: world coordinates are RAS+ in millimetres, as in NIfTI; arrays are (C, X, Y, Z)
-with voxel (i, j, k) of every channel at ``affine @ (i, j, k, 1)``.
+Convention: arrays are (C, X, Y, Z) or, in 2D, (C, X, Y). World coordinates are RAS+ in
+millimetres, as in NIfTI, with voxel (i, j, k) of every channel at ``affine @ (i, j, k, 1)``; k is 0
+in 2D. Where a file says nothing of millimetres, as PNG, the unit is the pixel: the affine is the
+identity, X counts columns from the left and Y rows from the top.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +15,12 @@ from numpy.typing import NDArray
 from veilseg.errors import GeometryMismatch, InvalidImage
 from veilseg.payload import Float32Array
 
+Unit = Literal["mm", "pixel"]
+
 # A voxel axis shorter than this is no axis: the affine cannot be inverted reliably.
 SMALLEST_SPACING_MM = 1e-3
-# Smallest |determinant| of the unit direction vectors; sheared further, a grid is nearly flat.
+# Smallest size of the cell that the unit direction vectors span; sheared further, a grid is nearly
+# flat.
 SMALLEST_DIRECTION_DETERMINANT = 1e-2
 
 
@@ -24,23 +30,44 @@ class Geometry:
 
     Attributes
     ----------
-    shape : (X, Y, Z)
+    shape : (X, Y, Z) or (X, Y)
     affine : ndarray, shape (4, 4), float64
-        Voxel index to RAS+ millimetres.
+        Voxel index to RAS+ millimetres; the identity where the unit is the pixel.
+    unit : "mm" or "pixel"
+        What spacings and distances on this grid are measured in.
+    third_axis : bool
+        A 2D NIfTI file has a third axis of length one; results are written with one, too.
     """
 
     shape: tuple[int, ...]
     affine: NDArray[np.float64]
+    unit: Unit = "mm"
+    third_axis: bool = False
+
+    @property
+    def ndim(self) -> int:
+        """2 or 3."""
+        return len(self.shape)
 
     @property
     def spacing_mm(self) -> tuple[float, ...]:
-        """Distance between neighbouring voxels along each array axis."""
-        return tuple(float(length) for length in np.linalg.norm(self.affine[:3, :3], axis=0))
+        """Distance between neighbours along each array axis; 1 where the unit is the pixel."""
+        return tuple(float(length) for length in np.linalg.norm(self._axes, axis=0))
 
     @property
     def voxel_volume_ml(self) -> float:
-        """Volume of one voxel in millilitres."""
-        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+        """Volume of one voxel of a 3D grid in millilitres."""
+        return _cell(self._axes) / 1000.0
+
+    @property
+    def pixel_area(self) -> float:
+        """Area of one pixel of a 2D grid in mm²; 1 where the unit is the pixel."""
+        return _cell(self._axes)
+
+    @property
+    def _axes(self) -> NDArray[np.float64]:
+        """Steps in space along the array axes, as columns."""
+        return self.affine[:3, : self.ndim]
 
     def require_usable(self, name: str) -> None:
         """Refuse an affine that does not place voxels in space.
@@ -52,11 +79,17 @@ class Geometry:
         """
         if not np.isfinite(self.affine).all():
             raise InvalidImage(f"{name}: affine: holds NaN or infinity")
-        lengths = np.linalg.norm(self.affine[:3, :3], axis=0)
+        lengths = np.linalg.norm(self._axes, axis=0)
         if lengths.min() < SMALLEST_SPACING_MM:
             raise InvalidImage(f"{name}: affine: singular (a voxel axis has no length)")
-        if abs(np.linalg.det(self.affine[:3, :3] / lengths)) < SMALLEST_DIRECTION_DETERMINANT:
-            raise InvalidImage(f"{name}: affine: singular (voxel axes lie in one plane)")
+        if _cell(self._axes / lengths) < SMALLEST_DIRECTION_DETERMINANT:
+            where = "in one plane" if self.ndim == 3 else "on one line"
+            raise InvalidImage(f"{name}: affine: singular (voxel axes lie {where})")
+
+
+def _cell(axes: NDArray[np.float64]) -> float:
+    """Volume or area that two or three vectors span: the root of Gram's determinant."""
+    return float(np.sqrt(max(0.0, np.linalg.det(axes.T @ axes))))
 
 
 @dataclass(frozen=True)
@@ -65,7 +98,7 @@ class Volume:
 
     Attributes
     ----------
-    array : ndarray, shape (C, X, Y, Z), float32
+    array : ndarray, shape (C, X, Y, Z) or (C, X, Y), float32
     geometry : Geometry
     """
 
@@ -85,7 +118,7 @@ class LabelMap:
 
     Attributes
     ----------
-    array : ndarray, shape (X, Y, Z), uint8
+    array : ndarray, shape (X, Y, Z) or (X, Y), uint8
     geometry : Geometry
     """
 

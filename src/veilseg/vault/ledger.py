@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS proxies (
     PRIMARY KEY (subject, digest)
 );
 """
+DIGESTS = "SELECT digest FROM proxies WHERE subject = ?"
 
 
 class Ledger:
@@ -83,37 +84,39 @@ class Ledger:
         rows = self._query("SELECT file, sha256, patient FROM reference_files ORDER BY file")
         return [(file, sha256, patient) for file, sha256, patient in rows]
 
-    def record(self, subject: str, digest: str, allow_repeat: bool) -> None:
-        """Enter a proxy before it is sent: a crash after sending must not hide it.
+    def record(self, subject: str, *digests: str, allow_repeat: bool) -> None:
+        """Enter proxies before they are sent: a crash after sending must not hide one.
 
         Parameters
         ----------
         subject : str
             Pseudonym.
-        digest : str
-            Of the proxy. The same again is a retry and teaches the server nothing.
+        *digests : str
+            Of all proxies of one call: several are a choice that its caller has made. The same
+            again are a retry and teach the server nothing.
         allow_repeat : bool
 
         Raises
         ------
         RepeatRefused
-            If the subject has another proxy and repeats are not allowed.
+            If the subject has other proxies and repeats are not allowed. Nothing is entered then.
         """
         # IMMEDIATE takes the write lock first: two processes cannot both find the ledger empty.
         self._query("BEGIN IMMEDIATE")
         try:
-            known = self._query("SELECT digest FROM proxies WHERE subject = ?", subject)
-            if known and (digest,) not in known and not allow_repeat:
+            known = {row[0] for row in self._query(DIGESTS, subject)}
+            if known and not known.issuperset(digests) and not allow_repeat:
                 raise RepeatRefused(
                     "a different proxy of this subject was sent before; another lets the server "
                     "average or subtract them (--allow-repeat sends it all the same)"
                 )
-            self._query(
-                "INSERT INTO proxies (subject, digest) VALUES (?, ?) "
-                "ON CONFLICT DO UPDATE SET sent = sent + 1",
-                subject,
-                digest,
-            )
+            for digest in digests:
+                self._query(
+                    "INSERT INTO proxies (subject, digest) VALUES (?, ?) "
+                    "ON CONFLICT DO UPDATE SET sent = sent + 1",
+                    subject,
+                    digest,
+                )
             self._query("COMMIT")
         except BaseException:
             # A full disk or the like has rolled back already.
@@ -123,7 +126,7 @@ class Ledger:
 
     def different_proxies(self, subject: str) -> int:
         """How many different proxies of a subject were recorded."""
-        return len(self._query("SELECT digest FROM proxies WHERE subject = ?", subject))
+        return len(self._query(DIGESTS, subject))
 
     def forget(self, subject: str) -> int:
         """Remove a subject's entries; returns how many there were."""

@@ -195,21 +195,21 @@ class Vault:
             raise InvalidVault("references: all are of the patient to be segmented; add others")
         return others[int(rng.integers(len(others)))]()
 
-    def record(self, subject: str, proxy_digest: str, allow_repeat: bool) -> int:
-        """Enter a proxy in the ledger before it is sent.
+    def record(self, subject: str, *proxy_digests: str, allow_repeat: bool) -> int:
+        """Enter the proxies of one call in the ledger before they are sent.
 
         Returns
         -------
         int
-            Different proxies of this subject so far, this one included.
+            Different proxies of this subject so far, these included.
 
         Raises
         ------
         RepeatRefused
-            If another proxy of the subject was sent before and repeats are not allowed.
+            If others of the subject were sent before and repeats are not allowed.
         """
         pseudonym = _mac(self._key, "subject", subject)
-        self._ledger.record(pseudonym, proxy_digest, allow_repeat)
+        self._ledger.record(pseudonym, *proxy_digests, allow_repeat=allow_repeat)
         return self._ledger.different_proxies(pseudonym)
 
     def forget(self, subject: str) -> int:

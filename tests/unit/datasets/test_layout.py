@@ -1,21 +1,12 @@
-"""A data set that breaks its layout is refused with the reason; patients are never split."""
+"""A data set that breaks its layout is refused with the reason."""
 
 import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from veilseg.bundle import Label
-from veilseg.datasets.layout import (
-    TEST_SHARE,
-    VALIDATION_SHARE,
-    Case,
-    Dataset,
-    read_dataset,
-    split_by_patient,
-)
+from veilseg.datasets.layout import read_dataset
 from veilseg.errors import InvalidDataset
 
 
@@ -102,7 +93,14 @@ def test_labels_with_gaps(make_dataset, labels):
 
 
 def test_no_image_with_the_ending(make_dataset):
-    refused(changed(make_dataset(), file_ending=".mha"), "no image ends in _0000.mha")
+    refused(changed(make_dataset(), file_ending=".png"), "no image ends in _0000.png")
+
+
+def test_ending_that_nothing_reads(make_dataset):
+    refused(
+        changed(make_dataset(), file_ending=".mha"),
+        r"file_ending: \.mha is none of \.nii\.gz, \.nii, \.png",
+    )
 
 
 @pytest.mark.parametrize("file", ["labelsTr/case001.nii.gz", "imagesTr/case001_0001.nii.gz"])
@@ -151,57 +149,3 @@ def test_content_hash_names_the_data(make_dataset):
     label = folder / "labelsTr" / "case001.nii.gz"
     label.write_bytes(label.read_bytes() + b"\0")
     assert read_dataset(folder).content_hash() != before
-
-
-def dataset_of(patients):
-    cases = tuple(
-        Case(f"case{number:03d}", patient, (Path("image"),), Path("labels"))
-        for number, patient in enumerate(patients)
-    )
-    return Dataset(Path("folder"), "name", (), (), cases)
-
-
-@given(st.lists(st.integers(0, 30), min_size=3, max_size=120).filter(lambda p: len(set(p)) >= 3))
-@settings(deadline=None, derandomize=True, max_examples=200)
-def test_split_never_parts_a_patient(owners):
-    dataset = dataset_of([f"patient{owner}" for owner in owners])
-    split = split_by_patient(dataset)
-    groups = [split.train, split.validation, split.test]
-    assert all(groups)
-    assert sorted(case.name for group in groups for case in group) == [
-        case.name for case in dataset.cases
-    ]
-    people = [{case.patient for case in group} for group in groups]
-    assert sum(map(len, people)) == len(set.union(*people))
-    # Patients keep the order of their first case: training, then validation, then test.
-    order = list(dict.fromkeys(case.patient for case in dataset.cases))
-    assert [name for group in people for name in order if name in group] == order
-    for group in groups:
-        assert [case.name for case in group] == sorted(case.name for case in group)
-
-
-@given(st.lists(st.integers(1, 4), min_size=20, max_size=60))
-@settings(deadline=None, derandomize=True, max_examples=100)
-def test_each_share_is_the_fewest_patients_that_reach_it(sizes):
-    patients = [f"patient{i:02d}" for i, size in enumerate(sizes) for _ in range(size)]
-    split = split_by_patient(dataset_of(patients))
-    for group, share in ((split.test, TEST_SHARE), (split.validation, VALIDATION_SHARE)):
-        wanted = share * len(patients)
-        assert len(group) >= wanted
-        first = group[0].patient
-        assert sum(case.patient != first for case in group) < wanted
-
-
-def test_three_patients_give_one_each():
-    split = split_by_patient(dataset_of(["a", "a", "b", "c"]))
-    assert [[c.patient for c in g] for g in (split.train, split.validation, split.test)] == [
-        ["a", "a"],
-        ["b"],
-        ["c"],
-    ]
-
-
-@pytest.mark.parametrize("patients", [["a"], ["a", "a", "b", "b"]])
-def test_fewer_than_three_patients_are_refused(patients):
-    with pytest.raises(InvalidDataset, match=f"{len(set(patients))} patients"):
-        split_by_patient(dataset_of(patients))

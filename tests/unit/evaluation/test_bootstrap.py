@@ -48,6 +48,20 @@ def test_pairing_removes_what_both_share():
     assert 0.09 < interval.low < interval.mean < interval.high < 0.11
 
 
+def test_folds_are_pooled_by_patient():
+    # Five folds of one set: joined in any order, a patient of several cases stays one.
+    rng = np.random.default_rng(4)
+    patients = np.repeat([f"p{i}" for i in range(20)], 2)
+    first, second = rng.random(40), rng.random(40)
+    whole = bootstrap_difference(first, second, patients)
+    order = np.concatenate([np.arange(fold, 40, 5) for fold in (3, 0, 4, 1, 2)])
+    pooled = bootstrap_difference(first[order], second[order], patients[order])
+    assert (pooled.patients, pooled.cases) == (20, 40)
+    assert (pooled.mean, pooled.low, pooled.high) == pytest.approx(
+        (whole.mean, whole.low, whole.high)
+    )
+
+
 def test_same_seed_same_interval():
     values = np.random.default_rng(0).random(20)
     patients = [str(i) for i in range(20)]

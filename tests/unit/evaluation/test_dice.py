@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.metrics import compute_dice
+from monai.metrics import DiceMetric, compute_dice
 
 from veilseg.errors import GeometryMismatch
 from veilseg.evaluation.dice import dice_per_class, mean_foreground
@@ -37,6 +37,21 @@ def test_equals_monai_wherever_the_class_is_in_either_map(seed, classes, shape):
             assert found == pytest.approx(wanted, abs=1e-6)
         else:
             assert np.isnan(found)
+
+
+def test_differs_from_ignore_empty_in_false_alarms_only():
+    """MONAI's ``DiceMetric(ignore_empty=True)`` leaves a false alarm in an empty truth out."""
+    truth = np.array([[0, 0, 1, 1], [0, 0, 2, 2]], np.uint8)
+    predicted = np.array([[0, 2, 1, 0], [0, 0, 2, 0]], np.uint8)
+    metric = DiceMetric(include_background=False, reduction="none", ignore_empty=True)
+    for found, wanted in zip(predicted, truth, strict=True):
+        metric(one_hot(found, 4), one_hot(wanted, 4))
+    theirs = metric.aggregate().numpy()
+    ours = np.array([dice_per_class(*both, 4) for both in zip(predicted, truth, strict=True)])
+    false_alarm = np.isnan(theirs) & ~np.isnan(ours)
+    assert ours[false_alarm].tolist() == [0.0]
+    np.testing.assert_allclose(ours[~false_alarm], theirs[~false_alarm], atol=1e-6)
+    assert np.isnan(ours).sum() == 3
 
 
 def test_closed_form():
@@ -68,6 +83,7 @@ def test_different_shapes_are_refused():
 def test_evaluation_is_imported_without_torch():
     code = (
         "import sys; import veilseg.evaluation.dice, veilseg.evaluation.bootstrap,"
-        "veilseg.evaluation.surface, veilseg.imaging.tiling; assert 'torch' not in sys.modules"
+        "veilseg.evaluation.surface, veilseg.evaluation.calibration, veilseg.imaging.tiling;"
+        "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})

@@ -70,13 +70,16 @@ def test_2d():
     truth[4:9, 4:9] = 1
     moved[6:11, 4:9] = 1
     assert hd95_mm(moved, truth, 2, (0.5, 0.5)) == (1.0,)
+    assert hd95_mm(moved, truth, 2, (3.0, 0.5)) == (6.0,)
     assert surface_dice(moved, truth, 2, (0.5, 0.5)) == (1.0,)
+    assert surface_dice(moved, truth, 2, (3.0, 0.5))[0] < 1.0
 
 
-def test_empty_masks():
-    truth = box([4, 4, 4])
+@pytest.mark.parametrize("shape", [(20, 20, 20), (20, 20)])
+def test_empty_masks(shape):
+    truth = box([4] * len(shape), shape)
     nothing = np.zeros_like(truth)
-    spacing = (1.0, 1.0, 1.0)
+    spacing = (1.0,) * len(shape)
     for predicted, wanted in ((nothing, truth), (truth, nothing)):
         assert np.isnan(hd95_mm(predicted, wanted, 2, spacing)[0])
         assert surface_dice(predicted, wanted, 2, spacing) == (0.0,)

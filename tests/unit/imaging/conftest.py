@@ -1,5 +1,7 @@
 """Builders of small images."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +32,18 @@ def write_nifti(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def disk_full(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From the call on, writing a file stops half way, as the operating system has it."""
+
+    def write_half(path: Path, content: bytes) -> int:
+        with path.open("wb") as stream:
+            stream.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return lambda: monkeypatch.setattr(Path, "write_bytes", write_half)
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,19 @@
 """Every bad file is refused with its name and the reason; results are written whole."""
 
 import gzip
+import struct
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from veilseg.errors import GeometryMismatch, InvalidImage, OutputNotWritable
-from veilseg.imaging.nifti import read_image, read_label_map, write_array, write_label_map
+from veilseg.imaging.nifti import (
+    read_image,
+    read_label_map,
+    write_array,
+    write_label_map,
+)
 from veilseg.imaging.volume import Geometry, LabelMap
 
 
@@ -101,8 +107,50 @@ def test_series_is_no_3d_image(write_nifti, noise):
     refused([write_nifti(np.stack([noise, noise], axis=-1))], "is 4D of shape")
 
 
-def test_slice_is_no_3d_image(write_nifti, noise):
-    refused([write_nifti(noise[..., 0])], "is 2D of shape")
+def test_what_is_named_plain_but_compressed_is_read(write_nifti, noise):
+    path = write_nifti(noise)
+    misnamed = path.rename(path.with_name("y.nii"))
+    np.testing.assert_array_equal(read_image([misnamed]).array[0], noise)
+
+
+def test_nifti_2_is_read(tmp_path, noise):
+    nib.save(nib.Nifti2Image(noise, np.eye(4)), tmp_path / "x.nii.gz")
+    np.testing.assert_array_equal(read_image([tmp_path / "x.nii.gz"]).array[0], noise)
+
+
+def test_scaled_integers_are_read_as_their_values(tmp_path, noise):
+    image = nib.Nifti1Image(noise, np.eye(4))
+    image.set_data_dtype(np.int16)
+    nib.save(image, tmp_path / "x.nii.gz")
+    np.testing.assert_allclose(read_image([tmp_path / "x.nii.gz"]).array[0], noise, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["x.nii", "x.nii.gz"])
+@pytest.mark.parametrize("shape", [(32767, 32767, 32767), (30000, 30000, 300)])
+def test_more_voxels_than_memory_are_refused_by_the_header(write_nifti, noise, name, shape):
+    path = write_nifti(noise, name="x.nii")
+    forged = bytearray(path.read_bytes())
+    forged[42:48] = struct.pack("<3h", *shape)
+    path = path.with_name(name)
+    path.write_bytes(gzip.compress(forged) if name.endswith("gz") else forged)
+    refused([path], r"announces [\d,]+ voxels, more than the [\d,]+ that fit into memory")
+
+
+def test_more_voxels_than_there_are(write_nifti, noise):
+    path = write_nifti(noise, name="x.nii")
+    forged = bytearray(path.read_bytes())
+    forged[42:44] = struct.pack("<h", 60)
+    path.write_bytes(forged)
+    refused([path], "damaged or truncated")
+
+
+@pytest.mark.parametrize("size", [0, -3])
+def test_header_without_voxels(write_nifti, noise, size):
+    path = write_nifti(noise, name="x.nii")
+    forged = bytearray(path.read_bytes())
+    forged[42:44] = struct.pack("<h", size)
+    path.write_bytes(forged)
+    refused([path], "has no voxels")
 
 
 @pytest.mark.parametrize("trailing", [(1,), (1, 1)])
@@ -214,8 +262,9 @@ def test_labels_come_back_as_written(tmp_path, labels, name):
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
-def test_written_array_has_no_place(tmp_path):
-    array = np.random.default_rng(0).random((2, 4, 3, 2), dtype=np.float32)
+@pytest.mark.parametrize("shape", [(2, 4, 3, 2), (3, 4, 5)])
+def test_written_array_has_no_place(tmp_path, shape):
+    array = np.random.default_rng(0).random(shape, dtype=np.float32)
     write_array(tmp_path / "proxy.nii.gz", array)
     image = nib.load(tmp_path / "proxy.nii.gz")
     np.testing.assert_array_equal(np.moveaxis(np.asarray(image.dataobj), -1, 0), array)
@@ -254,16 +303,17 @@ def test_output_that_is_no_nifti_name(tmp_path, labels, name):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_old_result_survives_a_failed_write(tmp_path, labels, monkeypatch):
+def test_equal_labels_are_equal_files(tmp_path, labels):
+    for name in ("one.nii.gz", "two.nii.gz"):
+        write_label_map(tmp_path / name, labels)
+    assert (tmp_path / "one.nii.gz").read_bytes() == (tmp_path / "two.nii.gz").read_bytes()
+
+
+def test_old_result_survives_a_full_disk(tmp_path, labels, disk_full):
     path = tmp_path / "out.nii.gz"
     write_label_map(path, labels)
     before = path.read_bytes()
-
-    def disk_full(image, target):
-        target.write_bytes(b"half of it")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(nib, "save", disk_full)
+    disk_full()
     with pytest.raises(OutputNotWritable, match="No space left on device"):
         write_label_map(path, labels)
     assert path.read_bytes() == before

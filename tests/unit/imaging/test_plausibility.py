@@ -9,8 +9,9 @@ from scipy import ndimage
 
 from veilseg.bundle import IntensityRule
 from veilseg.imaging.nifti import read_image
+from veilseg.imaging.orientation import ras_spacing_mm
 from veilseg.imaging.plausibility import expectation_of, warnings_for
-from veilseg.imaging.preprocessing import prepare, ras_spacing_mm
+from veilseg.imaging.preprocessing import prepare
 from veilseg.imaging.volume import Geometry, Volume
 
 PERCENTILES = IntensityRule("percentile", 0.5, 99.5)

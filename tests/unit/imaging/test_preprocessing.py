@@ -12,11 +12,11 @@ from scipy.spatial.transform import Rotation
 
 from veilseg.bundle import IntensityRule
 from veilseg.errors import GeometryMismatch, InvalidImage
+from veilseg.imaging.orientation import ras_spacing_mm
 from veilseg.imaging.preprocessing import (
     padding_to,
     prepare,
     prepare_labels,
-    ras_spacing_mm,
     restore,
 )
 from veilseg.imaging.volume import Geometry, LabelMap, Volume

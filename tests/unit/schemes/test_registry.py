@@ -7,10 +7,10 @@ import phantoms
 import pytest
 
 from veilseg.bundle import ClientBundle, open_client_half
-from veilseg.errors import BundleIntegrity
+from veilseg.errors import BundleIntegrity, WrongUsage
 from veilseg.schemes.mixup.client import MixupClient
 from veilseg.schemes.plain.client import PlainClient
-from veilseg.schemes.registry import NEEDS_VAULT, client_half
+from veilseg.schemes.registry import NEEDS_VAULT, client_half, client_halves
 from veilseg.vault.vault import Vault
 
 
@@ -23,6 +23,22 @@ def test_known_schemes(mixup: ClientBundle, tmp_path: Path):
     plain = open_client_half(phantoms.make_bundle(tmp_path, "plain"))
     assert isinstance(client_half(plain, None), PlainClient)
     assert isinstance(client_half(mixup, Vault.in_memory(bytes(32))), MixupClient)
+
+
+def test_ways_to_recover_the_default_first(mixup: ClientBundle, tmp_path: Path):
+    plain = open_client_half(phantoms.make_bundle(tmp_path / "plain", "plain"))
+    folder = phantoms.make_bundle(tmp_path / "algebraic", "mixup", unmixing="algebraic")
+    vault = Vault.in_memory(bytes(32))
+    assert list(client_halves(plain, None)) == ["plain"]
+    assert list(client_halves(mixup, vault)) == ["learned", "algebraic"]
+    assert list(client_halves(open_client_half(folder), vault)) == ["algebraic"]
+
+
+def test_plain_has_no_coefficient(tmp_path: Path):
+    plain = open_client_half(phantoms.make_bundle(tmp_path, "plain"))
+    for build in (client_half, client_halves):
+        with pytest.raises(WrongUsage, match="--coefficient: plain mixes nothing"):
+            build(plain, None, coefficient=0.5)
 
 
 def test_mixup_without_a_secret(mixup: ClientBundle):

@@ -22,36 +22,58 @@ SUBJECT = "Mustermann^Erika 1964-08-12"
 
 def test_a_retry_is_allowed_and_another_proxy_is_not(folder: Path):
     with Vault.open(folder, BUNDLE) as vault:
-        assert vault.record(SUBJECT, "one", False) == 1
-        assert vault.record(SUBJECT, "one", False) == 1
+        assert vault.record(SUBJECT, "one", allow_repeat=False) == 1
+        assert vault.record(SUBJECT, "one", allow_repeat=False) == 1
         with pytest.raises(RepeatRefused, match="a different proxy of this subject was sent"):
-            vault.record(SUBJECT, "two", False)
+            vault.record(SUBJECT, "two", allow_repeat=False)
         # What was refused is not in it, and others are not touched by it.
-        assert vault.record(SUBJECT, "one", False) == 1
-        assert vault.record("somebody else", "two", False) == 1
+        assert vault.record(SUBJECT, "one", allow_repeat=False) == 1
+        assert vault.record("somebody else", "two", allow_repeat=False) == 1
 
 
 def test_a_repeat_can_be_allowed_and_is_counted(folder: Path):
     with Vault.open(folder, BUNDLE) as vault:
         for count, digest in enumerate(("one", "two", "three"), start=1):
-            assert vault.record(SUBJECT, digest, True) == count
-        assert vault.record(SUBJECT, "two", True) == 3
+            assert vault.record(SUBJECT, digest, allow_repeat=True) == count
+        assert vault.record(SUBJECT, "two", allow_repeat=True) == 3
         # A second time is no licence for a third.
         with pytest.raises(RepeatRefused):
-            vault.record(SUBJECT, "four", False)
+            vault.record(SUBJECT, "four", allow_repeat=False)
+
+
+def test_the_proxies_of_one_call_are_one_choice(folder: Path):
+    with Vault.open(folder, BUNDLE) as vault:
+        assert vault.record(SUBJECT, "one", "two", "three", allow_repeat=False) == 3
+        # A retry, whole or in part, is none of the following.
+        assert vault.record(SUBJECT, "three", "one", "two", allow_repeat=False) == 3
+        assert vault.record(SUBJECT, "one", allow_repeat=False) == 3
+        with pytest.raises(RepeatRefused):
+            vault.record(SUBJECT, "one", "two", "three", "four", allow_repeat=False)
+        with pytest.raises(RepeatRefused):
+            vault.record(SUBJECT, "four", allow_repeat=False)
+        # What was refused was refused as a whole.
+        assert vault.forget(SUBJECT) == 3
+
+
+def test_more_mixtures_than_before_are_a_repeat(folder: Path):
+    with Vault.open(folder, BUNDLE) as vault:
+        assert vault.record(SUBJECT, "one", allow_repeat=False) == 1
+        with pytest.raises(RepeatRefused):
+            vault.record(SUBJECT, "one", "two", allow_repeat=False)
+        assert vault.record(SUBJECT, "one", "two", allow_repeat=True) == 2
 
 
 def test_it_lasts_and_can_be_forgotten(folder: Path):
     with Vault.open(folder, BUNDLE) as vault:
-        vault.record(SUBJECT, "one", True)
-        vault.record(SUBJECT, "two", True)
-        vault.record("somebody else", "one", False)
+        vault.record(SUBJECT, "one", allow_repeat=True)
+        vault.record(SUBJECT, "two", allow_repeat=True)
+        vault.record("somebody else", "one", allow_repeat=False)
     with Vault.open(folder, BUNDLE) as vault:
         with pytest.raises(RepeatRefused):
-            vault.record(SUBJECT, "three", False)
+            vault.record(SUBJECT, "three", allow_repeat=False)
         assert vault.forget(SUBJECT) == 2
         assert vault.forget(SUBJECT) == 0
-        assert vault.record(SUBJECT, "three", False) == 1
+        assert vault.record(SUBJECT, "three", allow_repeat=False) == 1
         assert vault.forget("somebody else") == 1
 
 
@@ -62,9 +84,9 @@ def test_no_name_and_no_pixels_in_any_byte(tmp_path: Path):
     folder = tmp_path / "vault"
     Vault.create(folder, BUNDLE, [reference])
     with Vault.open(folder, BUNDLE) as vault:
-        vault.record(SUBJECT, "one", False)
+        vault.record(SUBJECT, "one", allow_repeat=False)
         with pytest.raises(RepeatRefused):
-            vault.record(SUBJECT, "two", False)
+            vault.record(SUBJECT, "two", allow_repeat=False)
         vault.draw_reference(vault.generator("x"), SUBJECT)
         # While open too: journals would lie beside the database.
         content = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
@@ -90,7 +112,7 @@ with Vault.open(Path(folder), None) as vault:
     print("ready", flush=True)
     sys.stdin.read()
     try:
-        vault.record("anna", digest, False)
+        vault.record("anna", digest, allow_repeat=False)
     except RepeatRefused:
         print("refused")
     else:
@@ -129,14 +151,14 @@ def test_of_two_processes_exactly_one_wins(folder: Path):
 def test_who_comes_second_waits_and_then_sees_the_first(folder: Path):
     """The race above with its interleaving fixed: look and enter are one step."""
     with Vault.open(folder, BUNDLE) as vault:
-        vault.record("anna", "one", False)
+        vault.record("anna", "one", allow_repeat=False)
     first = sqlite3.connect(folder / "vault.sqlite", isolation_level=None)
     outcomes: list[object] = []
 
     def second() -> None:
         with Vault.open(folder, BUNDLE) as vault:
             try:
-                outcomes.append(vault.record("anna", "two", False))
+                outcomes.append(vault.record("anna", "two", allow_repeat=False))
             except VeilsegError as error:
                 outcomes.append(type(error))
 
@@ -164,15 +186,15 @@ def test_a_ledger_in_use_is_not_called_damaged(folder: Path, monkeypatch: pytest
         with Vault.open(folder, BUNDLE) as vault:
             holder.execute("BEGIN IMMEDIATE")
             with pytest.raises(InvalidVault, match="cannot be used: database is locked"):
-                vault.record("anna", "one", False)
+                vault.record("anna", "one", allow_repeat=False)
             holder.execute("ROLLBACK")
-            assert vault.record("anna", "one", False) == 1
+            assert vault.record("anna", "one", allow_repeat=False) == 1
     finally:
         holder.close()
 
 
 def test_memory_keeps_the_same_rules(make_references: Callable[..., list[LabelledReference]]):
     with Vault.in_memory(bytes(32), make_references("anna")) as vault:
-        vault.record("bert", "one", False)
+        vault.record("bert", "one", allow_repeat=False)
         with pytest.raises(RepeatRefused):
-            vault.record("bert", "two", False)
+            vault.record("bert", "two", allow_repeat=False)

@@ -152,7 +152,7 @@ def test_another_database(folder: Path, content: bytes, reason: str):
 
 def test_a_database_damaged_in_the_middle(folder: Path):
     with Vault.open(folder, BUNDLE) as vault:
-        vault.record("anna", "digest", False)
+        vault.record("anna", "digest", allow_repeat=False)
     database = folder / "vault.sqlite"
     content = bytearray(database.read_bytes())
     content[100:] = b"\xff" * (len(content) - 100)

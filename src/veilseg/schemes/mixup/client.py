@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from veilseg.bundle import ClientBundle
-from veilseg.errors import BundleIntegrity, GeometryMismatch
+from veilseg.bundle import ClientBundle, ClientManifest
+from veilseg.errors import BundleIntegrity, GeometryMismatch, InvalidInput, InvalidVault, WrongUsage
 from veilseg.imaging.tiling import sliding_window
 from veilseg.payload import Answer, Float32Array, Proxy, Receipt
 from veilseg.runtime import OnnxModel
@@ -35,6 +35,23 @@ class MixupReceipt(Receipt):
     reference: Reference
 
 
+def unmixings(manifest: ClientManifest) -> tuple[Unmixing, ...]:
+    """Ways to recover that a bundle offers, its default first.
+
+    A bundle that was trained for the algebra alone has no unmixing network.
+    """
+    only_algebraic = manifest.settings.get("unmixing") == "algebraic"
+    return ("algebraic",) if only_algebraic else ("learned", "algebraic")
+
+
+def has_synthetic_references(manifest: ClientManifest) -> bool:
+    """Whether a bundle has a template to draw references from.
+
+    Where labels lie at no common place (nuclei, vessels) there is none.
+    """
+    return "synthetic" in manifest.settings.get("references", ["synthetic"])
+
+
 class MixupClient:
     """Client half of ``mixup``.
 
@@ -43,29 +60,55 @@ class MixupClient:
     bundle : ClientBundle
     vault : Vault
         Key and references of the site.
-    unmixing : {"learned", "algebraic"}
-        The paper's unmixing network, or the algebraic baseline.
+    unmixing : {"learned", "algebraic"} or None
+        The paper's unmixing network, or the algebraic baseline. None: the bundle's default.
+    coefficient : float or None
+        Weight of the patient image, within the range the bundle was trained for. None: the
+        bundle's default.
 
     Raises
     ------
     BundleIntegrity
         If the bundle has no usable template, coefficient or unmixing network.
+    WrongUsage
+        If it offers only the algebraic unmixing.
+    InvalidInput
+        If it was not trained for the coefficient.
+    InvalidVault
+        If it has no template and the vault no labelled references.
     """
 
-    def __init__(self, bundle: ClientBundle, vault: Vault, unmixing: Unmixing = "learned") -> None:
+    def __init__(
+        self,
+        bundle: ClientBundle,
+        vault: Vault,
+        unmixing: Unmixing | None = None,
+        coefficient: float | None = None,
+    ) -> None:
         manifest = bundle.manifest
-        coefficient = manifest.settings.get("coefficient")
-        if not isinstance(coefficient, float) or not 0 < coefficient < 1:
-            raise BundleIntegrity(
-                f"{bundle.folder / 'manifest.json'}: settings: no mixing coefficient in (0, 1)"
+        offered = unmixings(manifest)
+        unmixing = unmixing or offered[0]
+        if unmixing not in offered:
+            raise WrongUsage(
+                f"--unmixing {unmixing}: {manifest.name} has no unmixing network; it was trained "
+                "for algebraic"
             )
-        self._coefficient = coefficient
+        self._coefficient = _coefficient(bundle, coefficient)
         self._manifest = manifest
         self._vault = vault
-        self._template = Template.load(bundle.file(TEMPLATE_FILE))
+        self._template = None
+        if has_synthetic_references(manifest):
+            self._template = Template.load(bundle.file(TEMPLATE_FILE))
+        elif not vault.has_labelled_references:
+            raise InvalidVault(
+                f"references: {manifest.name} has no synthetic ones: make a vault with: "
+                "veilseg site init --references DATASET"
+            )
         self._unmixer = OnnxModel(bundle.file(UNMIXER_FILE)) if unmixing == "learned" else None
 
-    def protect(self, image: Float32Array, subject: str) -> tuple[Proxy, MixupReceipt]:
+    def protect(
+        self, image: Float32Array, subject: str, mixture: int = 0
+    ) -> tuple[Proxy, MixupReceipt]:
         """Mix the image with a reference drawn by the site's key from the image's content.
 
         The same image in the same vault gives the same proxy to the byte, whatever its file is
@@ -77,6 +120,8 @@ class MixupClient:
             Prepared, in [0, 1], exactly 0 where empty.
         subject : str
             Labelled references of this patient are not used.
+        mixture : int
+            Which of several mixtures of this image, each with a reference of its own.
 
         Returns
         -------
@@ -91,8 +136,9 @@ class MixupClient:
 
         Leaks
         -----
-        To the server: the mixture, in which much of the patient can be seen. Two different
-        proxies of one patient can be averaged; whoever knows the reference has the image; a
+        To the server: the mixture, in which much of the patient can be seen. Different proxies
+        of one patient can be averaged: under ideal conditions K of them at a = ½ leave at most
+        1/(K + 1) of the patient's variance hidden. Whoever knows the reference has the image; a
         trained network separates a good part of it (see docs/privacy.md).
 
         References
@@ -105,18 +151,21 @@ class MixupClient:
                 f"{len(self._manifest.channels)}"
             )
         content = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
-        # The bundle id stands for the preprocessing and the reference law as well.
+        # The bundle id stands for the preprocessing and the reference law as well. The first
+        # mixture has no number: it is the one proxy of whoever does not augment.
+        number = [str(mixture)] if mixture else []
         rng = self._vault.generator(
-            "mixup", self._manifest.bundle_id, repr(self._coefficient), content
+            "mixup", self._manifest.bundle_id, repr(self._coefficient), content, *number
         )
         base = self._vault.draw_reference(rng, subject)
         shape = image.shape[1:]
-        if base is None:
-            reference = synthetic_reference(self._template, shape, rng)
-        else:
+        if base is not None:
             reference = labelled_reference(Reference(base.image, base.labels), shape, rng)
-        mixture, mixed_reference = mix(image, reference, self._coefficient, rng)
-        return Proxy(mixture), MixupReceipt(mixed_reference)
+        else:
+            assert self._template is not None  # without one, the vault had to have references
+            reference = synthetic_reference(self._template, shape, rng)
+        mixed, mixed_reference = mix(image, reference, self._coefficient, rng)
+        return Proxy(mixed), MixupReceipt(mixed_reference)
 
     def recover(self, answer: Answer, receipt: Receipt) -> Float32Array:
         """Revert the mixture of segmentation maps.
@@ -176,3 +225,20 @@ class MixupClient:
             self._manifest.tile_overlap,
             unmix_tile,
         )
+
+
+def _coefficient(bundle: ClientBundle, wanted: float | None) -> float:
+    settings = bundle.manifest.settings
+    default = settings.get("coefficient")
+    if not isinstance(default, float) or not 0 < default < 1:
+        raise BundleIntegrity(
+            f"{bundle.folder / 'manifest.json'}: settings: no mixing coefficient in (0, 1)"
+        )
+    if wanted is None:
+        return default
+    low, high = settings.get("coefficient_range", (default, default))
+    if not low <= wanted <= high:
+        raise InvalidInput(
+            f"--coefficient {wanted:g}: {bundle.manifest.name} was trained for {low:g}…{high:g}"
+        )
+    return wanted

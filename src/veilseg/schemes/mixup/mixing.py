@@ -55,7 +55,9 @@ def mix(
     filled = Reference(fill_background(reference.image, rng), reference.labels)
     patient = fill_background(patient_image, rng)
     a = np.float32(mixing_coefficient)
-    return a * patient + (1 - a) * filled.image, filled
+    mixture = a * patient
+    mixture += (1 - a) * filled.image
+    return mixture, filled
 
 
 def unmix_algebraically(

@@ -14,9 +14,15 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from veilseg.bundle import ClientBundle, open_client_half
-from veilseg.errors import BundleIntegrity, GeometryMismatch
+from veilseg.errors import (
+    BundleIntegrity,
+    GeometryMismatch,
+    InvalidInput,
+    InvalidVault,
+    WrongUsage,
+)
 from veilseg.payload import Answer, Receipt
-from veilseg.schemes.mixup.client import MixupClient
+from veilseg.schemes.mixup.client import MixupClient, has_synthetic_references, unmixings
 from veilseg.schemes.plain.client import PlainReceipt
 from veilseg.schemes.references import TEMPLATE_FILE, UNMIXER_FILE
 from veilseg.vault.vault import LabelledReference, Vault
@@ -40,7 +46,7 @@ def image(labels: np.ndarray) -> np.ndarray:
     return (phantoms.raw_image(labels)[None] / np.float32(phantoms.RAW_SCALE)).astype(np.float32)
 
 
-def half(bundle: ClientBundle, key: bytes = KEY, **options: str) -> MixupClient:
+def half(bundle: ClientBundle, key: bytes = KEY, **options: object) -> MixupClient:
     return MixupClient(bundle, Vault.in_memory(key), **options)
 
 
@@ -52,6 +58,22 @@ def test_one_image_has_one_proxy(bundle: ClientBundle, image: np.ndarray):
     assert first.digest() == again.digest()
     assert first.array.dtype == np.float32
     assert first.array.shape == image.shape
+
+
+def test_mixtures_have_references_of_their_own(bundle: ClientBundle, image: np.ndarray):
+    client = half(bundle)
+    unnumbered, _ = client.protect(image, "anna")
+    made = [client.protect(image, "anna", number) for number in range(4)]
+    # Number 0 is the proxy of whoever does not augment; each is made again to the bit.
+    assert made[0][0].digest() == unnumbered.digest()
+    again, _ = half(bundle).protect(image.copy(), "whoever", 3)
+    assert again.array.tobytes() == made[3][0].array.tobytes()
+    assert len({proxy.digest() for proxy, _ in made}) == 4
+    images = [receipt.reference.image for _, receipt in made]
+    for first in range(4):
+        for second in range(first):
+            # Alike by their common anatomy, but never the same.
+            assert np.abs(images[first] - images[second]).mean() > 0.03
 
 
 def test_the_image_is_left_as_it_was(bundle: ClientBundle, image: np.ndarray):
@@ -87,7 +109,7 @@ import hashlib, sys
 from pathlib import Path
 from veilseg.bundle import open_client_half
 from veilseg.client.pipeline import protect
-from veilseg.schemes.mixup.client import MixupClient
+from veilseg.schemes.mixup.client import MixupClient, has_synthetic_references, unmixings
 from veilseg.vault.vault import Vault
 bundle = open_client_half(Path(sys.argv[1]))
 with Vault.open(Path(sys.argv[2]), bundle.manifest.bundle_id) as vault:
@@ -249,6 +271,58 @@ def test_wrong_answer(bundle: ClientBundle, image: np.ndarray, unmixing: str, sh
 def test_no_usable_coefficient(bundle: ClientBundle, value: object):
     with pytest.raises(BundleIntegrity, match=r"manifest\.json: settings: no mixing coefficient"):
         half(phantoms.with_coefficient(bundle, value))
+
+
+def test_another_coefficient_within_the_range_trained_for(tmp_path: Path, image: np.ndarray):
+    bundle = open_client_half(phantoms.make_bundle(tmp_path, "mixup", coefficient_range=[0.4, 0.6]))
+    proxy, receipt = half(bundle, coefficient=0.6).protect(image, "anna")
+    inside = image[0] > 0
+    expected = np.float32(0.6) * image + np.float32(0.4) * receipt.reference.image
+    np.testing.assert_allclose(proxy.array[0][inside], expected[0][inside], atol=1e-6)
+    # The bundle's own, said aloud, is the same protection.
+    same, _ = half(bundle, coefficient=0.5).protect(image, "anna")
+    assert same.digest() == half(bundle).protect(image, "anna")[0].digest()
+    for value in (0.39, 0.61, 1.0, float("nan")):
+        with pytest.raises(InvalidInput, match=r"--coefficient .*was trained for 0\.4…0\.6"):
+            half(bundle, coefficient=value)
+
+
+def test_a_bundle_without_a_range_has_one_coefficient(bundle: ClientBundle):
+    half(bundle, coefficient=0.5)
+    with pytest.raises(InvalidInput, match=r"--coefficient 0\.4: .*was trained for 0\.5…0\.5"):
+        half(bundle, coefficient=0.4)
+
+
+def test_a_bundle_trained_for_the_algebra_has_no_network(
+    tmp_path: Path, bundle: ClientBundle, image: np.ndarray, labels: np.ndarray
+):
+    algebraic = open_client_half(phantoms.make_bundle(tmp_path, "mixup", unmixing="algebraic"))
+    assert UNMIXER_FILE not in algebraic.manifest.files
+    assert unmixings(algebraic.manifest) == ("algebraic",)
+    assert unmixings(bundle.manifest) == ("learned", "algebraic")
+    client = half(algebraic)
+    _, receipt = client.protect(image, "anna")
+    theirs = phantoms.one_hot(receipt.reference.labels)
+    answer = Answer(0.5 * phantoms.one_hot(labels) + 0.5 * theirs)
+    np.testing.assert_array_equal(client.recover(answer, receipt).argmax(axis=0), labels)
+    with pytest.raises(WrongUsage, match="--unmixing learned: phantom-mixup has no unmixing netw"):
+        half(algebraic, unmixing="learned")
+
+
+def test_without_a_template_references_are_labelled_cases(
+    tmp_path: Path, bundle: ClientBundle, image: np.ndarray
+):
+    bare = open_client_half(phantoms.make_bundle(tmp_path, "mixup", references=["labelled"]))
+    assert TEMPLATE_FILE not in bare.manifest.files
+    assert not has_synthetic_references(bare.manifest)
+    assert has_synthetic_references(bundle.manifest)
+    with pytest.raises(InvalidVault, match="phantom-mixup has no synthetic ones: make a vault"):
+        half(bare)
+    labels = phantoms.truth(phantoms.TILE)
+    raw = (phantoms.raw_image(labels)[None] / np.float32(phantoms.RAW_SCALE)).astype(np.float32)
+    vault = Vault.in_memory(KEY, [LabelledReference("bert", raw, labels)])
+    proxy, _ = MixupClient(bare, vault).protect(image, "anna")
+    assert proxy.array.shape == image.shape
 
 
 @pytest.mark.parametrize(

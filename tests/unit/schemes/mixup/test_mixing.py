@@ -52,6 +52,68 @@ def test_mixed_reference_has_contrast(template, make_case):
     assert contrast(mixed.image) >= LEAST_CONTRAST * contrast(patient) - 1e-4
 
 
+def adversarial_images():
+    """Flat, saturated, nearly flat, black and white, one bright voxel; one to three channels."""
+
+    def build(seed, kind, channels, share):
+        rng = np.random.default_rng(seed)
+        shape = (channels, 12, 10, 8)
+        image = {
+            "flat": np.full(shape, 0.5),
+            "saturated": np.where(rng.random(shape) < 0.95, 1, 0.4),
+            "bland": 0.5 + 0.001 * rng.standard_normal(shape),
+            "binary": np.round(rng.random(shape)),
+            "spot": np.where(np.arange(np.prod(shape)).reshape(shape) == 7, 1, 0.1),
+            "noise": rng.random(shape),
+        }[kind]
+        present = rng.random(shape[1:]) < share
+        present[:2, 0, 0] = True
+        return np.where(present, image.clip(0.001, 1), 0).astype(np.float32)
+
+    kinds = st.sampled_from(["flat", "saturated", "bland", "binary", "spot", "noise"])
+    return lambda channels: st.builds(
+        build, st.integers(0, 2**32 - 1), kinds, st.just(channels), st.floats(0.02, 1)
+    )
+
+
+@given(
+    st.integers(1, 3).flatmap(lambda c: st.tuples(*[adversarial_images()(c)] * 2)),
+    st.floats(0.1, 0.9),
+)
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_whatever_is_mixed_the_reference_has_four_fifths_of_the_contrast(images, a):
+    patient, other = images
+    tissue = (other > 0).any(axis=0)
+    reference = Reference(other, np.zeros(tissue.shape, np.uint8))
+    mixture, mixed = mix(patient, reference, a, np.random.default_rng(0))
+    reached = np.mean([channel[tissue].std() for channel in mixed.image])
+    # An odd number of voxels has no equal halves: black and white then have √(1 − 1/n²)/2, and
+    # SMALLEST_PRESENT is not quite black.
+    most = 0.5 * np.sqrt(1 - (tissue.sum() % 2) / tissue.sum() ** 2) * 0.999
+    assert reached >= min(LEAST_CONTRAST * contrast(patient) - 1e-4, most)
+    assert np.isfinite(mixture).all()
+    assert mixture.min() > 0
+    assert mixture.max() <= 1 + 1e-6
+
+
+def test_the_two_fills_are_independent():
+    """What is known of the patient's fill does not help to subtract the reference's."""
+    shape, a, seeds = (1, 48, 48, 48), 0.5, 10
+    patient = np.zeros(shape, np.float32)
+    patient[:, 20:24, 20:24, 20:24] = 0.5
+    found = []
+    for seed in range(seeds):
+        other = Reference(patient.copy(), np.zeros(shape[1:], np.uint8))
+        mixture, mixed = mix(patient, other, a, np.random.default_rng(seed))
+        fill = (mixture - (1 - a) * mixed.image) / a
+        both_empty = patient == 0
+        found.append(np.corrcoef(fill[both_empty], mixed.image[both_empty])[0, 1])
+    # As derived in test_fills_are_independent of the references.
+    error = np.sqrt(1.1 * 0.25 * (4 * 70 / 36) ** 3 / 48**3)
+    assert np.abs(found).max() < 4 * error
+    assert np.mean(found) == pytest.approx(0, abs=4 * error / np.sqrt(seeds))
+
+
 def test_same_generator_gives_the_same_mixture(template, make_case):
     patient = make_case(0).image
     reference = synthetic_reference(template, patient.shape[1:], np.random.default_rng(1))

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
+from veilseg.errors import WrongUsage
 from veilseg.payload import Answer
 from veilseg.schemes.plain.client import PlainClient
 
@@ -16,6 +17,11 @@ def test_what_goes_in_goes_out():
     np.testing.assert_array_equal(proxy.array, image)
     answer = np.random.default_rng(1).random((3, 4, 3, 2), dtype=np.float32)
     np.testing.assert_array_equal(client.recover(Answer(answer), receipt), answer)
+
+
+def test_there_is_nothing_to_average():
+    with pytest.raises(WrongUsage, match="--mixtures: plain mixes nothing"):
+        PlainClient().protect(np.zeros((1, 2, 2, 2), dtype=np.float32), "anna", 1)
 
 
 def test_the_receipt_has_no_serialiser():
