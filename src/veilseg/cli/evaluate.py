@@ -2,16 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from veilseg.bundle import ClientManifest, open_client_half, open_server_half
 from veilseg.cli.local import LocalServer
 from veilseg.cli.progress import progress
 from veilseg.cli.site import labelled_references
 from veilseg.datasets.layout import Case, Dataset, read_dataset
+from veilseg.datasets.lineage import has_seen_held_out
 from veilseg.datasets.split import Fold, split_by_patient
 from veilseg.errors import InvalidInput, OutputNotWritable, WrongUsage
 from veilseg.evaluation.evaluate import evaluate as run
@@ -100,21 +99,12 @@ def _cases(
             "on, so which cases it has not seen is unknown; without --split all cases are taken"
         )
     fold = manifest.provenance.get("fold")
-    for start in _starts(manifest):
-        if start.get("data_sha256") == data_hash and start.get("fold") != fold:
-            raise InvalidInput(
-                f"{request.bundle}: --split {request.split}: its training started from a bundle "
-                "of another fold of these data: no patient is left that it has not seen"
-            )
+    if has_seen_held_out(manifest.provenance, data_hash, fold):
+        raise InvalidInput(
+            f"{request.bundle}: --split {request.split}: its training started from a bundle "
+            "of another fold of these data: no patient is left that it has not seen"
+        )
     parts = split_by_patient(dataset, None if fold is None else Fold.parse(fold))
     cases = parts.test if request.split == "test" else parts.validation
     same = Path(request.references).resolve() == request.dataset.resolve()
     return cases, parts.train if same else None
-
-
-def _starts(manifest: ClientManifest) -> Iterator[dict[str, Any]]:
-    """Provenance of the bundles whose weights a bundle started from, the latest first."""
-    start = manifest.provenance.get("init")
-    while start:
-        yield start["provenance"]
-        start = start["provenance"].get("init")

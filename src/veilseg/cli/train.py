@@ -1,8 +1,11 @@
 """``veilseg train``."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from typing import cast, get_args
 
-from veilseg.cli.progress import progress
+from veilseg.cli.progress import Report, progress
+from veilseg.datasets.split import Fold
 from veilseg.errors import MissingDependency, WrongUsage
 
 
@@ -15,11 +18,16 @@ def train(
     seed: int,
     resume: bool,
     init: Path | None,
+    fold: str | None,
+    unmixing: str,
+    coefficients: str,
     licence: str,
 ) -> None:
     """Train with a progress line per phase; needs the ``train`` extra."""
     try:
         from veilseg.schemes.trainable import TRAINABLE
+        from veilseg.training.processes import is_first
+        from veilseg.training.recipe import Recipe, Unmixing, parse_range
         from veilseg.training.train import train as run
     except ModuleNotFoundError as error:
         raise MissingDependency(
@@ -27,7 +35,14 @@ def train(
         ) from error
     if scheme not in TRAINABLE:
         raise WrongUsage(f"--scheme {scheme}: unknown; choose one of {', '.join(TRAINABLE)}")
-    with progress(out.name) as show:
+    if unmixing not in get_args(Unmixing):
+        raise WrongUsage(f"--unmixing {unmixing}: choose learned or algebraic")
+    recipe = Recipe(unmixing=cast(Unmixing, unmixing), coefficient_range=parse_range(coefficients))
+    if scheme != "mixup" and recipe != Recipe():
+        raise WrongUsage(f"--unmixing, --coefficients: {scheme} mixes nothing")
+    part = None if fold is None else Fold.parse(fold)
+    quiet: Report = _silent
+    with progress(out.name) if is_first() else nullcontext(quiet) as show:
         bundle_id = run(
             dataset,
             TRAINABLE[scheme],
@@ -37,7 +52,14 @@ def train(
             seed=seed,
             resume=resume,
             init=init,
+            fold=part,
+            recipe=recipe,
             licence=licence,
             report=lambda what, done, total, note: show(done, total, f"{what} {note}"),
         )
-    print(f"{out}: {scheme} bundle {bundle_id[:12]}")
+    if bundle_id is not None:
+        print(f"{out}: {scheme} bundle {bundle_id[:12]}")
+
+
+def _silent(done: int, total: int, note: str = "") -> None:
+    """Of several processes the first alone reports."""

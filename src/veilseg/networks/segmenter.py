@@ -1,13 +1,12 @@
-"""The server's segmentation network: a U-Net, thin over MONAI's DynUNet."""
+"""The server's segmentation network."""
 
-from collections.abc import Sequence
-
-from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 
-SEGMENTER_FILTERS = (16, 32, 64, 128)
-# Every level but the first halves the grid, so tiles are multiples of this.
-DIVISOR = 2 ** (len(SEGMENTER_FILTERS) - 1)
+from veilseg.networks.u_net import HalfResolutionUNet
+
+SEGMENTER_FILTERS = (48, 96, 128)
+# Every level halves the grid, so tiles are multiples of this.
+DIVISOR = 2 ** len(SEGMENTER_FILTERS)
 
 
 class Segmenter(nn.Module):
@@ -18,37 +17,15 @@ class Segmenter(nn.Module):
     spatial_dims : int
         2 or 3.
     in_channels, classes : int
-    filters : sequence of int
-        Width per resolution level.
     """
 
-    def __init__(
-        self,
-        spatial_dims: int,
-        in_channels: int,
-        classes: int,
-        filters: Sequence[int] = SEGMENTER_FILTERS,
-    ) -> None:
+    def __init__(self, spatial_dims: int, in_channels: int, classes: int) -> None:
         super().__init__()
-        self.network = u_net(spatial_dims, in_channels, classes, filters)
+        self.network = HalfResolutionUNet(
+            spatial_dims, in_channels, classes, SEGMENTER_FILTERS, kernel_size=3
+        )
 
     def forward(self, proxy: Tensor) -> Tensor:
-        """(N, C, X, Y, Z) in [0, 1] to logits (N, K, X, Y, Z)."""
+        """(N, C, X, Y[, Z]) in [0, 1] to logits (N, K, X, Y[, Z])."""
         logits: Tensor = self.network(proxy)
         return logits
-
-
-def u_net(spatial_dims: int, in_channels: int, classes: int, filters: Sequence[int]) -> DynUNet:
-    """A DynUNet with 3-voxel kernels that halves the grid at each further level."""
-    levels = len(filters)
-    return DynUNet(
-        spatial_dims,
-        in_channels,
-        classes,
-        kernel_size=[3] * levels,
-        strides=[1] + [2] * (levels - 1),
-        upsample_kernel_size=[2] * (levels - 1),
-        filters=list(filters),
-        norm_name=("INSTANCE", {"affine": True}),
-        res_block=False,
-    )

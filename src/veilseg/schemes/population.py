@@ -16,6 +16,9 @@ from veilseg.payload import Float32Array
 from veilseg.schemes.references import Template
 
 UNLABELLED_TISSUES = 6
+# A class that has less than this share of its usual voxels in the template would hardly occur in
+# references, and an answer would show the patient's mask alone.
+LEAST_REPRESENTED = 0.3
 # Bounds memory: labels are averaged over this many cases at the most, evenly chosen.
 MOST_CASES = 100
 
@@ -73,6 +76,20 @@ def population_template(
         _per_tissue(mean, tissues, len(label_of_tissue)),
         _per_tissue(spread, tissues, len(label_of_tissue)),
     )
+
+
+def represents(template: Template, cases: Sequence[PreparedCase]) -> bool:
+    """Whether references drawn from a template show every class about as much as patients do.
+
+    Organs at a common place do; nuclei, vessels or lesions, which lie anywhere, vanish in the
+    majority vote.
+    """
+    labels = template.label_of_tissue[template.tissues]
+    for value in range(1, max(int(case.labels.max()) for case in cases) + 1):
+        usual = np.mean([(case.labels == value).mean() for case in cases])
+        if (labels == value).mean() < LEAST_REPRESENTED * usual:
+            return False
+    return True
 
 
 def _filling(shape: tuple[int, ...], source: tuple[int, ...]) -> Float32Array:

@@ -4,60 +4,87 @@ import numpy as np
 import torch
 from monai.transforms import (
     Compose,
-    RandAdjustContrastd,
-    RandAffined,
-    RandBiasFieldd,
-    RandGaussianNoised,
-    RandGaussianSmoothd,
-    RandScaleIntensityd,
+    RandAdjustContrast,
+    RandAffineGrid,
+    RandBiasField,
+    RandGaussianNoise,
+    RandGaussianSmooth,
+    RandScaleIntensity,
 )
+from numpy.random import Generator
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
 
 from veilseg.imaging.preprocessing import SMALLEST_PRESENT
 from veilseg.payload import Float32Array
 
-
-def augmentation(spatial_dims: int) -> Compose:
-    """Random placement and contrast. No mirroring: left and right may be classes."""
-    rotate = [0.26] * 3 if spatial_dims == 3 else 0.26
-    return Compose(
-        [
-            RandAffined(
-                keys=["image", "label", "present"],
-                prob=0.8,
-                rotate_range=rotate,
-                scale_range=[0.15] * spatial_dims,
-                translate_range=[4] * spatial_dims,
-                mode=["bilinear", "nearest", "nearest"],
-                padding_mode="zeros",
-            ),
-            RandBiasFieldd(keys=["image"], prob=0.3, degree=2, coeff_range=(0.0, 0.15)),
-            RandAdjustContrastd(keys=["image"], prob=0.5, gamma=(0.7, 1.5)),
-            RandScaleIntensityd(keys=["image"], prob=0.5, factors=0.15),
-            RandGaussianSmoothd(
-                keys=["image"],
-                prob=0.15,
-                sigma_x=(0.3, 0.8),
-                sigma_y=(0.3, 0.8),
-                sigma_z=(0.3, 0.8),
-            ),
-            RandGaussianNoised(keys=["image"], prob=0.3, std=0.05),
-        ]
-    )
+MOVED_SHARE = 0.8
 
 
-def augmented(
-    transform: Compose, image: Float32Array, labels: NDArray[np.uint8], seed: int
-) -> tuple[Float32Array, NDArray[np.uint8]]:
-    """Apply the transform with its own seed; what was empty stays exactly empty."""
-    transform.set_random_state(seed=seed % 2**32)
-    data = transform(
-        {
-            "image": torch.from_numpy(image),
-            "label": torch.from_numpy(labels[None].astype(np.float32)),
-            "present": torch.from_numpy((image > 0).any(axis=0, keepdims=True).astype(np.float32)),
-        }
-    )
-    present = np.asarray(data["present"]) > 0.5
-    moved = np.clip(np.asarray(data["image"], dtype=np.float32), SMALLEST_PRESENT, 1)
-    return np.where(present, moved, np.float32(0)), np.asarray(data["label"])[0].astype(np.uint8)
+class Augmentation:
+    """Random placement and contrast. No mirroring: left and right may be classes.
+
+    Parameters
+    ----------
+    spatial_dims : int
+    """
+
+    def __init__(self, spatial_dims: int) -> None:
+        self.placement = RandAffineGrid(
+            rotate_range=[0.26] * (3 if spatial_dims == 3 else 1),
+            scale_range=[0.15] * spatial_dims,
+            translate_range=[4] * spatial_dims,
+        )
+        sigma = (0.3, 0.8)
+        self.contrast = Compose(
+            [
+                RandBiasField(prob=0.3, degree=2, coeff_range=(0.0, 0.15)),
+                RandAdjustContrast(prob=0.5, gamma=(0.7, 1.5)),
+                RandScaleIntensity(prob=0.5, factors=0.15),
+                RandGaussianSmooth(prob=0.15, sigma_x=sigma, sigma_y=sigma, sigma_z=sigma),
+                RandGaussianNoise(prob=0.3, std=0.02),
+            ]
+        )
+
+    def __call__(
+        self, image: Float32Array, labels: NDArray[np.uint8], rng: Generator
+    ) -> tuple[Float32Array, NDArray[np.uint8]]:
+        """Augment an image (C, X, Y[, Z]) and its labels alike; what was empty stays so exactly."""
+        for transform in (self.placement, self.contrast):
+            transform.set_random_state(seed=int(rng.integers(2**32)))
+        moved = torch.from_numpy(image)
+        maps = torch.from_numpy(np.stack([labels, (image > 0).any(axis=0)]).astype(np.float32))
+        if rng.random() < MOVED_SHARE:
+            self.placement(labels.shape, lazy=True)  # draws a matrix and makes no grid
+            matrix = torch.as_tensor(self.placement.get_transformation_matrix())
+            moved, maps = placed(moved, maps, matrix)
+        coloured = np.asarray(self.contrast(moved), dtype=np.float32)
+        placed_labels, present = maps.numpy()
+        coloured = np.clip(coloured, SMALLEST_PRESENT, 1)
+        return np.where(present > 0.5, coloured, np.float32(0)), placed_labels.astype(np.uint8)
+
+
+def placed(image: Tensor, maps: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Look an image up linearly, and maps at the nearest voxel, where an affine matrix says.
+
+    As MONAI's ``RandAffined``, which takes more than twice the time: it samples each map alone and
+    builds its grid in steps.
+
+    Parameters
+    ----------
+    image, maps : Tensor, shape (C, X, Y[, Z])
+    matrix : Tensor, shape (D + 1, D + 1)
+        In voxels, from the middle of the grid. Outside of it all is 0.
+    """
+    size = torch.tensor(image.shape[1:], dtype=matrix.dtype)
+    # torch counts from -1 to 1 along each axis, the last axis first.
+    linear = matrix[:-1, :-1] * size / size[:, None]
+    shift = 2 * matrix[:-1, -1] / size
+    theta = torch.cat([linear.flip(0, 1), shift.flip(0)[:, None]], dim=1)
+    grid = affine_grid(theta[None].float(), [1, 1, *image.shape[1:]], align_corners=False)
+    sampled = [
+        grid_sample(values[None], grid, mode=mode, align_corners=False)[0]
+        for values, mode in ((image, "bilinear"), (maps, "nearest"))
+    ]
+    return sampled[0], sampled[1]

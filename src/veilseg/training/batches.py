@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from veilseg.datasets.cases import PreparedCase
-from veilseg.training.augmentation import augmentation, augmented
+from veilseg.training.augmentation import Augmentation
 from veilseg.training.interface import Arrays, SchemeTraining
 
 # Voxels per optimiser step; small tiles come in larger batches.
-VOXELS_PER_STEP = 600_000
+VOXELS_PER_STEP = 200_000
 LARGEST_BATCH = 16
 
 
@@ -35,7 +35,7 @@ class Examples(Dataset[dict[str, Tensor]]):
     ) -> None:
         self.scheme, self.cases, self.tile_shape = scheme, cases, tile_shape
         self.count, self.seed = count, seed
-        self.transform = augmentation(len(tile_shape)) if augment else None
+        self.augmentation = Augmentation(len(tile_shape)) if augment else None
 
     def __len__(self) -> int:
         return self.count
@@ -46,10 +46,8 @@ class Examples(Dataset[dict[str, Tensor]]):
         order = np.random.default_rng([self.seed, 0, passed]).permutation(len(self.cases))
         case = self.cases[order[position]]
         rng = np.random.default_rng([self.seed, 1, number])
-        if self.transform is not None:
-            image, labels = augmented(
-                self.transform, case.image, case.labels, int(rng.integers(2**32))
-            )
+        if self.augmentation is not None:
+            image, labels = self.augmentation(case.image, case.labels, rng)
             case = PreparedCase(case.name, case.patient, image, labels)
         arrays = self.scheme.example(case, rng)
         return self._cropped(arrays, case.labels.shape, rng)
@@ -77,11 +75,26 @@ def batch_size(tile_shape: tuple[int, ...]) -> int:
     return min(LARGEST_BATCH, max(1, round(VOXELS_PER_STEP / math.prod(tile_shape))))
 
 
-def batches(examples: Examples, size: int, first: int = 0) -> DataLoader[dict[str, Tensor]]:
-    """Batches from number ``first`` on, made in one process beside the training."""
+def batches(
+    examples: Examples, size: int, step: int = 0, rank: int = 0, world_size: int = 1
+) -> DataLoader[dict[str, Tensor]]:
+    """Batches from a step on, made in one process beside the training.
+
+    Parameters
+    ----------
+    examples : Examples
+    size : int
+        Examples per step, over all training processes.
+    step : int
+        The first step.
+    rank, world_size : int
+        Of several training processes, each takes its equal part of every batch.
+    """
+    share = size // world_size
+    numbers = [n for n in range(step * size, len(examples)) if n % size // share == rank]
     return DataLoader(
-        Subset(examples, range(first, len(examples))),
-        batch_size=size,
+        Subset(examples, numbers),
+        batch_size=share,
         num_workers=1,
         prefetch_factor=4,
         worker_init_fn=_one_thread,

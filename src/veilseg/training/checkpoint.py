@@ -1,5 +1,6 @@
 """Checkpoints in safetensors: weights, optimiser state and step, without pickle."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,20 +17,19 @@ Precision = Literal["bf16-mixed", "32-true"]
 
 
 def save_checkpoint(
-    path: Path, model: nn.Module, optimizer: Optimizer, step: int, run: str
+    path: Path, model: nn.Module, optimizers: Sequence[Optimizer], step: int, run: str
 ) -> None:
     """Write whole or not at all; ``run`` is a fingerprint of what defines the run."""
     tensors = {f"model/{name}": tensor for name, tensor in _weights(model).items()}
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    for parameter, state in optimizer.state.items():
+    for name, _, state in _moved(model, optimizers):
         for key, value in state.items():
-            tensors[f"optimizer/{names[id(parameter)]}/{key}"] = value.contiguous()
+            tensors[f"optimizer/{name}/{key}"] = value.contiguous()
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as temporary:
         save_file(tensors, temporary, metadata={"step": str(step), "run": run})
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer | None, run: str) -> int:
+def load_checkpoint(path: Path, model: nn.Module, optimizers: Sequence[Optimizer], run: str) -> int:
     """Restore model and optimiser; returns the number of steps done.
 
     Raises
@@ -52,12 +52,14 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer | None, r
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[f"model/{name}"])
-    if optimizer is not None:
-        for name, parameter in model.named_parameters():
-            prefix = f"optimizer/{name}/"
-            optimizer.state[parameter] = {
-                n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)
-            }
+    for name, tensor, state in _moved(model, optimizers):
+        prefix = f"optimizer/{name}/"
+        stored_state = {
+            n.removeprefix(prefix): t.to(tensor.device)
+            for n, t in tensors.items()
+            if n.startswith(prefix)
+        }
+        state.update(stored_state)
     return int(metadata["step"])
 
 
@@ -94,6 +96,20 @@ def load_weights(path: Path, model: nn.Module) -> None:
 def _weights(model: nn.Module) -> dict[str, Tensor]:
     """Each parameter once: MONAI's U-Net lists its blocks under two names in its state dict."""
     return {name: tensor.detach().contiguous() for name, tensor in model.named_parameters()}
+
+
+def _moved(
+    model: nn.Module, optimizers: Sequence[Optimizer]
+) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
+    """Name, tensor and optimiser state of each weight.
+
+    By address: what an optimiser moves may be another view of a parameter.
+    """
+    names = {parameter.data_ptr(): name for name, parameter in model.named_parameters()}
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for tensor in group["params"]:
+                yield names[tensor.data_ptr()], tensor, optimizer.state[tensor]
 
 
 def cpu_has_bf16() -> bool:

@@ -2,23 +2,23 @@
 
 import hashlib
 import json
-import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 from lightning_fabric import Fabric
-from torch.optim import AdamW
 
 from veilseg.datasets.cases import PreparedCase
+from veilseg.training.allocator import keep_freed_memory
 from veilseg.training.batches import Examples, batches
-from veilseg.training.checkpoint import load_checkpoint, save_checkpoint, training_precision
+from veilseg.training.checkpoint import load_checkpoint, save_checkpoint
 from veilseg.training.interface import SchemeTraining
+from veilseg.training.optimizer import optimizers
+from veilseg.training.recipe import Recipe
 
-LEARNING_RATE = 2e-3
-WEIGHT_DECAY = 1e-4
 WARMUP_SHARE = 0.05
 LARGEST_GRADIENT_NORM = 5.0
 STEPS_PER_CHECKPOINT = 100
@@ -34,7 +34,9 @@ class Run:
     batch: int
     tile_shape: tuple[int, ...]
     data_sha256: str
+    recipe: Recipe = field(default_factory=Recipe)
     init: str = ""  # id of the bundle whose weights it starts from
+    fold: str = ""  # as 2/5; empty for the default split
 
     def fingerprint(self) -> str:
         """Short hash that a checkpoint must carry to be resumed by this run."""
@@ -49,6 +51,7 @@ def fit(
     checkpoint: Path,
     resume: bool,
     progress: Callable[[int, float], None],
+    fabric: Fabric,
 ) -> None:
     """Fit both halves of a scheme end to end.
 
@@ -65,32 +68,39 @@ def fit(
         Go on from ``checkpoint`` where it exists.
     progress : callable
         Called with (steps done, smoothed loss).
+    fabric : Fabric
+        Of this process, launched. Each of several processes takes an equal part of a batch.
     """
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    fabric = Fabric(accelerator="auto", devices=1, precision=training_precision())
+    keep_freed_memory()
     torch.manual_seed(run.seed)
-    if len(run.tile_shape) == 3:
-        scheme.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch leaves this overload undeclared
-    optimizer = AdamW(scheme.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    recipe = run.recipe
+    layout = torch.channels_last_3d if len(run.tile_shape) == 3 else torch.channels_last
+    scheme.to(memory_format=layout)  # type: ignore[call-overload]  # torch leaves this overload undeclared
+    module = fabric.setup_module(scheme)
+    moved_by = optimizers(scheme, recipe.learning_rate)
     done = 0
     if resume and checkpoint.is_file():
-        done = load_checkpoint(checkpoint, scheme, optimizer, run.fingerprint())
-    module, optimizer = fabric.setup(scheme, optimizer)
+        done = load_checkpoint(checkpoint, scheme, moved_by, run.fingerprint())
     examples = Examples(scheme, cases, run.tile_shape, run.steps * run.batch, run.seed)
+    mine = batches(examples, run.batch, done, fabric.global_rank, fabric.world_size)
     smoothed = math.nan
-    for step, batch in enumerate(batches(examples, run.batch, first=done * run.batch), start=done):
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * learning_rate_factor(step, run.steps)
+    for step, batch in enumerate(mine, start=done):
+        for optimizer in moved_by:
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.learning_rate * learning_rate_factor(step, run.steps)
         loss = module(fabric.to_device(batch))
         fabric.backward(loss)
-        fabric.clip_gradients(module, optimizer, max_norm=LARGEST_GRADIENT_NORM)
-        optimizer.step()
-        optimizer.zero_grad()
-        value = float(loss.detach())
+        torch.nn.utils.clip_grad_norm_(module.parameters(), LARGEST_GRADIENT_NORM)
+        for optimizer in moved_by:
+            optimizer.step()
+        module.zero_grad()
+        mean = fabric.all_reduce(loss.detach(), reduce_op="mean")
+        value = float(cast(torch.Tensor, mean))
         smoothed = value if math.isnan(smoothed) else 0.95 * smoothed + 0.05 * value
         progress(step + 1, smoothed)
-        if (step + 1) % STEPS_PER_CHECKPOINT == 0 or step + 1 == run.steps:
-            save_checkpoint(checkpoint, scheme, optimizer, step + 1, run.fingerprint())
+        due = (step + 1) % STEPS_PER_CHECKPOINT == 0 or step + 1 == run.steps
+        if due and fabric.is_global_zero:
+            save_checkpoint(checkpoint, scheme, moved_by, step + 1, run.fingerprint())
 
 
 def learning_rate_factor(step: int, steps: int) -> float:

@@ -1,6 +1,7 @@
 """The loss of the paper's end-to-end training, for targets that may be mixtures."""
 
 import torch
+import torch.distributed as distributed
 from torch import Tensor
 
 DICE_SMOOTHING = 1e-5
@@ -14,19 +15,33 @@ def soft_target_loss(logits: Tensor, target: Tensor) -> Tensor:
 
     Parameters
     ----------
-    logits : Tensor, shape (N, K, X, Y, Z)
-    target : Tensor, shape (N, K, X, Y, Z)
+    logits : Tensor, shape (N, K, X, Y[, Z])
+    target : Tensor, shape (N, K, X, Y[, Z])
         One-hot, or a convex combination of one-hot maps.
 
     Returns
     -------
     Tensor, scalar
+        Under ``torchrun`` the mean over processes is the loss of the whole batch.
     """
     log_probabilities = torch.log_softmax(logits.float(), dim=1)
     cross_entropy = -(target * log_probabilities).sum(dim=1).mean()
     # Over the batch, background left out: a class missing in one tile does not dominate.
     foreground, wanted = log_probabilities[:, 1:].exp(), target[:, 1:]
     axes = (0, *range(2, logits.ndim))
-    overlap = 2 * (foreground * wanted).sum(axes) + DICE_SMOOTHING
-    total = (foreground.square() + wanted.square()).sum(axes) + DICE_SMOOTHING
-    return cross_entropy + 1 - (overlap / total).mean()
+    overlap = _of_whole_batch((foreground * wanted).sum(axes))
+    total = _of_whole_batch((foreground.square() + wanted.square()).sum(axes))
+    dice = (2 * overlap + DICE_SMOOTHING) / (total + DICE_SMOOTHING)
+    return cross_entropy + 1 - dice.mean()
+
+
+def _of_whole_batch(sums: Tensor) -> Tensor:
+    """Sum over processes, with gradients: the Dice of a batch is no mean of its parts' Dice."""
+    if not distributed.is_available() or not distributed.is_initialized():
+        return sums
+    total = sums.detach().clone()
+    distributed.all_reduce(total)
+    # The total in value. In gradient the own part, times the processes by whose number the sum
+    # of all gradients is divided.
+    own = distributed.get_world_size() * sums
+    return own + (total - own).detach()

@@ -9,12 +9,10 @@ import numpy as np
 from veilseg.bundle import Expectation, IntensityRule
 from veilseg.datasets.cases import PreparedCase, prepare_image, read_case
 from veilseg.datasets.layout import Case, Dataset
+from veilseg.imaging.orientation import ras_spacing_mm
 from veilseg.imaging.plausibility import expectation_of
-from veilseg.imaging.preprocessing import (
-    padding_to,
-    prepare_labels,
-    ras_spacing_mm,
-)
+from veilseg.imaging.preprocessing import padding_to, prepare_labels
+from veilseg.imaging.volume import Unit
 from veilseg.networks.segmenter import DIVISOR
 
 PERCENTILES = IntensityRule("percentile", 0.5, 99.5)
@@ -32,6 +30,7 @@ class Plan:
     tile_shape: tuple[int, ...]
     intensity: IntensityRule
     expectation: Expectation
+    unit: Unit = "mm"
 
 
 def plan_and_prepare(
@@ -59,7 +58,7 @@ def plan_and_prepare(
     spacing_mm = tuple(round(float(value), 4) for value in np.median(spacings, axis=0))
     ready = []
     for index, (case, (volume, labels)) in enumerate(zip(cases, loaded, strict=True)):
-        image = prepare_image(case, volume, spacing_mm, PERCENTILES, (1, 1, 1))
+        image = prepare_image(case, volume, spacing_mm, PERCENTILES, (1,) * len(spacing_mm))
         ready.append((image.array, prepare_labels(labels, image.restoration, len(dataset.labels))))
         progress(len(cases) + index + 1, 2 * len(cases))
     tile_shape = choose_tile([labels.shape for _, labels in ready])
@@ -75,7 +74,9 @@ def plan_and_prepare(
                 np.pad(label_array, padding),
             )
         )
-    return Plan(spacing_mm, tile_shape, PERCENTILES, expectation), prepared
+    # One data set has one kind of file, hence one unit.
+    unit = loaded[0][0].geometry.unit
+    return Plan(spacing_mm, tile_shape, PERCENTILES, expectation, unit), prepared
 
 
 def choose_tile(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

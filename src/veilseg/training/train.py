@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 
 from veilseg.bundle import open_client_half
 from veilseg.datasets.cases import PreparedCase, prepare_case
-from veilseg.datasets.layout import Dataset, Split, read_dataset, split_by_patient
-from veilseg.errors import BundleIntegrity, InvalidInput, OutputNotWritable
+from veilseg.datasets.layout import Dataset, read_dataset
+from veilseg.datasets.lineage import has_seen_held_out
+from veilseg.datasets.split import Fold, Split, split_by_patient
+from veilseg.errors import BundleIntegrity, InvalidInput, OutputNotWritable, WrongUsage
 from veilseg.evaluation.dice import dice_per_class, mean_foreground
 from veilseg.files import write_text_whole
 from veilseg.training.batches import Examples, batch_size
@@ -21,6 +24,8 @@ from veilseg.training.checkpoint import load_weights
 from veilseg.training.interface import SchemeTraining
 from veilseg.training.loop import Run, fit
 from veilseg.training.plan import Plan, plan_and_prepare
+from veilseg.training.processes import launch, require_equal_parts
+from veilseg.training.recipe import Recipe
 from veilseg.training.write import write_bundle
 
 DEFAULT_STEPS = 1000
@@ -29,7 +34,7 @@ DEFAULT_STEPS = 1000
 TIMED_STEPS = 5
 
 Report = Callable[[str, int, int, str], None]
-Build = Callable[[Dataset, Plan, Sequence[PreparedCase], int], SchemeTraining]
+Build = Callable[[Dataset, Plan, Sequence[PreparedCase], int, Recipe], SchemeTraining]
 
 
 def train(
@@ -42,17 +47,21 @@ def train(
     seed: int,
     resume: bool,
     init: Path | None,
+    fold: Fold | None,
+    recipe: Recipe,
     licence: str,
     report: Report,
-) -> str:
+) -> str | None:
     """Train both halves of a scheme on a data set and write a bundle.
+
+    Under ``torchrun`` every process runs this; the first alone writes.
 
     Parameters
     ----------
     folder : Path
         Data set in the nnU-Net raw layout.
     build : callable
-        Makes the scheme from data set, plan, prepared training cases and seed.
+        Makes the scheme from data set, plan, prepared training cases, seed and recipe.
     out : Path
         Bundle folder. ``weights/`` in it holds the checkpoint while training goes on.
     steps, minutes : one of them, or neither
@@ -63,24 +72,30 @@ def train(
         Go on from the checkpoint, if there is one.
     init : Path or None
         Trained bundle whose weights to start from: a fine-tuning.
+    fold : Fold or None
+        Which patients are held out; None for the default split.
+    recipe : Recipe
     licence : str
     report : callable
-        Called with (what, done, total, note).
+        Called with (what, done, total, note), in every process.
 
     Returns
     -------
-    str
-        The bundle id.
+    str or None
+        The bundle id; None in all processes but the first.
 
     Raises
     ------
+    WrongUsage
+        For options that contradict each other or the run to resume, a start that has seen
+        patients who are held out, or a batch that cannot be shared by the processes.
     InvalidInput
-        For data that cannot be used or options that contradict each other.
+        For data that cannot be used, or an ``out`` that holds something already.
     BundleIntegrity
-        If the checkpoint belongs to another run.
+        If the checkpoint belongs to another run, or the start is damaged or of other networks.
     """
     if steps is not None and minutes is not None:
-        raise InvalidInput("--steps and --minutes: give one of them")
+        raise WrongUsage("--steps and --minutes: give one of them")
     checkpoint = out / "weights" / "checkpoint.safetensors"
     if out.exists() and not out.is_dir():
         raise OutputNotWritable(f"{out}: is not a folder")
@@ -88,28 +103,36 @@ def train(
         raise InvalidInput(
             f"{out}: holds a bundle or checkpoint already: --resume, or another --out"
         )
+    fabric = launch()
     dataset = read_dataset(folder)
-    split = split_by_patient(dataset)
+    split = split_by_patient(dataset, fold)
+    data_sha256 = dataset.content_hash()
+    start = None if init is None else _start(init, data_sha256, fold)
     plan, cases = plan_and_prepare(
         dataset, split.train, lambda done, total: report("preparing", done, total, "")
     )
     torch.manual_seed(seed)
-    scheme = build(dataset, plan, cases, seed)
-    start = None if init is None else _start(init, scheme)
+    scheme = build(dataset, plan, cases, seed, recipe)
+    if init is not None:
+        load_weights(init / "weights" / "model.safetensors", scheme)
     run = Run(
         scheme.name,
         steps or DEFAULT_STEPS,
         seed,
         batch_size(plan.tile_shape),
         plan.tile_shape,
-        dataset.content_hash(),
+        data_sha256,
+        recipe,
         "" if start is None else str(start["bundle_id"]),
+        "" if fold is None else str(fold),
     )
+    require_equal_parts(run.batch, fabric)
     try:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputNotWritable(f"{out}: cannot be written: {error.strerror}") from error
-    run = _recorded(run, checkpoint.with_name("run.json"), scheme, cases, steps, minutes, resume)
+    record = checkpoint.with_name("run.json")
+    run = _recorded(run, record, scheme, cases, steps, minutes, resume, fabric)
     fit(
         scheme,
         cases,
@@ -117,7 +140,11 @@ def train(
         checkpoint,
         resume,
         lambda done, loss: report("training", done, run.steps, f"loss {loss:.3f}"),
+        fabric,
     )
+    if not fabric.is_global_zero:
+        return None
+    scheme.cpu()  # examples to validate by, and the exporter, are there
     validation = [
         prepare_case(case, len(dataset.labels), plan.spacing_mm, plan.intensity, plan.tile_shape)
         for case in split.validation
@@ -149,10 +176,14 @@ def validation_dice(
     return mean_foreground(scores)
 
 
-def _start(init: Path, scheme: SchemeTraining) -> dict[str, Any]:
-    """Load the weights of a bundle; returns what the new one says of where it comes from."""
+def _start(init: Path, data_sha256: str, fold: Fold | None) -> dict[str, Any]:
+    """What the new bundle says of where its weights come from."""
     manifest = open_client_half(init).manifest
-    load_weights(init / "weights" / "model.safetensors", scheme)
+    if has_seen_held_out(manifest.provenance, data_sha256, None if fold is None else str(fold)):
+        raise WrongUsage(
+            f"--init {init}: was trained on another fold of these data: it has seen patients "
+            "whom this run holds out"
+        )
     return {"bundle_id": manifest.bundle_id, "provenance": manifest.provenance}
 
 
@@ -164,25 +195,32 @@ def _recorded(
     steps: int | None,
     minutes: float | None,
     resume: bool,
+    fabric: Fabric,
 ) -> Run:
     """Fix the number of steps once and write down what defines the run."""
     if resume and record.is_file():
         try:
-            stored = int(json.loads(record.read_text(encoding="utf-8"))["steps"])
+            stored = json.loads(record.read_text(encoding="utf-8"))
+            known = replace(run, steps=int(stored["steps"]))
         except (ValueError, KeyError, TypeError) as error:
             raise BundleIntegrity(f"{record}: damaged: no number of steps") from error
-        if steps is not None and steps != stored:
-            raise InvalidInput(f"--steps {steps}: the run to resume has {stored}")
-        return replace(run, steps=stored)
+        if steps not in (None, known.steps):
+            raise WrongUsage(f"--steps {steps}: the run to resume has {known.steps}")
+        fields = json.loads(json.dumps(asdict(known)))
+        if other := [name for name in fields if fields[name] != stored.get(name)]:
+            raise WrongUsage(f"{record}: the run to resume has another {', '.join(other)}")
+        return known
     if minutes is not None:
-        seconds = _seconds_per_step(scheme, cases, run, record.parent)
+        seconds = fabric.broadcast(_seconds_per_step(scheme, cases, run, record.parent, fabric))
         run = replace(run, steps=max(1, round(minutes * 60 / seconds)))
-    write_text_whole(record, json.dumps(asdict(run), indent=2) + "\n")
+    fabric.barrier()
+    if fabric.is_global_zero:
+        write_text_whole(record, json.dumps(asdict(run), indent=2) + "\n")
     return run
 
 
 def _seconds_per_step(
-    scheme: SchemeTraining, cases: Sequence[PreparedCase], run: Run, folder: Path
+    scheme: SchemeTraining, cases: Sequence[PreparedCase], run: Run, folder: Path, fabric: Fabric
 ) -> float:
     moments: list[float] = []
     trial = replace(run, steps=2 * TIMED_STEPS)
@@ -195,9 +233,10 @@ def _seconds_per_step(
         path,
         False,
         lambda done, loss: moments.append(time.perf_counter()),  # noqa: ARG005 - one interface
+        fabric,
     )
     torch.set_rng_state(state)
-    path.unlink()
+    path.unlink(missing_ok=True)
     return (moments[-1] - moments[TIMED_STEPS - 1]) / TIMED_STEPS
 
 

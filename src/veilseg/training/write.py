@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from veilseg.bundle import (
     TensorSpec,
     seal,
 )
-from veilseg.datasets.layout import TEST_SHARE, VALIDATION_SHARE, Dataset
+from veilseg.datasets.layout import Dataset
+from veilseg.datasets.split import TEST_SHARE, VALIDATION_SHARE
 from veilseg.payload import Float32Array
 from veilseg.runtime import OnnxModel
 from veilseg.training.card import model_card
@@ -76,6 +78,7 @@ def write_bundle(
         spatial_dims=len(plan.tile_shape),
         channels=dataset.channels,
         spacing_mm=plan.spacing_mm,
+        unit=plan.unit,
         tile_shape=plan.tile_shape,
         tile_overlap=TILE_OVERLAP,
         intensity=plan.intensity,
@@ -149,6 +152,8 @@ def _provenance(
         "seed": run.seed,
         "steps": run.steps,
         "batch": run.batch,
+        "fold": run.fold or None,
+        "recipe": asdict(run.recipe),
         "precision": training_precision(),
         "veilseg": __version__,
         "torch": torch.__version__,

@@ -21,7 +21,7 @@ def operations(network, *inputs):
 
 
 @pytest.mark.parametrize(("dims", "size"), [(3, 16), (2, 32)])
-@pytest.mark.parametrize(("channels", "classes"), [(1, 2), (1, 3), (1, 5), (3, 2), (4, 4)])
+@pytest.mark.parametrize(("channels", "classes"), [(1, 2), (1, 3), (1, 5), (3, 2), (4, 4), (1, 20)])
 def test_unmixer_takes_at_most_a_fifth_of_the_segmenters_compute(dims, size, channels, classes):
     # Convolutions scale with the voxels, so the ratio is that of any tile.
     server = operations(

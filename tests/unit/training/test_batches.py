@@ -26,12 +26,22 @@ def test_loader_that_starts_late_gives_what_is_left(make_mixup, cases):
     examples = Examples(make_mixup(), cases, TILE, 8, seed=3)
     whole = list(batches(examples, 2))
     assert len(whole) == 4
-    rest = list(batches(examples, 2, first=4))
+    rest = list(batches(examples, 2, step=2))
     assert len(rest) == 2
     for found, expected in zip(rest, whole[2:], strict=True):
         assert equal(found, expected)
     for number in range(2):
         assert torch.equal(whole[1]["proxy"][number], examples[2 + number]["proxy"])
+
+
+def test_processes_take_equal_parts_of_every_batch(make_mixup, cases):
+    examples = Examples(make_mixup(), cases, TILE, 12, seed=3)
+    whole = list(batches(examples, 4, step=1))
+    parts = [list(batches(examples, 4, 1, rank, 2)) for rank in range(2)]
+    assert [len(part) for part in parts] == [len(whole)] * 2 == [2, 2]
+    for expected, *found in zip(whole, *parts, strict=True):
+        together = {name: torch.cat([part[name] for part in found]) for name in expected}
+        assert equal(together, expected)
 
 
 def test_global_random_state_does_not_matter(make_mixup, cases):
@@ -94,5 +104,5 @@ def test_augmented_cases_keep_their_emptiness_and_their_classes(make_mixup, case
 
 def test_batch_size_follows_the_tile():
     assert batch_size((104, 128, 96)) == 1
-    assert batch_size((40, 56, 40)) == 7
+    assert batch_size((40, 56, 40)) == 2
     assert batch_size((8, 8, 8)) == LARGEST_BATCH

@@ -1,14 +1,18 @@
 """A run that was interrupted ends where an unbroken one ends; another run's file is refused."""
 
+import multiprocessing
+import os
+import signal
+
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.optim import AdamW
 
 from veilseg.errors import BundleIntegrity
 from veilseg.training import loop
 from veilseg.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from veilseg.training.loop import Run, fit, learning_rate_factor
+from veilseg.training.recipe import Recipe
 
 RUN = Run("mixup", steps=6, seed=1, batch=2, tile_shape=(16, 16, 16), data_sha256="0" * 64)
 
@@ -26,29 +30,58 @@ class Interrupted(Exception):
     """Power cut."""
 
 
-def trained(scheme, cases, path, resume=False, stop_at=None):
-    steps = []
-
-    def progress(step, loss):
-        steps.append(step)
-        if step == stop_at:
-            raise Interrupted
-
-    fit(scheme, cases, RUN, path, resume, progress)
-    return steps
-
-
-def test_resumed_run_equals_an_unbroken_one_bit_by_bit(make_mixup, cases, tmp_path, monkeypatch):
+@pytest.fixture
+def checkpoint_after_three(monkeypatch):
     monkeypatch.setattr(loop, "STEPS_PER_CHECKPOINT", 3)
+
+
+@pytest.fixture
+def trained(cases, fabric):
+    """Fit ``RUN``; gives the steps done. ``at`` is called at step 5."""
+
+    def run(scheme, path, resume=False, at=None):
+        steps = []
+
+        def progress(step, loss):
+            steps.append(step)
+            if step == 5 and at is not None:
+                at()
+
+        fit(scheme, cases, RUN, path, resume, progress, fabric)
+        return steps
+
+    return run
+
+
+def power_cut():
+    raise Interrupted
+
+
+def killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("checkpoint_after_three")
+@pytest.mark.parametrize("end", [power_cut, killed])
+def test_resumed_run_equals_an_unbroken_one_bit_by_bit(make_mixup, trained, tmp_path, end):
     unbroken = make_mixup()
-    assert trained(unbroken, cases, tmp_path / "a" / "run.safetensors") == [1, 2, 3, 4, 5, 6]
-    with pytest.raises(Interrupted):
-        trained(make_mixup(), cases, tmp_path / "b" / "run.safetensors", stop_at=5)
+    assert trained(unbroken, tmp_path / "a" / "run.safetensors") == [1, 2, 3, 4, 5, 6]
+    path = tmp_path / "b" / "run.safetensors"
+    if end is power_cut:
+        with pytest.raises(Interrupted):
+            trained(make_mixup(), path, at=end)
+    else:
+        process = multiprocessing.get_context("fork").Process(
+            target=trained, args=(make_mixup(), path), kwargs={"at": end}
+        )
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
     resumed = make_mixup()
     with torch.no_grad():  # whatever it was initialised with is replaced
         for parameter in resumed.parameters():
             parameter.fill_(0.5)
-    assert trained(resumed, cases, tmp_path / "b" / "run.safetensors", resume=True) == [4, 5, 6]
+    assert trained(resumed, path, resume=True) == [4, 5, 6]
     for (name, expected), (_, found) in zip(
         unbroken.named_parameters(), resumed.named_parameters(), strict=True
     ):
@@ -59,49 +92,45 @@ def test_resumed_run_equals_an_unbroken_one_bit_by_bit(make_mixup, cases, tmp_pa
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_training_moves_the_loss(cases, tmp_path, make_plain):
+def test_training_moves_the_loss(cases, tmp_path, make_plain, fabric):
     torch.manual_seed(0)
     losses = []
     run = Run("plain", 20, 1, 2, (16, 16, 16), "0" * 64)
-    fit(
-        make_plain(),
-        cases,
-        run,
-        tmp_path / "x",
-        False,
-        lambda _, v: losses.append(v),
-    )
+    fit(make_plain(), cases, run, tmp_path / "x", False, lambda _, v: losses.append(v), fabric)
     assert losses[-1] < losses[0] - 0.1
 
 
-def test_fresh_run_ignores_an_old_checkpoint(cases, tmp_path, make_plain):
+def test_fresh_run_ignores_an_old_checkpoint(cases, tmp_path, make_plain, fabric):
     run = Run("plain", 1, 1, 1, (16, 16, 16), "0" * 64)
     path = tmp_path / "run.safetensors"
     for _ in range(2):
         steps = []
-        fit(
-            make_plain(),
-            cases,
-            run,
-            path,
-            False,
-            lambda s, _, k=steps: k.append(s),
-        )
+        fit(make_plain(), cases, run, path, False, lambda s, _, k=steps: k.append(s), fabric)
         assert steps == [1]
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 2}, {"steps": 7}, {"data_sha256": "1" * 64}, {"scheme": "plain"}, {"batch": 1}],
+    [
+        {"seed": 2},
+        {"steps": 7},
+        {"data_sha256": "1" * 64},
+        {"scheme": "plain"},
+        {"batch": 1},
+        {"fold": "2/5"},
+        {"init": "b" * 64},
+        {"recipe": Recipe(unmixing="algebraic")},
+        {"recipe": Recipe(coefficient_range=(0.2, 0.9))},
+    ],
 )
 def test_checkpoint_of_another_run_is_refused(tmp_path, change, make_plain):
     scheme = make_plain()
     path = tmp_path / "run.safetensors"
-    save_checkpoint(path, scheme, AdamW(scheme.parameters()), 3, RUN.fingerprint())
+    save_checkpoint(path, scheme, [], 3, RUN.fingerprint())
     other = Run(**(vars(RUN) | change))
     before = [parameter.clone() for parameter in scheme.parameters()]
     with pytest.raises(BundleIntegrity, match="run with other data, steps, seed") as caught:
-        load_checkpoint(path, scheme, AdamW(scheme.parameters()), other.fingerprint())
+        load_checkpoint(path, scheme, [], other.fingerprint())
     assert str(path) in str(caught.value)
     assert all(map(torch.equal, before, scheme.parameters()))
 
@@ -111,12 +140,7 @@ def test_damaged_checkpoint_is_refused(tmp_path, content, make_plain):
     path = tmp_path / "run.safetensors"
     path.write_bytes(content)
     with pytest.raises(BundleIntegrity, match="safetensors: ") as caught:
-        load_checkpoint(
-            path,
-            make_plain(),
-            None,
-            RUN.fingerprint(),
-        )
+        load_checkpoint(path, make_plain(), [], RUN.fingerprint())
     assert str(path) in str(caught.value)
 
 
@@ -126,15 +150,15 @@ def test_weights_alone_are_no_checkpoint(tmp_path, make_plain):
     scheme = make_plain()
     save_weights(path, scheme)
     with pytest.raises(BundleIntegrity):
-        load_checkpoint(path, scheme, None, RUN.fingerprint())
+        load_checkpoint(path, scheme, [], RUN.fingerprint())
 
 
 def test_checkpoint_of_other_networks_is_refused(tmp_path, make_plain):
     path = tmp_path / "run.safetensors"
     scheme = make_plain()
-    save_checkpoint(path, scheme, AdamW(scheme.parameters()), 3, RUN.fingerprint())
+    save_checkpoint(path, scheme, [], 3, RUN.fingerprint())
     with pytest.raises(BundleIntegrity):
-        load_checkpoint(path, make_plain(4), None, RUN.fingerprint())
+        load_checkpoint(path, make_plain(4), [], RUN.fingerprint())
 
 
 def test_learning_rate_warms_up_and_ends_near_zero():

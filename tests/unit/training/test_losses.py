@@ -1,9 +1,12 @@
 """The loss by closed forms."""
 
+import json
 import math
+import multiprocessing
 
 import pytest
 import torch
+import torch.distributed as distributed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,3 +75,54 @@ def test_the_mixture_is_where_the_loss_is_least(seed):
 def test_half_precision_logits_do_not_overflow():
     target = mixed_target(0, 0.5)
     assert torch.isfinite(soft_target_loss(1e3 * torch.randn(2, 4, 6, 5, 4).bfloat16(), target))
+
+
+# Parts of one batch that differ in size of foreground: the mean of their Dice is not its Dice.
+PARTS = 2
+
+
+def whole_batch():
+    target = torch.zeros(4, 3, 8, 8)
+    for number, size in enumerate((8, 7, 2, 1)):
+        target[number, 1, :size, :4] = 1
+        target[number, 2, :size, 4:] = 1
+    target[:, 0] = 1 - target[:, 1:].sum(dim=1)
+    logits = torch.randn(target.shape, generator=torch.Generator().manual_seed(0))
+    return logits, target
+
+
+def loss_and_gradient(logits, target):
+    logits = logits.clone().requires_grad_()
+    loss = soft_target_loss(logits, target)
+    loss.backward()
+    return float(loss.detach()), logits.grad
+
+
+def of_part(rank, folder):
+    torch.set_num_threads(1)
+    address = f"file://{folder / 'rendezvous'}"
+    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=PARTS)
+    logits, target = (tensor.chunk(PARTS)[rank] for tensor in whole_batch())
+    loss, gradient = loss_and_gradient(logits, target)
+    (folder / str(rank)).write_text(json.dumps([loss, gradient.tolist()]))
+    distributed.destroy_process_group()
+
+
+def test_processes_together_have_the_loss_and_gradient_of_the_whole_batch(tmp_path):
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=of_part, args=(r, tmp_path)) for r in range(PARTS)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * PARTS
+    found = [json.loads((tmp_path / str(rank)).read_text()) for rank in range(PARTS)]
+    loss, gradient = loss_and_gradient(*whole_batch())
+    assert sum(part[0] for part in found) / PARTS == pytest.approx(loss, abs=1e-5)
+    # Gradients are averaged over processes; each logit belongs to one of them.
+    together = torch.cat([torch.tensor(part[1]) for part in found]) / PARTS
+    torch.testing.assert_close(together, gradient, atol=1e-7, rtol=1e-4)
+    # Each part for itself would have had another Dice.
+    logits, target = (tensor.chunk(PARTS) for tensor in whole_batch())
+    apart = [loss_and_gradient(*part)[0] for part in zip(logits, target, strict=True)]
+    assert abs(sum(apart) / PARTS - loss) > 0.02

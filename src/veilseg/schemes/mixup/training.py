@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from veilseg.datasets.cases import PreparedCase
 from veilseg.networks.segmenter import Segmenter
-from veilseg.networks.unmixer import Unmixer
+from veilseg.networks.unmixer import Unmixer, algebraic_solution
 from veilseg.payload import Float32Array
 from veilseg.schemes.mixup.mixing import mix
+from veilseg.schemes.population import represents
 from veilseg.schemes.references import (
     TEMPLATE_FILE,
     UNMIXER_FILE,
@@ -24,28 +25,29 @@ from veilseg.schemes.references import (
 from veilseg.training.export import export_onnx
 from veilseg.training.interface import Arrays, SchemeTraining, one_hot
 from veilseg.training.losses import soft_target_loss
+from veilseg.training.recipe import Recipe
 
 DEFAULT_COEFFICIENT = 0.5
-# Training draws a around the default: the networks see the neighbourhood, not one point.
-COEFFICIENT_RANGE = (0.4, 0.6)
-LABELLED_SHARE = 0.5
-# The user gets what D makes of the answer: it weighs more than the answer's own likeness to m.
-UNMIXING_WEIGHT = 4.0
+# What D is given beside the answer, by its name in a batch.
+UNMIXER_INPUTS = ("reference_labels", "reference", "coefficient")
 
 
 class MixupTraining(SchemeTraining):
     """Segmentation network and unmixing network, fitted together.
 
     ``L(S(z), m) + λ·L(D(S(z), y_r, r, a), y)`` with ``z = a·x + (1 − a)·r`` and
-    ``m = a·y + (1 − a)·y_r``; a and r are drawn anew for each example.
+    ``m = a·y + (1 − a)·y_r``; a and r are drawn anew for each example. The algebraic baseline has
+    no D and is trained for itself: ``L(S(z), m)`` alone.
 
     Parameters
     ----------
     spatial_dims, channels, classes : int
     template : Template
-        For synthetic references, half of the examples.
+        For synthetic references. One whose labels lie at no common place serves the self-test
+        alone: references are labelled cases then.
     cases : sequence of PreparedCase
-        For labelled references of other patients, the other half.
+        For labelled references of other patients.
+    recipe : Recipe
     """
 
     name = "mixup"
@@ -57,18 +59,22 @@ class MixupTraining(SchemeTraining):
         classes: int,
         template: Template,
         cases: Sequence[PreparedCase],
+        recipe: Recipe,
     ) -> None:
         super().__init__()
-        self.spatial_dims, self.channels, self.classes = spatial_dims, channels, classes
-        self.template, self.cases = template, cases
+        self.channels, self.classes = channels, classes
+        self.template, self.cases, self.recipe = template, cases, recipe
+        self.synthetic = represents(template, cases)
         self.segmenter = Segmenter(spatial_dims, channels, classes)
-        self.unmixer = Unmixer(spatial_dims, channels, classes)
+        self.unmixer = (
+            Unmixer(spatial_dims, channels, classes) if recipe.unmixing == "learned" else None
+        )
 
     def example(self, case: PreparedCase, rng: Generator) -> Arrays:
-        coefficient = rng.uniform(*COEFFICIENT_RANGE)
+        coefficient = rng.uniform(*self.recipe.coefficient_range)
         shape = case.labels.shape
         others = [other for other in self.cases if other.patient != case.patient]
-        if others and rng.uniform() < LABELLED_SHARE:
+        if others and (not self.synthetic or rng.uniform() < self.recipe.labelled_share):
             other = others[rng.integers(len(others))]
             reference = labelled_reference(Reference(other.image, other.labels), shape, rng)
         else:
@@ -86,28 +92,33 @@ class MixupTraining(SchemeTraining):
         a = batch["coefficient"].reshape(-1, *[1] * (batch["target"].ndim - 1))
         mixed_target = a * batch["target"] + (1 - a) * batch["reference_labels"]
         mixture_logits = self.segmenter(batch["proxy"])
-        logits = self._unmixed(torch.softmax(mixture_logits.float(), dim=1), batch)
         mixture_loss = soft_target_loss(mixture_logits, mixed_target)
+        if self.unmixer is None:
+            return mixture_loss
+        answer = torch.softmax(mixture_logits.float(), dim=1)
+        logits = self.unmixer(answer, *(batch[name] for name in UNMIXER_INPUTS))
         unmixing_loss = soft_target_loss(logits, batch["target"])
         # A mean, so that learning rate and gradient norm mean the same at any weight.
-        return (mixture_loss + UNMIXING_WEIGHT * unmixing_loss) / (1 + UNMIXING_WEIGHT)
+        weight = self.recipe.unmixing_weight
+        return (mixture_loss + weight * unmixing_loss) / (1 + weight)
 
     def predict(self, batch: dict[str, Tensor]) -> Tensor:
         answer = torch.softmax(self.segmenter(batch["proxy"]).float(), dim=1)
-        return torch.softmax(self._unmixed(answer, batch).float(), dim=1)
-
-    def _unmixed(self, answer: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        logits: Tensor = self.unmixer(
-            answer, batch["reference_labels"], batch["reference"], batch["coefficient"]
-        )
-        return logits
+        held = [batch[name] for name in UNMIXER_INPUTS]
+        if self.unmixer is None:
+            labels, _, coefficient = held
+            return algebraic_solution(answer, labels, coefficient)
+        return torch.softmax(self.unmixer(answer, *held).float(), dim=1)
 
     @property
     def server_network(self) -> nn.Module:
         return nn.Sequential(self.segmenter, nn.Softmax(dim=1))
 
     def write_client_files(self, folder: Path, tile_shape: tuple[int, ...]) -> None:
-        self.template.save(folder / TEMPLATE_FILE)
+        if self.synthetic:
+            self.template.save(folder / TEMPLATE_FILE)
+        if self.unmixer is None:
+            return
         # Each input random and its own: the export is compared with torch at these values, and
         # inputs that are one tensor would be traced as one input.
         rng = torch.Generator().manual_seed(0)
@@ -136,8 +147,9 @@ class MixupTraining(SchemeTraining):
     def settings(self) -> dict[str, Any]:
         return {
             "coefficient": DEFAULT_COEFFICIENT,
-            "coefficient_range": list(COEFFICIENT_RANGE),
-            "references": ["synthetic", "labelled"],
+            "coefficient_range": list(self.recipe.coefficient_range),
+            "unmixing": self.recipe.unmixing,
+            "references": ["synthetic", "labelled"] if self.synthetic else ["labelled"],
         }
 
 

@@ -1,0 +1,64 @@
+"""The network that both halves are made of: a U-Net at half resolution with a light fine level.
+
+Most of the time of a U-Net goes into its finest level, where it learns least; on a CPU these maps
+are moved through memory more than they are computed with (docs/experiments.md).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from monai.networks.layers.factories import Conv
+from monai.networks.nets import DynUNet
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
+
+FINE_FEATURES = 8
+
+
+class HalfResolutionUNet(nn.Module):
+    """Maps to maps on the same grid; MONAI's DynUNet sees the context at half resolution.
+
+    Parameters
+    ----------
+    spatial_dims : int
+        2 or 3.
+    in_channels, out_channels : int
+    filters : sequence of int
+        Width per level, from half resolution on.
+    kernel_size : int
+        Of the fine level; 1: a voxel's own values are weighed, no neighbours.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        filters: Sequence[int],
+        kernel_size: int,
+    ) -> None:
+        super().__init__()
+        conv, rise = Conv[Conv.CONV, spatial_dims], Conv[Conv.CONVTRANS, spatial_dims]
+        both = 2 * FINE_FEATURES
+        self.embed = conv(in_channels, FINE_FEATURES, kernel_size, padding="same")
+        self.context = DynUNet(
+            spatial_dims,
+            FINE_FEATURES,
+            filters[0],
+            kernel_size=[3] * len(filters),
+            strides=[2] * len(filters),
+            upsample_kernel_size=[2] * (len(filters) - 1),
+            filters=list(filters),
+            norm_name=("INSTANCE", {"affine": True}),
+            res_block=False,
+        )
+        self.rise = rise(filters[0], FINE_FEATURES, 2, 2)
+        self.weigh = conv(both, both, kernel_size, padding="same")
+        self.decide = conv(both, out_channels, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(N, C, X, Y[, Z]) to (N, K, X, Y[, Z]); sizes are multiples of 2 to the levels."""
+        fine = leaky_relu(self.embed(maps))
+        around = leaky_relu(self.rise(self.context(fine)))
+        result: Tensor = self.decide(leaky_relu(self.weigh(torch.cat([fine, around], dim=1))))
+        return result
