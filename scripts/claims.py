@@ -1,147 +1,205 @@
-"""Measure every figure that README and model cards state; write ``results/`` and the documents.
+"""Train and evaluate everything that README, docs and model cards state.
 
-Needs the data sets (``VEILSEG_DATA``, by default ``../shared/data``). Resumable: what
-``results/`` holds already for a bundle's id is not measured again; ``--again`` measures all.
+Starts in the background and returns; whatever is done stays done, so it can be stopped or killed
+at any time and started again. Needs the data sets (``VEILSEG_DATA``, by default
+``../shared/data``); works in ``build/claims`` (``VEILSEG_WORK``); writes ``results/``, ``models/``
+and the documents.
 """
 
 import argparse
-import json
-import os
 import subprocess
 import sys
-import tempfile
-import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from figures import FAMILIES, MODELS, RESULTS, ROOT, documents, load, rendered
+from evidence.background import LOG, Busy, last_line, only_one, running, start
+from evidence.jobs import EVALUATIONS, PUBLISHED, SHIPPED, TRAININGS, Training
+from evidence.places import ROOT, Places, Result, default_places
+from evidence.runs import evaluate, evaluated, is_shipped, progress, ship, train
+from evidence.summaries import summarise
+from evidence.usage import demo, overhead, site
+from figures import update
 
-from veilseg.bundle import open_client_half
-from veilseg.evaluation.bootstrap import bootstrap_difference
-from veilseg.files import write_text_whole
+from veilseg.errors import VeilsegError
 
-DATA = Path(os.environ.get("VEILSEG_DATA", ROOT.parent / "shared" / "data"))
-DATASETS = {"hippocampus": "hippocampus", "brain-tissue": "brain_t1_oasis_3d"}
-SCHEMES = ("plain", "mixup")
-VEILSEG = [sys.executable, "-m", "veilseg.cli.main"]
-HELP_RUNS = 7
-
-
-def run(*command: str | Path, **options: Any) -> str:
-    """Run a command; its error output is shown, its output returned."""
-    print("$", *command, flush=True)
-    done = subprocess.run(
-        list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True, **options
-    )
-    return done.stdout
+USAGE: dict[str, Callable[[Places, bool], None]] = {
+    "demo": demo,
+    "site": site,
+    "overhead": overhead,
+}
+NAMES = (*(training.name for training in TRAININGS), *USAGE)
+TRIAL_STEPS = 2
+BY_NAME = {evaluation.name: evaluation for evaluation in EVALUATIONS}
 
 
-def store(name: str, fields: dict[str, Any]) -> None:
-    """Write one file of results with the commit it was measured at."""
-    commit = run("git", "rev-parse", "HEAD", cwd=ROOT).strip()
-    text = json.dumps({**fields, "commit": commit}, indent=2) + "\n"
-    write_text_whole(RESULTS / f"{name}.json", text)
+def measure(trainings: Sequence[Training], only: Sequence[str], places: Places, again: bool) -> int:
+    """Do what is left to do; one job that fails does not keep the others from being done.
+
+    Parameters
+    ----------
+    trainings : sequence of Training
+        All that there are.
+    only : sequence of str
+        Names of the jobs to do.
+    places : Places
+    again : bool
+        Whether to evaluate what is evaluated already.
+
+    Returns
+    -------
+    int
+        How many jobs failed.
+    """
+    failed = 0
+    for training in trainings:
+        if training.name in only:
+            failed += not _survived(training.name, partial(_job, training, places, again))
+    publish(trainings, places)
+    for name, take in USAGE.items():
+        if name in only:
+            failed += not _survived(name, partial(take, places, again))
+    update(places)
+    return failed
 
 
-def measured(name: str, bundle_id: str, again: bool) -> bool:
-    """Whether results of this very bundle are there."""
-    path = RESULTS / f"{name}.json"
-    return not again and path.is_file() and load(name).get("bundle_id") == bundle_id
+def _job(training: Training, places: Places, again: bool) -> None:
+    train(training, places)
+    for evaluation in EVALUATIONS:
+        if evaluation.training == training.name:
+            evaluate(evaluation, training, places, again)
 
 
-def accuracy(again: bool) -> None:
-    """Evaluate every shipped bundle on the patients it has not seen; compare the pairs."""
-    margins = {}
-    for family in FAMILIES:
-        dataset = DATA / DATASETS[family]
-        for scheme in SCHEMES:
-            name = f"{family}-{scheme}"
-            bundle = open_client_half(MODELS / name)
-            if measured(name, bundle.manifest.bundle_id, again):
-                continue
-            with tempfile.TemporaryDirectory() as folder:
-                file = Path(folder) / "result.json"
-                command = [*VEILSEG, "evaluate", MODELS / name, dataset, "--split", "test"]
-                run(*command, "--json", file)
-                store(name, json.loads(file.read_text(encoding="utf-8")))
-        margins[family] = margin(family)
-    store("margins", margins)
+def _survived(name: str, job: Callable[[], None]) -> bool:
+    try:
+        job()
+    except (VeilsegError, subprocess.CalledProcessError) as error:
+        print(f"claims: {name}: {_told(error)}", file=sys.stderr, flush=True)
+        return False
+    return True
 
 
-def margin(family: str) -> dict[str, Any]:
-    """Private minus plain, paired by image, resampled by patient."""
-    plain, mixup = (load(f"{family}-{scheme}")["cases"] for scheme in SCHEMES)
-    scores = []
-    for one, other in zip(mixup, plain, strict=True):
-        if one["case"] != other["case"]:
-            raise ValueError(f"{family}: the two schemes were evaluated on different cases")
-        scores.append([_mean(one["dice"].values()), _mean(other["dice"].values())])
-    private, raw = zip(*scores, strict=True)
-    found = bootstrap_difference(private, raw, [case["patient"] for case in plain])
-    return {
-        "difference": round(found.mean, 4),
-        "interval": [round(found.low, 4), round(found.high, 4)],
-        "n_cases": found.cases,
-        "n_patients": found.patients,
-    }
+def publish(trainings: Sequence[Training], places: Places) -> None:
+    """Ship what is complete, with its figures; write the results and what follows from them."""
+    by_name = {training.name: training for training in trainings}
+
+    def evaluation(name: str) -> Result | None:
+        job = BY_NAME[name]
+        return evaluated(job, by_name[job.training], places)
+
+    # Plain and mixup of one data set are compared with each other, so they are shipped together.
+    for data in dict.fromkeys(job.data for job in TRAININGS if job.ship):
+        pair = {
+            job.name: evaluation(job.name) for job in TRAININGS if job.ship and job.data == data
+        }
+        for name, found in pair.items():
+            if None not in pair.values():
+                ship(name, places)
+                places.store(name, found or {})
+    for name in PUBLISHED:
+        found = evaluation(name)
+        if found is not None:
+            places.store(name, found)
+    summarise(places, evaluation)
 
 
-def _mean(values: Any) -> float:
-    defined = [value for value in values if value is not None]
-    return sum(defined) / len(defined)
+def table(trainings: Sequence[Training], places: Places) -> str:
+    """Every job, how far it is, and what it reached."""
+    rows = [("job", "state", "Dice")]
+    for training in trainings:
+        found = progress(training, places)
+        mine = [e for e in EVALUATIONS if e.training == training.name]
+        done = [result for e in mine if (result := evaluated(e, training, places)) is not None]
+        if found.outdated:
+            state = "outdated, to be trained anew"
+        elif not found.finished:
+            started = places.bundle(training.name).exists()
+            kept = f"training, {found.steps} of {training.steps} steps kept"
+            state = kept if started else "waiting"
+        elif len(done) < len(mine):
+            state = f"trained, {len(done)} of {len(mine)} evaluated"
+        else:
+            state = "evaluated"
+        if training.name in SHIPPED and found.finished:
+            state += ", shipped" if is_shipped(training.name, places) else ", not shipped yet"
+        figures = sorted(result["mean_dice"] for result in done)
+        dice = " … ".join(f"{value:.3f}" for value in dict.fromkeys(figures[:1] + figures[-1:]))
+        rows.append((training.name, state, dice))
+    rows += [(name, "waiting" if places.load(name) is None else "measured", "") for name in USAGE]
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    return "\n".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c}".rstrip() for a, b, c in rows)
 
 
-def demo() -> None:
-    """The demo's report, and its picture for the README."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "demo-out"
-        run(*VEILSEG, "demo", "--out", out, cwd=ROOT)
-        store("demo", json.loads((out / "report.json").read_text(encoding="utf-8")))
-        picture = ROOT / "docs" / "images" / "demo.png"
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        picture.write_bytes((out / "overview.png").read_bytes())
-
-
-def site() -> None:
-    """Size of a site's environment and the time of ``veilseg --help``."""
-    with tempfile.TemporaryDirectory() as folder:
-        environment = Path(folder) / "site"
-        run(sys.executable, "-m", "venv", environment)
-        python, veilseg = environment / "bin" / "python", environment / "bin" / "veilseg"
-        # What a new environment holds before anything is installed is not ours.
-        empty = _bytes(environment)
-        run(python, "-m", "pip", "install", "--quiet", "--no-compile", ROOT)
-        size = _bytes(environment) - empty
-        run(veilseg, "--help")
-        seconds = []
-        for _ in range(HELP_RUNS):
-            started = time.perf_counter()
-            subprocess.run([veilseg, "--help"], check=True, stdout=subprocess.DEVNULL)
-            seconds.append(time.perf_counter() - started)
-        store(
-            "site",
-            {"megabytes": round(size / 1e6, 1), "help_seconds": round(sorted(seconds)[3], 3)},
-        )
-
-
-def _bytes(folder: Path) -> int:
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return sum(path.stat().st_size for path in files)
-
-
-def main() -> None:
-    """Measure, store, and bring the documents up to date."""
+def main() -> int:
+    """Start in the background, or do what the options say."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--again", action="store_true", help="measure what is there already, too")
-    again = parser.parse_args().again
-    if not DATA.is_dir():
-        sys.exit(f"claims: {DATA}: no data sets there; set VEILSEG_DATA")
-    accuracy(again)
-    demo()
-    site()
-    for path, card in documents().items():
-        write_text_whole(path, rendered(path.read_text(encoding="utf-8"), card))
+    parser.add_argument("--foreground", action="store_true", help="work here and now")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these jobs alone")
+    parser.add_argument("--list", action="store_true", help="show all jobs and how far they are")
+    parser.add_argument("--again", action="store_true", help="evaluate what is evaluated already")
+    parser.add_argument(
+        "--trial",
+        type=Path,
+        metavar="FOLDER",
+        help=f"try all jobs with {TRIAL_STEPS} steps; everything goes to this folder",
+    )
+    options = parser.parse_args()
+    unknown = sorted(set(options.only or ()) - set(NAMES))
+    if unknown:
+        parser.error(f"--only {unknown[0]}: no such job; --list shows all")
+    places, jobs = default_places(), TRAININGS
+    only = NAMES if options.only is None else options.only
+    if options.trial is not None:
+        trial = options.trial.resolve()
+        places = Places(trial, places.data, trial / "work")
+        jobs = tuple(replace(job, steps=TRIAL_STEPS) for job in jobs)
+        only = [name for name in only if name not in USAGE]
+    if not places.data.is_dir():
+        print(f"claims: {places.data}: no data sets there; set VEILSEG_DATA", file=sys.stderr)
+        return 3
+    if options.list:
+        print(table(jobs, places))
+        print(_activity(places.work))
+        return 0
+    if not options.foreground:
+        return _in_background(places.work)
+    try:
+        with only_one(places.work):
+            failed = measure(jobs, only, places, options.again)
+    except Busy as busy:
+        print(f"claims: already running as process {busy}: nothing done", file=sys.stderr)
+        return 1
+    print(f"claims: done, {failed} failed")
+    return 1 if failed else 0
+
+
+def _in_background(work: Path) -> int:
+    if running(work) is None:
+        process = start(work, [sys.executable, "-u", __file__, "--foreground", *sys.argv[1:]]).pid
+        print(f"claims: started as process {process}; stop it with: kill {process}")
+    else:
+        print(_activity(work))
+    print(f"watch it: tail -f {_shown(work / LOG)}\nhow far it is: make claims-status")
+    return 0
+
+
+def _activity(work: Path) -> str:
+    process = running(work)
+    if process is None:
+        return "claims: not running; make claims starts it"
+    return f"claims: running as process {process}: {last_line(work)}"
+
+
+def _shown(path: Path) -> Path:
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        return f"its command ended with {error.returncode}, see above"
+    return str(error)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -117,7 +117,7 @@ def test_killed_run_resumes_to_the_weights_of_an_unbroken_one(tmp_path):
         with training(data, out) as process:
             assert process.wait() == 0
     found, expected = (
-        load_file(out / "weights" / "model.safetensors") for out in (broken, unbroken)
+        load_file(out / "weights" / "checkpoint.safetensors") for out in (broken, unbroken)
     )
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)

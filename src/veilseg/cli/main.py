@@ -75,7 +75,7 @@ def train(
     ] = "learned",
     coefficients: Annotated[
         str, typer.Option(help="Where training draws the mixing coefficient from, LOW:HIGH.")
-    ] = "0.4:0.6",
+    ] = "0.45:0.55",
     licence: Annotated[
         str, typer.Option(help="Licence of the weights, into the manifest and card.")
     ] = "unspecified: follows the training data",

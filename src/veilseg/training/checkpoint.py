@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from veilseg.errors import BundleIntegrity, InvalidInput
+from veilseg.errors import BundleIntegrity
 from veilseg.files import written_whole
 
 Precision = Literal["bf16-mixed", "32-true"]
@@ -61,36 +61,6 @@ def load_checkpoint(path: Path, model: nn.Module, optimizers: Sequence[Optimizer
         }
         state.update(stored_state)
     return int(metadata["step"])
-
-
-def save_weights(path: Path, model: nn.Module) -> None:
-    """Write the final weights alone."""
-    with written_whole(path) as temporary:
-        save_file(_weights(model), temporary)
-
-
-def load_weights(path: Path, model: nn.Module) -> None:
-    """Read what :func:`save_weights` wrote.
-
-    Raises
-    ------
-    InvalidInput
-        If there is no such file.
-    BundleIntegrity
-        If it is damaged, or of other networks.
-    """
-    if not path.is_file():
-        raise InvalidInput(f"{path}: no such file: only a bundle that was trained here has weights")
-    try:
-        stored = load_file(path)
-    except SafetensorError as error:
-        raise BundleIntegrity(f"{path}: damaged: {error}") from error
-    own = dict(model.named_parameters())
-    if {n: t.shape for n, t in stored.items()} != {n: t.shape for n, t in own.items()}:
-        raise BundleIntegrity(f"{path}: weights of other networks")
-    with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(stored[name])
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:

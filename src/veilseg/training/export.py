@@ -18,6 +18,8 @@ from veilseg.errors import IntegrityError
 SMALLEST_HALVED = 256
 # FP16 weights move probabilities by about a thousandth; more means that the export is wrong.
 LARGEST_DEVIATION = 0.02
+# Ending of an initialiser's name that is stored as FP16.
+HALVED = ".fp16"
 OPSET = 18
 
 
@@ -114,7 +116,7 @@ def _halve_weights(model: onnx.ModelProto) -> None:
         if initializer.data_type != TensorProto.FLOAT or array.size < SMALLEST_HALVED:
             continue
         name = initializer.name
-        halved = numpy_helper.from_array(array.astype(np.float16), f"{name}.fp16")
+        halved = numpy_helper.from_array(array.astype(np.float16), f"{name}{HALVED}")
         graph.initializer[index].CopyFrom(halved)
         casts.append(
             helper.make_node(

@@ -29,8 +29,8 @@ class Recipe:
     learning_rate: float = 8e-3
     unmixing: Unmixing = "learned"
     unmixing_weight: float = 4.0
-    coefficient_range: tuple[float, float] = (0.4, 0.6)
-    labelled_share: float = 0.5
+    coefficient_range: tuple[float, float] = (0.45, 0.55)
+    labelled_share: float = 0.1
 
 
 def parse_range(text: str) -> tuple[float, float]:

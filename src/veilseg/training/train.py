@@ -20,12 +20,12 @@ from veilseg.errors import BundleIntegrity, InvalidInput, OutputNotWritable, Wro
 from veilseg.evaluation.dice import dice_per_class, mean_foreground
 from veilseg.files import write_text_whole
 from veilseg.training.batches import Examples, batch_size
-from veilseg.training.checkpoint import load_weights
 from veilseg.training.interface import SchemeTraining
 from veilseg.training.loop import Run, fit
 from veilseg.training.plan import Plan, plan_and_prepare
 from veilseg.training.processes import launch, require_equal_parts
 from veilseg.training.recipe import Recipe
+from veilseg.training.start import start_from
 from veilseg.training.write import write_bundle
 
 DEFAULT_STEPS = 1000
@@ -114,7 +114,7 @@ def train(
     torch.manual_seed(seed)
     scheme = build(dataset, plan, cases, seed, recipe)
     if init is not None:
-        load_weights(init / "weights" / "model.safetensors", scheme)
+        start_from(init, scheme)
     run = Run(
         scheme.name,
         steps or DEFAULT_STEPS,

@@ -24,7 +24,7 @@ from veilseg.datasets.split import TEST_SHARE, VALIDATION_SHARE
 from veilseg.payload import Float32Array
 from veilseg.runtime import OnnxModel
 from veilseg.training.card import model_card
-from veilseg.training.checkpoint import save_weights, training_precision
+from veilseg.training.checkpoint import training_precision
 from veilseg.training.export import export_onnx
 from veilseg.training.interface import SchemeTraining
 from veilseg.training.loop import Run
@@ -127,7 +127,6 @@ def write_bundle(
         (stage / "README.md").write_text(model_card(client, bundle_id), encoding="utf-8")
         for part in ("client", "server", "README.md"):
             _replace(stage / part, out / part)
-    save_weights(out / "weights" / "model.safetensors", scheme)
     return bundle_id
 
 

@@ -6,11 +6,11 @@ import signal
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from veilseg.errors import BundleIntegrity
 from veilseg.training import loop
-from veilseg.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from veilseg.training.checkpoint import load_checkpoint, save_checkpoint
 from veilseg.training.loop import Run, fit, learning_rate_factor
 from veilseg.training.recipe import Recipe
 
@@ -148,7 +148,7 @@ def test_weights_alone_are_no_checkpoint(tmp_path, make_plain):
     # They carry no run: a file of safetensors without metadata.
     path = tmp_path / "weights.safetensors"
     scheme = make_plain()
-    save_weights(path, scheme)
+    save_file(scheme.state_dict(), path)
     with pytest.raises(BundleIntegrity):
         load_checkpoint(path, scheme, [], RUN.fingerprint())
 

@@ -1,0 +1,1 @@
+"""What README, docs and model cards state, from training to text: run by ``make claims``."""

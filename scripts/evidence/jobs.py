@@ -1,0 +1,199 @@
+"""What is trained and evaluated: one readable table."""
+
+from dataclasses import dataclass
+
+SEED = 0
+FOLDS = 5
+# The mixing coefficients of the curve, and the range that its two networks are trained for.
+COEFFICIENTS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+CURVE_RANGE = (0.2, 0.9)
+MOST_MIXTURES = 8
+
+NON_COMMERCIAL = "CC BY-NC-SA 4.0, non-commercial"
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set, and what all its trainings have in common.
+
+    Attributes
+    ----------
+    name : str
+        Beginning of the names of its trainings and results.
+    folder : str
+        Under ``VEILSEG_DATA``.
+    title : str
+        In tables.
+    steps : int
+        The same for every scheme, so that a comparison is fair.
+    licence : str
+        Of weights trained on it.
+    """
+
+    name: str
+    folder: str
+    title: str
+    steps: int
+    licence: str
+
+
+HIPPOCAMPUS = Data(
+    *("hippocampus", "hippocampus", "Hippocampus", 1500),
+    "CC BY-SA 4.0 (trained on Task04 of the Medical Segmentation Decathlon, CC BY-SA 4.0)",
+)
+BRAIN = Data(
+    *("brain-tissue", "brain_t1_oasis_3d", "Brain tissue", 1500),
+    f"{NON_COMMERCIAL} (trained on OASIS-1 with Neuromorphometrics labels, CC BY-NC)",
+)
+CARDIAC = Data(
+    *("cardiac", "cardiac_acdc_2d", "Heart, cine MR (2D)", 1500),
+    f"{NON_COMMERCIAL} (trained on ACDC, CC BY-NC-SA 4.0)",
+)
+RETINA = Data(
+    *("retina", "retina_vessels", "Retinal vessels (2D)", 1500),
+    "CC BY 4.0 (trained on DRIVE and CHASE_DB1, CC BY 4.0)",
+)
+BREAST = Data(
+    *("breast", "breast_us_busi", "Breast lesion, ultrasound (2D)", 1500),
+    "CC BY 4.0 (trained on BUSI, CC BY 4.0)",
+)
+NUCLEI = Data(
+    *("nuclei", "nuclei_dsb2018", "Nuclei, microscopy (2D RGB)", 1500),
+    "CC0 (trained on BBBC038, CC0)",
+)
+PICTURES = (CARDIAC, RETINA, BREAST, NUCLEI)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One run of ``veilseg train``.
+
+    Attributes
+    ----------
+    name : str
+        Of the bundle, and of its folder.
+    steps : int
+    unmixing : str
+        ``algebraic`` for the baseline trained for itself.
+    coefficients : (low, high)
+        Where the mixing coefficient is drawn from.
+    fold : str
+        As 2/5; empty for the default split.
+    ship : bool
+        Whether the bundle goes to ``models/``.
+    """
+
+    name: str
+    data: Data
+    scheme: str
+    steps: int
+    seed: int = SEED
+    unmixing: str = "learned"
+    coefficients: tuple[float, float] = (0.4, 0.6)
+    fold: str = ""
+    ship: bool = False
+
+    def options(self) -> list[str]:
+        """Of the command line."""
+        options = ["--scheme", self.scheme, "--steps", str(self.steps), "--seed", str(self.seed)]
+        if self.scheme == "mixup":
+            low, high = self.coefficients
+            options += ["--unmixing", self.unmixing, "--coefficients", f"{low:g}:{high:g}"]
+        if self.fold:
+            options += ["--fold", self.fold]
+        return [*options, "--licence", self.data.licence]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One run of ``veilseg evaluate --split test``.
+
+    Attributes
+    ----------
+    name : str
+    training : str
+        Name of the training whose bundle is evaluated.
+    coefficient : float or None
+        None for the bundle's own.
+    mixtures : int
+        Averaged of each image.
+    """
+
+    name: str
+    training: str
+    coefficient: float | None = None
+    mixtures: int = 1
+
+    def options(self) -> list[str]:
+        """Of the command line."""
+        options = ["--split", "test"]
+        if self.coefficient is not None:
+            options += ["--coefficient", f"{self.coefficient:g}"]
+        if self.mixtures > 1:
+            options += ["--mixtures", str(self.mixtures)]
+        return options
+
+
+def triple(data: Data, fold: int | None = None, ship: bool = False) -> tuple[Training, ...]:
+    """Plain, mixup, and the algebraic baseline, with the same steps and seed."""
+    stem = data.name if fold is None else f"{data.name}-fold{fold}"
+    part = "" if fold is None else f"{fold}/{FOLDS}"
+    return (
+        Training(f"{stem}-plain", data, "plain", data.steps, fold=part, ship=ship),
+        Training(f"{stem}-mixup", data, "mixup", data.steps, fold=part, ship=ship),
+        Training(f"{stem}-algebraic", data, "mixup", data.steps, unmixing="algebraic", fold=part),
+    )
+
+
+def curve_name(unmixing: str, coefficient: float | None = None) -> str:
+    """Of a training of the curve, or of its evaluation at a mixing coefficient."""
+    name = f"{HIPPOCAMPUS.name}-curve-{unmixing}"
+    return name if coefficient is None else f"{name}-{coefficient:g}"
+
+
+def mixtures_name(mixtures: int) -> str:
+    """Of the evaluation that averages so many mixtures; one is what a user gets by default."""
+    name = f"{HIPPOCAMPUS.name}-mixup"
+    return name if mixtures == 1 else f"{name}-x{mixtures}"
+
+
+# In the order in which they are run: what is shipped first.
+TRAININGS: tuple[Training, ...] = (
+    *triple(HIPPOCAMPUS, ship=True),
+    *triple(BRAIN, ship=True)[:2],
+    *(training for data in PICTURES for training in triple(data)[:2]),
+    *(
+        Training(
+            curve_name(unmixing),
+            HIPPOCAMPUS,
+            "mixup",
+            HIPPOCAMPUS.steps,
+            unmixing=unmixing,
+            coefficients=CURVE_RANGE,
+        )
+        for unmixing in ("learned", "algebraic")
+    ),
+    *(training for fold in range(1, FOLDS + 1) for training in triple(BRAIN, fold)),
+)
+
+EVALUATIONS: tuple[Evaluation, ...] = (
+    *(Evaluation(job.name, job.name) for job in TRAININGS if job.coefficients != CURVE_RANGE),
+    *(
+        Evaluation(mixtures_name(count), mixtures_name(1), mixtures=count)
+        for count in range(2, MOST_MIXTURES + 1)
+    ),
+    *(
+        Evaluation(curve_name(unmixing, a), curve_name(unmixing), coefficient=a)
+        for unmixing in ("learned", "algebraic")
+        for a in COEFFICIENTS
+    ),
+)
+
+# Evaluations that become a file of results as they are. Those of shipped bundles do when the
+# bundles are shipped, so that bundle and figures never differ.
+SHIPPED = tuple(job.name for job in TRAININGS if job.ship)
+PUBLISHED = tuple(
+    job.name
+    for job in TRAININGS
+    if not job.ship and not job.fold and job.coefficients != CURVE_RANGE
+)

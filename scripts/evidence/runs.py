@@ -1,0 +1,169 @@
+"""Training, evaluating and shipping what the table of jobs names; what is done is not redone."""
+
+import functools
+import json
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors import safe_open
+
+from evidence.background import run
+from evidence.jobs import Evaluation, Training
+from evidence.places import Places, Result, read, source_state, write
+from veilseg.bundle import ClientManifest, open_client_half, open_server_half
+from veilseg.datasets.layout import read_dataset
+from veilseg.errors import VeilsegError
+from veilseg.schemes.mixup.client import has_synthetic_references
+from veilseg.training.recipe import Recipe
+
+VEILSEG = (sys.executable, "-m", "veilseg.cli.main")
+BUNDLE_PARTS = ("client", "server", "README.md")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is.
+
+    Attributes
+    ----------
+    steps : int
+        Those that would survive a kill now.
+    finished : bool
+    outdated : bool
+        Whether another run lies in its place: the table, the recipe or the data have changed.
+    """
+
+    steps: int = 0
+    finished: bool = False
+    outdated: bool = False
+
+
+def progress(training: Training, places: Places) -> Progress:
+    """How far this very training is; what another run left in its folder does not count."""
+    folder = places.bundle(training.name)
+    if not _is_its_run(training, places):
+        return Progress(outdated=folder.exists())
+    if _finished_bundle(folder) is not None:
+        return Progress(training.steps, finished=True)
+    checkpoint = folder / "weights" / "checkpoint.safetensors"
+    if not checkpoint.is_file():
+        return Progress()
+    with safe_open(checkpoint, framework="numpy") as stored:
+        return Progress(int(stored.metadata()["step"]))
+
+
+def train(training: Training, places: Places) -> None:
+    """Train unless it is done, going on from a checkpoint where there is one.
+
+    An outdated run is put aside; the one before it is removed.
+    """
+    folder = places.bundle(training.name)
+    found = progress(training, places)
+    if found.finished:
+        return
+    if found.outdated:
+        aside = folder.with_name(f"{folder.name}.old")
+        print(f"{training.name}: not the run that is asked for now: moved to {aside.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+    source = places.data / training.data.folder
+    run(*VEILSEG, "train", source, "--out", folder, "--resume", *training.options())
+
+
+def evaluate(evaluation: Evaluation, training: Training, places: Places, again: bool) -> None:
+    """Evaluate a trained bundle unless its evaluation is there."""
+    if evaluated(evaluation, training, places) is not None and not again:
+        return
+    folder = places.bundle(training.name)
+    source = places.data / training.data.folder
+    manifest = open_client_half(folder).manifest
+    file = places.evaluation(evaluation.name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    options = [*evaluation.options()]
+    if not _synthetic(manifest):
+        # With --split test only its training patients are mixed in.
+        options += ["--references", str(source)]
+    commit = source_state()
+    part = file.with_suffix(".part")
+    run(*VEILSEG, "evaluate", folder, source, *options, "--json", part)
+    found = read(part) or {}
+    write(file, {**found, "steps": training.steps, "seed": training.seed, "commit": commit})
+    part.unlink()
+
+
+def evaluated(evaluation: Evaluation, training: Training, places: Places) -> Result | None:
+    """The evaluation of the bundle that this training made; None if there is none."""
+    found = read(places.evaluation(evaluation.name))
+    if found is None or not progress(training, places).finished:
+        return None
+    manifest = _finished_bundle(places.bundle(training.name))
+    return found if manifest is not None and found["bundle_id"] == manifest.bundle_id else None
+
+
+def ship(name: str, places: Places) -> None:
+    """Copy a bundle without its weights to ``models/``, whole or not at all."""
+    source, target = places.bundle(name), places.models / name
+    if is_shipped(name, places):
+        return
+    new, old = (places.models / f".{name}.{what}" for what in ("new", "old"))
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    new.mkdir(parents=True)
+    for part in BUNDLE_PARTS:
+        copy = shutil.copytree if (source / part).is_dir() else shutil.copyfile
+        copy(source / part, new / part)
+    if target.exists():
+        target.rename(old)
+    new.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    print(f"{name}: shipped")
+
+
+def is_shipped(name: str, places: Places) -> bool:
+    """Whether ``models/`` has the bundle that was trained."""
+    trained, there = (_finished_bundle(folder / name) for folder in (places.work, places.models))
+    return trained is not None and there is not None and trained.bundle_id == there.bundle_id
+
+
+def _finished_bundle(folder: Path) -> ClientManifest | None:
+    """The manifest of a bundle whose halves verify and belong together."""
+    try:
+        client, server = open_client_half(folder), open_server_half(folder)
+    except VeilsegError:
+        return None
+    whole = client.manifest.bundle_id == server.manifest.bundle_id
+    return client.manifest if whole and (folder / "README.md").is_file() else None
+
+
+def _is_its_run(training: Training, places: Places) -> bool:
+    """Whether the folder's ``run.json`` is of this training on these data."""
+    recorded = read(places.bundle(training.name) / "weights" / "run.json")
+    if recorded is None:
+        return False
+    recipe = Recipe()
+    if training.scheme == "mixup":
+        recipe = Recipe(
+            unmixing="algebraic" if training.unmixing == "algebraic" else "learned",
+            coefficient_range=training.coefficients,
+        )
+    wanted = {
+        "scheme": training.scheme,
+        "steps": training.steps,
+        "seed": training.seed,
+        "fold": training.fold,
+        "init": "",
+        "data_sha256": _content_hash(places.data / training.data.folder),
+        "recipe": json.loads(json.dumps(asdict(recipe))),
+    }
+    return {name: recorded.get(name) for name in wanted} == wanted
+
+
+@functools.cache
+def _content_hash(dataset: Path) -> str:
+    return read_dataset(dataset).content_hash()
+
+
+def _synthetic(manifest: ClientManifest) -> bool:
+    return manifest.scheme != "mixup" or has_synthetic_references(manifest)

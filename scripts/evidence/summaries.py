@@ -1,0 +1,215 @@
+"""Comparisons over several evaluations: margins, the curve, averaged mixtures, pooled folds."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from evidence.jobs import (
+    BRAIN,
+    COEFFICIENTS,
+    FOLDS,
+    HIPPOCAMPUS,
+    MOST_MIXTURES,
+    PICTURES,
+    curve_name,
+    mixtures_name,
+)
+from evidence.places import Places, Result
+from veilseg.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
+from veilseg.evaluation.dice import mean_foreground
+
+Load = Callable[[str], Result | None]
+Case = dict[str, Any]
+
+POOLED = "brain-tissue-folds"  # the comparison; its cases are in results/brain-tissue.json
+# What is compared, each with the schemes that were trained for it.
+MARGINS = {
+    HIPPOCAMPUS.name: ("plain", "mixup", "algebraic"),
+    BRAIN.name: ("plain", "mixup"),
+    **{data.name: ("plain", "mixup") for data in PICTURES},
+}
+
+
+def summarise(places: Places, evaluation: Load) -> None:
+    """Write every summary whose sources are complete.
+
+    Parameters
+    ----------
+    evaluation : callable
+        Gives an evaluation of the work folder by name, or None.
+    """
+    for name, make in {"curve": curve, "mixtures": mixtures, BRAIN.name: pooled_folds}.items():
+        found = make(evaluation)
+        if found is not None:
+            places.store(name, found)
+    found = margins(places.load)
+    if found["comparisons"]:
+        places.store("margins", found)
+
+
+def margins(load: Load) -> Result:
+    """Private − plain and learned − algebraic for every data set that was measured."""
+    cases: dict[str, list[Case]] = {}
+    comparisons: dict[str, Result] = {}
+    for name, schemes in MARGINS.items():
+        results = {scheme: load(f"{name}-{scheme}") for scheme in schemes}
+        there = {scheme: result for scheme, result in results.items() if result is not None}
+        if "plain" in there and "mixup" in there:
+            cases[name] = joined(there)
+            comparisons[name] = {**compared(cases[name]), **origin(there)}
+    folds = load(BRAIN.name)
+    if folds is not None:
+        cases[POOLED] = folds["cases"]
+        comparisons[POOLED] = {
+            name: folds[name] for name in folds if name not in ("cases", "commit")
+        }
+    trained_for_itself = [
+        {**case, "patient": f"{name} {case['patient']}"}
+        for name, those in cases.items()
+        for case in those
+        if "algebraic" in case
+    ]
+    # Without the folds the pool would be the hippocampus alone, under a larger name.
+    pooled = gain(trained_for_itself) if POOLED in cases and trained_for_itself else None
+    return {"comparisons": comparisons, "pooled_gain": pooled}
+
+
+def pooled_folds(load: Load) -> Result | None:
+    """Every person of the brain data set, each tested by the networks that have not seen them."""
+    together: list[Case] = []
+    origins: dict[str, Result] = {}
+    for fold in range(1, FOLDS + 1):
+        names = {s: f"{BRAIN.name}-fold{fold}-{s}" for s in ("plain", "mixup", "algebraic")}
+        results = {scheme: load(name) for scheme, name in names.items()}
+        there = {scheme: result for scheme, result in results.items() if result is not None}
+        if len(there) < len(names):
+            return None
+        together += joined(there)
+        origins |= {f"fold {fold} {scheme}": there[scheme] for scheme in there}
+    return {**compared(together), **origin(origins), "folds": FOLDS, "cases": together}
+
+
+def curve(load: Load) -> Result | None:
+    """Dice over the mixing coefficient, with learned and with algebraic unmixing."""
+    plain = load(f"{HIPPOCAMPUS.name}-plain")
+    kinds = ("learned", "algebraic")
+    found = {(kind, a): load(curve_name(kind, a)) for kind in kinds for a in COEFFICIENTS}
+    there = {key: result for key, result in found.items() if result is not None}
+    if plain is None or len(there) < len(found):
+        return None
+    points = []
+    for a in COEFFICIENTS:
+        cases = joined({kind: there[kind, a] for kind in kinds})
+        points.append(
+            {
+                "coefficient": a,
+                **{kind: _mean(cases, kind) for kind in kinds},
+                "gain": _difference(cases, *kinds),
+            }
+        )
+    sources = {"plain": plain, **{kind: there[kind, COEFFICIENTS[0]] for kind in kinds}}
+    line = joined({"plain": plain})
+    return {"points": points, "plain": _mean(line, "plain"), **origin(sources)}
+
+
+def mixtures(load: Load) -> Result | None:
+    """Dice over the number of mixtures averaged (test-time augmentation)."""
+    found = [load(mixtures_name(count)) for count in range(1, MOST_MIXTURES + 1)]
+    there = [result for result in found if result is not None]
+    if len(there) < len(found):
+        return None
+    points = []
+    for count, result in enumerate(there, start=1):
+        cases = joined({"one": there[0], "several": result})
+        points.append(
+            {
+                "mixtures": count,
+                "learned": _mean(cases, "several"),
+                "gain": _difference(cases, "several", "one"),
+            }
+        )
+    return {"points": points, **origin({"mixup": there[0]})}
+
+
+def joined(results: Mapping[str, Result]) -> list[Case]:
+    """One entry per case: its patient and the mean foreground Dice of each scheme.
+
+    Raises
+    ------
+    ValueError
+        If the schemes were evaluated on different cases.
+    """
+    first = next(iter(results.values()))
+    cases: list[Case] = [
+        {name: case[name] for name in ("case", "patient")} for case in first["cases"]
+    ]
+    for scheme, result in results.items():
+        if [case["case"] for case in result["cases"]] != [case["case"] for case in cases]:
+            raise ValueError(f"{scheme}: evaluated on other cases than {next(iter(results))}")
+        for entry, case in zip(cases, result["cases"], strict=True):
+            values = [math.nan if value is None else value for value in case["dice"].values()]
+            entry[scheme] = _number(mean_foreground(values), digits=6)
+    return cases
+
+
+def compared(cases: Sequence[Case]) -> Result:
+    """Means, private − plain, and, where the baseline is there, learned − algebraic."""
+    schemes = [name for name in ("plain", "mixup", "algebraic") if name in cases[0]]
+    found: Result = {scheme: _mean(cases, scheme) for scheme in schemes}
+    found["margin"] = _difference(cases, "mixup", "plain")
+    if "algebraic" in schemes:
+        found["gain"] = gain(cases)
+    return found
+
+
+def gain(cases: Sequence[Case]) -> Result:
+    """Learned − algebraic, each trained for itself."""
+    return _difference(cases, "mixup", "algebraic")
+
+
+def origin(results: Mapping[str, Result]) -> Result:
+    """What a summary was made of: data, and by name bundle, steps, seed and commit."""
+    first = next(iter(results.values()))
+    if len({result["data_sha256"] for result in results.values()}) > 1:
+        raise ValueError(f"{', '.join(results)}: evaluated on different data")
+    return {
+        "dataset": first["dataset"],
+        "data_sha256": first["data_sha256"],
+        "sources": {
+            name: {
+                "bundle_id": result["bundle_id"],
+                "steps": result["provenance"]["steps"],
+                "seed": result["provenance"]["seed"],
+                "references": result["references"],
+                "commit": result["commit"],
+            }
+            for name, result in results.items()
+        },
+    }
+
+
+def _mean(cases: Sequence[Case], scheme: str) -> Result:
+    found = bootstrap_mean(_scores(cases, scheme), [case["patient"] for case in cases])
+    return {"dice": _number(found.mean), **_interval(found)}
+
+
+def _difference(cases: Sequence[Case], first: str, second: str) -> Result:
+    one, other = (_scores(cases, scheme) for scheme in (first, second))
+    found = bootstrap_difference(one, other, [case["patient"] for case in cases])
+    return {"difference": _number(found.mean), **_interval(found)}
+
+
+def _interval(found: Interval) -> Result:
+    return {
+        "interval": [_number(found.low), _number(found.high)],
+        "n_cases": found.cases,
+        "n_patients": found.patients,
+    }
+
+
+def _scores(cases: Sequence[Case], scheme: str) -> list[float]:
+    return [math.nan if case[scheme] is None else case[scheme] for case in cases]
+
+
+def _number(value: float, digits: int = 4) -> float | None:
+    return round(value, digits) if math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""The experiments that the networks were tuned by."""

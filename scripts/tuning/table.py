@@ -1,0 +1,136 @@
+"""What was tried: one readable table.
+
+To add an experiment, add a line to ``TABLE`` and, for a variant that the package does not have, to
+``networks.py``.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training; the defaults are those of the first.
+
+    Attributes
+    ----------
+    name : str
+    against : str
+        The experiment it is compared with; empty for none.
+    scheme, data : str
+    segmenter, unmixer : str
+        Of networks.py.
+    optimizer : str
+        ``adam`` or ``muon``.
+    learning_rate : float
+        At the end of the warm-up.
+    steps, batch : int
+    unmixing_weight : float
+        λ.
+    symmetric : bool
+        Whether the unmixer is trained to recover the reference's labels as well.
+    labelled_share, coefficients
+        As in the package's Recipe, for training; validation has synthetic references at a = ½.
+    augmentation : str
+        ``full`` as in the package, ``light`` without smoothing and noise.
+    """
+
+    name: str
+    against: str = ""
+    scheme: str = "mixup"
+    data: str = "hippocampus"
+    segmenter: str = "full-16"
+    unmixer: str = "16-32-64"
+    optimizer: str = "adam"
+    learning_rate: float = 2e-3
+    steps: int = 480
+    batch: int = 6
+    unmixing_weight: float = 4.0
+    symmetric: bool = False
+    labelled_share: float = 0.5
+    coefficients: tuple[float, float] = (0.4, 0.6)
+    augmentation: str = "full"
+
+
+A_HALF, A_WIDE, A_PACKAGE = (0.5, 0.5), (0.4, 0.6), (0.45, 0.55)
+SYNTHETIC = {"labelled_share": 0.0, "coefficients": A_HALF, "augmentation": "light"}
+PACKAGE = {
+    **{"segmenter": "fine-48", "unmixer": "12-24-48"},
+    **{"labelled_share": 0.1, "coefficients": A_PACKAGE, "augmentation": "full"},
+}
+BRAIN = {
+    **PACKAGE,
+    **{"data": "brain_t1_oasis_3d", "optimizer": "muon", "learning_rate": 8e-3, "batch": 1},
+}
+ONE_RAW = {"scheme": "plain", "segmenter": "fine-48", "optimizer": "muon", "learning_rate": 4e-3}
+
+# Group, which is a table of docs/experiments.md: name: (compared with, what is changed).
+TABLE: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+    "resolution": {
+        "full-16": ("", {}),
+        "raw-48": ("full-16", {"segmenter": "raw-48"}),
+        "raw-32": ("full-16", {"segmenter": "raw-32", "steps": 800}),
+    },
+    "batch": {
+        "batch-2": ("raw-32", {"batch": 2, "steps": 1440, "learning_rate": 1e-3}),
+    },
+    "examples": {
+        "synthetic": ("batch-2", SYNTHETIC),
+    },
+    "optimizer": {
+        "muon": ("synthetic", {"optimizer": "muon", "learning_rate": 2e-3}),
+        "muon-720": ("muon", {"steps": 720}),
+    },
+    "rate": {
+        "rate-4": ("muon-720", {"learning_rate": 4e-3}),
+        "rate-8": ("rate-4", {"learning_rate": 8e-3, "segmenter": "fine-32"}),
+        "rate-16": ("rate-8", {"learning_rate": 1.6e-2}),
+    },
+    "width": {
+        "fine-48": ("muon-720", {"segmenter": "fine-48"}),
+    },
+    "labelled": {
+        "quarter-labelled": ("rate-8", {"labelled_share": 0.25, "coefficients": A_WIDE}),
+    },
+    "plain": {
+        "plain": ("", {**ONE_RAW, "steps": 720, "batch": 2}),
+    },
+    "unmixing": {
+        "log-answer": ("rate-8", {"unmixer": "log-16-32-64"}),
+        "weight-20": ("rate-8", {"unmixing_weight": 20.0}),
+        "symmetric": ("rate-8", {"symmetric": True}),
+    },
+    "package": {
+        "package": ("rate-8", PACKAGE),
+        "brain": ("", BRAIN),
+    },
+}
+UNMIXES = ("unmixer", "unmixing_weight", "symmetric", "labelled_share", "coefficients")
+
+
+def experiments() -> dict[str, Experiment]:
+    """All of the table by name."""
+    found: dict[str, Experiment] = {}
+    for group in TABLE.values():
+        for name, (against, changes) in group.items():
+            base = found[against] if against else Experiment(name)
+            found[name] = replace(base, name=name, against=against, **changes)
+    return found
+
+
+def settings(experiment: Experiment) -> dict[str, Any]:
+    """What an experiment is defined by, as JSON has it; ``plain`` has nothing to unmix."""
+    fields = json.loads(json.dumps(asdict(experiment)))
+    unused = UNMIXES if experiment.scheme == "plain" else ()
+    return {name: value for name, value in fields.items() if name not in unused}
+
+
+def changed(experiment: Experiment, than: Experiment) -> dict[str, list[Any]]:
+    """Every setting that differs, whether meant or not: [before, after]."""
+    before, after = settings(than), settings(experiment)
+    return {
+        name: [before.get(name), value]
+        for name, value in after.items()
+        if name not in ("name", "against") and before.get(name) != value
+    }

@@ -1,0 +1,291 @@
+"""``make claims``: nothing is done twice, nothing is lost, two never work at once.
+
+Commands are replaced by ones that write what they would write, so that no test trains.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import claims
+import phantoms
+import pytest
+from evidence import background, jobs, runs
+from evidence.places import Places, write
+
+from veilseg.bundle import open_client_half
+from veilseg.datasets.layout import read_dataset
+from veilseg.training.recipe import Recipe
+
+SCRIPTS = Path(claims.__file__).parent
+DATA = jobs.Data("phantom", "phantoms", "Phantom", 3, "CC0")
+PLAIN, MIXUP, ALGEBRAIC = jobs.triple(DATA)
+EVALUATION = jobs.Evaluation(MIXUP.name, MIXUP.name)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    phantoms.make_dataset(tmp_path / "data" / DATA.folder, ("p", "q", "r"))
+    return Places(tmp_path, tmp_path / "data", tmp_path / "work")
+
+
+@pytest.fixture
+def commands(places: Places, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What was run; each training makes a bundle of phantoms."""
+    given: list[list[str]] = []
+
+    def run(*command: object, **options: object) -> str:
+        words = list(map(str, command))[3:]
+        given.append(words)
+        if words[0] == "train":
+            out = Path(words[words.index("--out") + 1])
+            leave_run(out, words, places)
+            phantoms.make_bundle(out, words[words.index("--scheme") + 1], name=out.name)
+            (out / "README.md").write_text("card")
+        else:
+            bundle_id = open_client_half(Path(words[1])).manifest.bundle_id
+            write(Path(words[-1]), {"bundle_id": bundle_id, "mean_dice": 0.5})
+        return ""
+
+    monkeypatch.setattr(runs, "run", run)
+    return given
+
+
+def leave_run(out: Path, words: list[str], places: Places) -> None:
+    """The record that ``veilseg train`` writes before its first step."""
+    recipe = asdict(Recipe())
+    if "--unmixing" in words:
+        low, high = words[words.index("--coefficients") + 1].split(":")
+        recipe["coefficient_range"] = [float(low), float(high)]
+        recipe["unmixing"] = words[words.index("--unmixing") + 1]
+    fold = words[words.index("--fold") + 1] if "--fold" in words else ""
+    record = {
+        "scheme": words[words.index("--scheme") + 1],
+        "steps": int(words[words.index("--steps") + 1]),
+        "seed": int(words[words.index("--seed") + 1]),
+        "data_sha256": read_dataset(places.data / DATA.folder).content_hash(),
+        "recipe": recipe,
+        "init": "",
+        "fold": fold,
+        "batch": 1,
+        "tile_shape": [16, 16, 16],
+    }
+    (out / "weights").mkdir(parents=True, exist_ok=True)
+    (out / "weights" / "run.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("training", [PLAIN, MIXUP, ALGEBRAIC], ids=lambda job: job.name)
+def test_what_is_trained_is_not_trained_again(places, commands, training):
+    assert runs.progress(training, places) == runs.Progress()
+    runs.train(training, places)
+    assert runs.progress(training, places) == runs.Progress(3, finished=True)
+    runs.train(training, places)
+    (words,) = commands
+    assert "--resume" in words
+    assert ("algebraic" in words) == (training is ALGEBRAIC)
+
+
+@pytest.mark.parametrize("change", [{"steps": 4}, {"seed": 1}, {"fold": "1/3"}])
+def test_outdated_run_is_put_aside(places, commands, change):
+    runs.train(MIXUP, places)
+    first = open_client_half(places.bundle(MIXUP.name)).manifest.bundle_id
+    changed = jobs.Training(**{**vars(MIXUP), **change})
+    assert runs.progress(changed, places).outdated
+    runs.train(changed, places)
+    assert runs.progress(changed, places).finished
+    aside = places.work / f"{MIXUP.name}.old"
+    assert open_client_half(aside).manifest.bundle_id == first
+
+
+def test_run_on_other_data_is_outdated(places, commands):
+    runs.train(PLAIN, places)
+    runs._content_hash.cache_clear()
+    phantoms.make_dataset(places.data / "other", ("p", "q", "s", "t"))
+    (places.data / DATA.folder).rename(places.data / "first")
+    (places.data / "other").rename(places.data / DATA.folder)
+    assert runs.progress(PLAIN, places).outdated
+    runs._content_hash.cache_clear()
+
+
+def test_half_a_bundle_is_gone_on_with(places, commands):
+    runs.train(PLAIN, places)
+    (places.bundle(PLAIN.name) / "server" / "manifest.json").unlink()
+    assert not runs.progress(PLAIN, places).finished
+    assert not runs.progress(PLAIN, places).outdated
+
+
+def test_evaluation_is_of_the_bundle_that_is_there(places, commands):
+    runs.train(MIXUP, places)
+    runs.evaluate(EVALUATION, MIXUP, places, again=False)
+    found = runs.evaluated(EVALUATION, MIXUP, places)
+    assert (found["steps"], found["seed"], found["mean_dice"]) == (3, 0, 0.5)
+    assert len(found["commit"].removesuffix(" (modified)")) == 40
+    runs.evaluate(EVALUATION, MIXUP, places, again=False)
+    assert len(commands) == 2
+    runs.evaluate(EVALUATION, MIXUP, places, again=True)
+    assert len(commands) == 3
+    file = places.evaluation(EVALUATION.name)
+    file.write_text(json.dumps(found | {"bundle_id": "another"}))
+    assert runs.evaluated(EVALUATION, MIXUP, places) is None
+
+
+@pytest.mark.parametrize("kind", ["synthetic", "labelled"])
+def test_references_are_what_the_bundle_has(places, commands, kind):
+    folder = places.bundle(MIXUP.name)
+    phantoms.make_bundle(folder, "mixup", name=MIXUP.name, references=[kind])
+    runs.evaluate(EVALUATION, MIXUP, places, again=False)
+    (words,) = commands
+    assert ("--references" in words) == (kind == "labelled")
+    assert words[words.index("--split") + 1] == "test"
+
+
+def test_bundle_is_shipped_without_its_weights(places, commands):
+    runs.train(PLAIN, places)
+    runs.ship(PLAIN.name, places)
+    assert runs.is_shipped(PLAIN.name, places)
+    shipped = places.models / PLAIN.name
+    assert {path.name for path in shipped.iterdir()} == {"client", "server", "README.md"}
+    assert [path.name for path in places.models.iterdir()] == [PLAIN.name]
+
+
+def test_failed_shipping_leaves_the_old_bundle(places, commands, monkeypatch):
+    phantoms.make_bundle(places.models / PLAIN.name, "plain", name=PLAIN.name, raw_scale=7)
+    old = open_client_half(places.models / PLAIN.name).manifest.bundle_id
+    runs.train(PLAIN, places)
+    (places.bundle(PLAIN.name) / "README.md").unlink()
+    with pytest.raises(OSError, match="README"):
+        runs.ship(PLAIN.name, places)
+    assert open_client_half(places.models / PLAIN.name).manifest.bundle_id == old
+    (places.bundle(PLAIN.name) / "README.md").write_text("card")
+    runs.ship(PLAIN.name, places)
+    assert runs.is_shipped(PLAIN.name, places)
+    assert [path.name for path in places.models.iterdir()] == [PLAIN.name]
+
+
+def test_table_tells_how_far_everything_is(places, commands, monkeypatch):
+    monkeypatch.setattr(claims, "EVALUATIONS", (EVALUATION,))
+    leave_run(places.bundle(PLAIN.name), ["--scheme", "plain", *PLAIN.options()], places)
+    runs.train(MIXUP, places)
+    runs.evaluate(EVALUATION, MIXUP, places, again=False)
+    lines = claims.table((PLAIN, MIXUP, ALGEBRAIC), places).splitlines()[1:4]
+    assert [line.split("  ", 1)[1].strip() for line in lines] == [
+        "training, 0 of 3 steps kept",
+        "evaluated                    0.500",
+        "waiting",
+    ]
+
+
+def test_one_failure_does_not_keep_the_others_from_being_done(
+    places, commands, monkeypatch, capsys
+):
+    monkeypatch.setattr(claims, "EVALUATIONS", ())
+    monkeypatch.setattr(claims, "USAGE", {})
+    monkeypatch.setattr(claims, "publish", lambda *given: None)
+    run = runs.run
+
+    def failing(*command: object, **options: object) -> str:
+        if "plain" in command:
+            raise subprocess.CalledProcessError(3, list(map(str, command)))
+        return run(*command, **options)
+
+    monkeypatch.setattr(runs, "run", failing)
+    assert claims.measure((PLAIN, MIXUP), [PLAIN.name, MIXUP.name], places, again=False) == 1
+    assert "phantom-plain: its command ended with 3" in capsys.readouterr().err
+    assert runs.progress(MIXUP, places).finished
+
+
+def test_pair_is_shipped_when_both_are_evaluated(places, commands, monkeypatch):
+    pair = jobs.triple(DATA, ship=True)[:2]
+    table = {job.name: jobs.Evaluation(job.name, job.name) for job in pair}
+    for name, value in {
+        "TRAININGS": pair,
+        "BY_NAME": table,
+        "PUBLISHED": (),
+        "summarise": lambda *given: None,
+    }.items():
+        monkeypatch.setattr(claims, name, value)
+    for job in pair:
+        runs.train(job, places)
+    runs.evaluate(table[pair[0].name], pair[0], places, again=False)
+    claims.publish(pair, places)
+    assert not places.models.exists()
+    assert places.load(pair[0].name) is None
+    runs.evaluate(table[pair[1].name], pair[1], places, again=False)
+    claims.publish(pair, places)
+    for job in pair:
+        shipped = open_client_half(places.models / job.name).manifest
+        assert places.load(job.name)["bundle_id"] == shipped.bundle_id
+
+
+CHILD = """
+import os, sys, time
+with open(sys.argv[1], "w") as file:
+    file.write(str(os.getpid()))
+time.sleep(60)
+"""
+HOLDER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from evidence.background import only_one, run
+with only_one(Path(sys.argv[2])):
+    print("held", flush=True)
+    run(sys.executable, "-c", sys.argv[3], sys.argv[4])
+"""
+
+
+def test_two_never_work_at_once_and_a_kill_leaves_nothing_behind(tmp_path):
+    child_file = tmp_path / "child"
+    command = [sys.executable, "-c", HOLDER, SCRIPTS, tmp_path, CHILD, child_file]
+    holder = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+    with holder:
+        assert holder.stdout.readline() == "held\n"
+        assert background.running(tmp_path) == str(holder.pid)
+        with pytest.raises(background.Busy, match=str(holder.pid)), background.only_one(tmp_path):
+            pass
+        child = int(until(lambda: child_file.is_file() and child_file.read_text()))
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        # Nothing goes on without whoever started it: the next start is alone.
+        until(lambda: not alive(child))
+    assert background.running(tmp_path) is None
+    with background.only_one(tmp_path):
+        assert (tmp_path / background.LOCK).read_text().strip()
+
+
+def alive(process: int) -> bool:
+    """Whether it runs; what waits to be buried does not."""
+    stat = Path(f"/proc/{process}/stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def until(condition):
+    """The first true value of a condition that soon comes true."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it did not come true")
+
+
+def test_start_is_detached_and_logged(tmp_path):
+    code = "import os; print(os.getsid(0))"
+    with background.start(tmp_path, [sys.executable, "-c", code]) as process:
+        pass
+    assert background.last_line(tmp_path) == str(process.pid)
+
+
+def test_unknown_job_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["claims.py", "--only", "hippopotamus"])
+    with pytest.raises(SystemExit) as ended:
+        claims.main()
+    assert ended.value.code == 2
+    assert "hippopotamus: no such job" in capsys.readouterr().err

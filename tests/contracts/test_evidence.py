@@ -1,0 +1,220 @@
+"""Text, plots and summaries of made-up results, and the table of jobs."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from evidence import blocks, plots, summaries
+from evidence.jobs import COEFFICIENTS, EVALUATIONS, FOLDS, MOST_MIXTURES, TRAININGS, curve_name
+from evidence.places import Places
+from figures import update
+from PIL import Image
+
+COMMIT = "0" * 40
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return Places(tmp_path, tmp_path / "data", tmp_path / "work")
+
+
+def result(name: str, dice: list[float | None], patients: str = "aabb") -> dict:
+    """An evaluation: one foreground class, one case per Dice, a letter per case for its patient."""
+    defined = [value for value in dice if value is not None]
+    cases = [
+        {"case": f"{name[:5]}{number}", "patient": patient, "dice": {"blob": value}}
+        for number, (value, patient) in enumerate(zip(dice, patients, strict=True))
+    ]
+    bins = [{"confidence": 0.5, "accuracy": 0.4, "voxels": 10}, *[{"voxels": 0}] * 2]
+    return {
+        "bundle": name,
+        "bundle_id": f"id of {name}",
+        "cases": cases,
+        "n_cases": len(defined),
+        "n_patients": len(set(patients)),
+        "mean_dice": sum(defined) / len(defined),
+        "interval": [min(defined), max(defined)],
+        "per_class": {"blob": {"dice": 0.5, "hd95_mm": None, "nsd": 0.25}},
+        "surface_tolerance_mm": 1.0,
+        "variants": {"learned": 0.5, "algebraic": 0.4},
+        "calibration": {"ece": 0.1, "error_auroc": 0.8, "bins": bins},
+        "dataset": "phantoms",
+        "data_sha256": "1" * 64,
+        "references": "synthetic",
+        "provenance": {"steps": 2, "seed": 0},
+        "commit": COMMIT,
+    }
+
+
+def everything() -> dict[str, dict]:
+    """An evaluation under every name of the table; private loses 0.1, the algebra 0.3."""
+    loss = {"plain": 0.0, "mixup": 0.1, "algebraic": 0.3, "learned": 0.1}
+
+    def lost(name: str) -> float:
+        return next((loss[part] for part in reversed(name.split("-")) if part in loss), 0.1)
+
+    return {
+        one.name: result(one.name, [value - lost(one.name) for value in (0.8, 0.9, 0.7, 0.6)])
+        for one in EVALUATIONS
+    }
+
+
+def publish(places: Places, evaluations: dict[str, dict]) -> None:
+    for name, found in evaluations.items():
+        places.store(name, found)
+    summaries.summarise(places, evaluations.get)
+
+
+def test_names_are_unique_and_every_evaluation_has_its_training():
+    names = [job.name for job in TRAININGS]
+    assert len(set(names)) == len(names)
+    assert {one.training for one in EVALUATIONS} == set(names)
+    evaluations = Counter(one.name for one in EVALUATIONS)
+    assert max(evaluations.values()) == 1
+
+
+def test_schemes_of_one_comparison_differ_in_nothing_else():
+    for job in TRAININGS:
+        if job.scheme == "plain":
+            stem = job.name.removesuffix("-plain")
+            others = [
+                one for one in TRAININGS if one.name in (f"{stem}-mixup", f"{stem}-algebraic")
+            ]
+            assert others
+            for other in others:
+                assert (other.data, other.steps, other.seed, other.fold) == (
+                    *(job.data, job.steps, job.seed, job.fold),
+                )
+
+
+def test_every_fold_is_tested_once_by_each_scheme():
+    folds = Counter(job.fold for job in TRAININGS if job.fold)
+    assert folds == {f"{number}/{FOLDS}": 3 for number in range(1, FOLDS + 1)}
+
+
+def test_the_algebraic_baselines_are_trained_for_themselves():
+    baselines = [job for job in TRAININGS if job.name.endswith("algebraic")]
+    assert len(baselines) == 2 + FOLDS
+    assert all("algebraic" in job.options() for job in baselines)
+
+
+def test_margin_and_gain_are_paired_by_case(places):
+    publish(places, everything())
+    found = places.load("margins")["comparisons"]["hippocampus"]
+    assert found["margin"]["difference"] == pytest.approx(-0.1)
+    # The same loss on every case: pairing leaves no spread, though the cases differ by 0.3.
+    assert found["margin"]["interval"] == pytest.approx([-0.1, -0.1])
+    assert found["gain"]["difference"] == pytest.approx(0.2)
+    assert found["margin"]["n_patients"] == 2
+
+
+def test_case_without_a_value_on_one_side_is_left_out():
+    plain, mixup = result("plain", [0.9, None, 0.5, 0.7]), result("plain", [0.8, 0.1, 0.5, None])
+    found = summaries.compared(summaries.joined({"plain": plain, "mixup": mixup}))
+    assert found["margin"]["n_cases"] == 2
+    assert found["margin"]["difference"] == pytest.approx(-0.05)
+
+
+def test_different_cases_are_never_compared():
+    with pytest.raises(ValueError, match="other cases"):
+        summaries.joined({"plain": result("one", [0.5] * 4), "mixup": result("other", [0.5] * 4)})
+
+
+def test_different_data_are_never_compared():
+    other = result("plain", [0.5] * 4) | {"data_sha256": "2" * 64}
+    with pytest.raises(ValueError, match="different data"):
+        summaries.origin({"plain": result("plain", [0.5] * 4), "mixup": other})
+
+
+def test_folds_are_pooled_when_all_are_there(places):
+    evaluations = everything()
+    missing = evaluations.pop(f"brain-tissue-fold{FOLDS}-algebraic")
+    publish(places, evaluations)
+    assert places.load("brain-tissue") is None
+    assert places.load("margins")["pooled_gain"] is None
+    publish(places, evaluations | {f"brain-tissue-fold{FOLDS}-algebraic": missing})
+    assert len(places.load("brain-tissue")["cases"]) == 4 * FOLDS
+    margins = places.load("margins")
+    assert margins["comparisons"][summaries.POOLED]["gain"]["n_cases"] == 4 * FOLDS
+    # People of two data sets are not one person because they have one name.
+    assert margins["pooled_gain"]["n_patients"] == 4
+    assert margins["pooled_gain"]["n_cases"] == 4 * FOLDS + 4
+
+
+def test_curve_and_mixtures_need_every_point(places):
+    evaluations = everything()
+    publish(places, evaluations)
+    assert [point["coefficient"] for point in places.load("curve")["points"]] == list(COEFFICIENTS)
+    counts = [point["mixtures"] for point in places.load("mixtures")["points"]]
+    assert counts == list(range(1, MOST_MIXTURES + 1))
+    del evaluations[curve_name("learned", 0.3)]
+    assert summaries.curve(evaluations.get) is None
+    del evaluations["hippocampus-mixup-x3"]
+    assert summaries.mixtures(evaluations.get) is None
+
+
+def test_unchanged_results_keep_their_commit(places):
+    places.store("site", {"megabytes": 1.0, "commit": COMMIT})
+    places.store("site", {"megabytes": 1.0, "commit": "1" * 40})
+    assert places.load("site")["commit"] == COMMIT
+    places.store("site", {"megabytes": 2.0, "commit": "1" * 40})
+    assert places.load("site")["commit"] == "1" * 40
+
+
+@pytest.mark.parametrize("name", blocks.BLOCKS)
+def test_block_without_results_says_so(places, name):
+    assert "measured yet" in blocks.BLOCKS[name](places) or "No plot" in blocks.BLOCKS[name](places)
+
+
+def test_card_without_results_says_so(places):
+    assert blocks.card(places, "hippocampus-mixup") == blocks.NOT_YET
+
+
+def test_empty_block_does_not_swallow_what_follows(places):
+    end = "<!-- /figures -->"
+    empty = f"<!-- figures:site -->\n{end}\nkept\n<!-- figures:demo -->\nx\n{end}"
+    assert "\nkept\n" in blocks.rendered(empty, places)
+
+
+def test_blocks_state_the_figures(places):
+    publish(places, everything())
+    assert "| Hippocampus, 4 images of 2 patients | 0.750 | 0.650 | 0.450 | -0.100 (" in (
+        blocks.accuracy(places)
+    )
+    assert "+0.200 (+0.200 to +0.200)" in blocks.gain(places)
+    assert "| 0.9 | 0.650 (" in blocks.curve(places)
+    assert blocks.mixtures(places).endswith("+0.000 (+0.000 to +0.000) |")
+    assert "0.100 | 0.800" in blocks.calibration(places)
+    card = blocks.card(places, "hippocampus-mixup")
+    assert "| blob | 0.500 | – | 0.250 |" in card
+    assert "surface Dice at 1 mm" in card
+
+
+def test_card_of_pictures_counts_pixels(places):
+    places.store("nuclei-mixup", result("nuclei-mixup", [0.5] * 4) | {"unit": "pixel"})
+    assert "HD95, px" in blocks.card(places, "nuclei-mixup")
+
+
+def test_plots_name_their_results_and_follow_them(places):
+    (places.root / "docs").mkdir()
+    page = places.root / "docs" / "accuracy.md"
+    page.write_text("<!-- figures:curve-plot -->\n<!-- /figures -->\n")
+    publish(places, everything())
+    update(places)
+    assert {file.stem for file in places.images.iterdir()} == set(plots.PLOTS)
+    for name, (sources, _) in plots.PLOTS.items():
+        assert plots.recorded(places, name) == places.digest(sources)
+        with Image.open(places.images / f"{name}.png") as image:
+            assert len(set(image.convert("L").resize((64, 40)).tobytes())) > 3, "nothing is drawn"
+    assert "(images/curve.png)" in page.read_text()
+    file = places.results / "curve.json"
+    found = json.loads(file.read_text())
+    found["points"][0]["learned"]["dice"] = 0.1
+    file.write_text(json.dumps(found))
+    update(places)
+    assert plots.recorded(places, "curve") == places.digest(("curve",))
+    file.unlink()
+    update(places)
+    assert not (places.images / "curve.png").exists()
+    assert "No plot yet" in page.read_text()
