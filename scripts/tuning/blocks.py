@@ -24,22 +24,17 @@ def table(group: str, rows: dict[str, Result]) -> str:
     lines = [_line(*head), _line(*["---"] * len(head))]
     for name in TABLE[group]:
         one = experiments()[name]
-        than = one.against
-        if name not in rows:
-            cells = (than or "–", changes(one, {}, {}), f"{one.steps} × {one.batch}", NOT_YET)
-            lines.append(_line(f"`{name}`", *cells, "", ""))
-            continue
-        row = rows[name]
-        dice = row["validations"][0]["dice"]
-        algebraic = f"{dice['algebraic']['mean']:.3f}" if "algebraic" in dice else "–"
-        other = rows.get(than, {})
-        lines.append(
-            _line(
-                *(f"`{name}`", f"`{than}`" if than else "–", changes(one, row, other)),
-                *(f"{row['steps']} × {row['batch']}", f"{mean_dice(row['validations'][0]):.3f}"),
-                *(_difference(row, other) if other else "–", algebraic),
-            )
-        )
+        row, other = rows.get(name, {}), rows.get(one.against, {})
+        dice = difference = algebraic = ""
+        if row:
+            found = row["validations"][0]["dice"]
+            dice = f"{mean_dice(row['validations'][0]):.3f}"
+            difference = _difference(row, other) if other else "–"
+            algebraic = f"{found['algebraic']['mean']:.3f}" if "algebraic" in found else "–"
+        against = f"`{one.against}`" if one.against else "–"
+        size = f"{one.steps} × {one.batch}"
+        what = (f"`{name}`", against, changes(one, row, other), size)
+        lines.append(_line(*what, dice or NOT_YET, difference, algebraic))
     return "\n".join(lines)
 
 

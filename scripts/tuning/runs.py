@@ -72,7 +72,7 @@ class Kept(Examples):
 
 
 def run(experiment: Experiment, places: Places, work: Path, report: Report) -> Result:
-    """Train, validate, and describe what came out. Test patients are not opened."""
+    """Train, validate, and describe what came out. Test patients are not used."""
     dataset = read_dataset(places.data / experiment.data)
     split = split_by_patient(dataset)
     plan, cases = plan_and_prepare(dataset, split.train, lambda *_: None)

@@ -1,7 +1,7 @@
 """The network that both halves are made of: a U-Net at half resolution with a light fine level.
 
-Most of the time of a U-Net goes into its finest level, where it learns least; on a CPU these maps
-are moved through memory more than they are computed with (docs/experiments.md).
+Most of the time of a U-Net goes into its finest level: on a CPU those maps are moved through memory
+more than they are computed with (decision 0011).
 """
 
 from collections.abc import Sequence

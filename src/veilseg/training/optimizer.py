@@ -2,7 +2,7 @@
 
 Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) makes the momentum of a matrix
 orthogonal before it takes a step, so that rare directions are learned as fast as common ones. A
-mixture is told apart in a third of the steps that Adam needs (docs/experiments.md).
+mixture is told apart in half of the steps that Adam needs (docs/experiments.md).
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What a run is tuned by; the defaults were found on validation patients: docs/experiments.md."""
+"""What a run is tuned by; docs/experiments.md says what was tried, on validation patients."""
 
 from dataclasses import dataclass
 from typing import Literal
