@@ -32,18 +32,26 @@ def start_from(bundle: Path, scheme: SchemeTraining) -> None:
         for initializer in onnx.load(str(file)).graph.initializer:
             array = numpy_helper.to_array(initializer).astype(np.float32)
             stored[initializer.name.removesuffix(HALVED)] = torch.from_numpy(array)
-    own = _exported(scheme)
-    other = [n for n, p in own.items() if n not in stored or stored[n].shape != p.shape]
-    if other:
-        raise BundleIntegrity(f"{bundle}: weights of other networks: {other[0]}")
+    found: dict[str, Tensor] = {}
+    for name, names in _names(scheme).items():
+        there = [stored[other] for other in names if other in stored]
+        if not there or there[0].shape != scheme.get_parameter(name).shape:
+            raise BundleIntegrity(f"{bundle}: weights of other networks: {name}")
+        found[name] = there[0]
     with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(stored[name])
+        for name, weight in found.items():
+            scheme.get_parameter(name).copy_(weight)
 
 
-def _exported(scheme: SchemeTraining) -> dict[str, Tensor]:
-    """Weights by their names in exported models; the server's lie one level deeper."""
-    served = {f"network.{n}": p for n, p in scheme.server_network.named_parameters()}
-    addresses = {p.data_ptr() for p in served.values()}
-    kept = {n: p for n, p in scheme.named_parameters() if p.data_ptr() not in addresses}
-    return {**served, **kept}
+def _names(scheme: SchemeTraining) -> dict[str, list[str]]:
+    """Names that each weight may have in an exported model.
+
+    MONAI's U-Net lists its blocks under two names, of which an export takes one; a served network
+    lies one level deeper.
+    """
+    aliases: dict[int, list[str]] = {}
+    for name, weight in scheme.named_parameters(remove_duplicate=False):
+        aliases.setdefault(id(weight), []).append(name)
+    for name, weight in scheme.server_network.named_parameters(remove_duplicate=False):
+        aliases[id(weight)].append(f"network.{name}")
+    return {name: aliases[id(weight)] for name, weight in scheme.named_parameters()}

@@ -148,7 +148,7 @@ def test_weights_alone_are_no_checkpoint(tmp_path, make_plain):
     # They carry no run: a file of safetensors without metadata.
     path = tmp_path / "weights.safetensors"
     scheme = make_plain()
-    save_file(scheme.state_dict(), path)
+    save_file({name: weight.detach() for name, weight in scheme.named_parameters()}, path)
     with pytest.raises(BundleIntegrity):
         load_checkpoint(path, scheme, [], RUN.fingerprint())
 
