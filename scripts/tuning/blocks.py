@@ -111,9 +111,10 @@ def render(places: Places) -> None:
 
 
 def mean_dice(validated: Result, which: str = "dice") -> float:
-    """Of the unmixing network, or of the raw images."""
+    """Of the unmixing network, of the algebra where there is none, or of the raw images."""
     dice = validated[which]
-    return float(dice.get("learned", dice.get("plain"))["mean"])
+    (kind,) = [kind for kind in ("learned", "plain", "algebraic") if kind in dice][:1]
+    return float(dice[kind]["mean"])
 
 
 def _difference(row: Result, other: Result) -> str:

@@ -3,65 +3,31 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 from torch.optim import AdamW, Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
 from veilseg.networks.segmenter import Segmenter
-from veilseg.networks.u_net import HalfResolutionUNet
-from veilseg.networks.unmixer import Unmixer
+from veilseg.networks.u_net import HalfResolutionUNet, context_network
 from veilseg.schemes.mixup.training import MixupTraining
 from veilseg.training.losses import soft_target_loss
 from veilseg.training.optimizer import optimizers
 
-WIDER_FILTERS = (16, 32, 64)
 ADAM_WEIGHT_DECAY = 1e-4
-
-
-def u_net(
-    dims: int, channels: int, outputs: int, filters: Sequence[int], first_stride: int
-) -> DynUNet:
-    """MONAI's DynUNet as the package sets it up; ``first_stride`` 1 keeps the full resolution."""
-    return DynUNet(
-        dims,
-        channels,
-        outputs,
-        kernel_size=[3] * len(filters),
-        strides=[first_stride] + [2] * (len(filters) - 1),
-        upsample_kernel_size=[2] * (len(filters) - 1),
-        filters=list(filters),
-        norm_name=("INSTANCE", {"affine": True}),
-        res_block=False,
-    )
 
 
 class RawContextUNet(HalfResolutionUNet):
     """The package's network before its context was fed by the fine level: it sees the raw image."""
 
     def __init__(self, dims: int, channels: int, outputs: int, filters: Sequence[int]) -> None:
-        super().__init__(dims, channels, outputs, filters, kernel_size=3)
-        self.context = u_net(dims, channels, filters[0], filters, first_stride=2)
+        super().__init__(dims, channels, outputs, filters)
+        self.context = context_network(dims, channels, filters[0], filters, first_stride=2)
 
     def forward(self, maps: Tensor) -> Tensor:
         fine, around = self.embed(maps), self.rise(self.context(maps))
         both = leaky_relu(torch.cat([fine, around], dim=1))
         result: Tensor = self.decide(leaky_relu(self.weigh(both)))
-        return result
-
-
-class WithLogAnswer(nn.Module):
-    """An unmixer's network that is given the answer as log-probabilities too."""
-
-    def __init__(self, network: nn.Module, classes: int) -> None:
-        super().__init__()
-        self.network, self.classes = network, classes
-
-    def forward(self, maps: Tensor) -> Tensor:
-        # Scaled to about the range of the other inputs.
-        log_answer = (maps[:, : self.classes] + 1e-4).log() * 0.2 + 0.5
-        result: Tensor = self.network(torch.cat([log_answer, maps], dim=1))
         return result
 
 
@@ -90,26 +56,13 @@ class SymmetricMixup(MixupTraining):
 
 # Segmenters: (dims, channels, classes) to a network. `fine-48` is the package's.
 SEGMENTERS: dict[str, Callable[[int, int, int], nn.Module]] = {
-    "full-16": lambda d, c, k: u_net(d, c, k, (16, 32, 64, 128), first_stride=1),
+    "full-16": lambda d, c, k: context_network(d, c, k, (16, 32, 64, 128), first_stride=1),
+    "full-32": lambda d, c, k: context_network(d, c, k, (32, 64, 128, 128), first_stride=1),
     "raw-32": lambda d, c, k: RawContextUNet(d, c, k, (32, 64, 128)),
     "raw-48": lambda d, c, k: RawContextUNet(d, c, k, (48, 96, 192)),
-    "fine-32": lambda d, c, k: HalfResolutionUNet(d, c, k, (32, 64, 128), kernel_size=3),
+    "fine-32": lambda d, c, k: HalfResolutionUNet(d, c, k, (32, 64, 128)),
     "fine-48": Segmenter,
 }
-
-
-def unmixer(name: str, dims: int, channels: int, classes: int) -> Unmixer:
-    """By name: `12-24-48` is the package's, `16-32-64` is wider, `log-16-32-64` sees log(m̂) too."""
-    found = Unmixer(dims, channels, classes)
-    inputs = 2 * classes + channels + 1
-    if name == "16-32-64":
-        found.network = HalfResolutionUNet(dims, inputs, classes, WIDER_FILTERS, kernel_size=1)
-    elif name == "log-16-32-64":
-        network = HalfResolutionUNet(dims, inputs + classes, classes, WIDER_FILTERS, kernel_size=1)
-        found.network = WithLogAnswer(network, classes)
-    elif name != "12-24-48":
-        raise KeyError(name)
-    return found
 
 
 def optimizers_of(name: str, network: nn.Module, learning_rate: float) -> list[Optimizer]:

@@ -23,9 +23,9 @@ from tuning.networks import (
     SymmetricMixup,
     multiply_adds_per_voxel,
     optimizers_of,
-    unmixer,
 )
 from tuning.table import Experiment
+from tuning.unmixers import unmixer
 from veilseg.datasets.cases import prepare_case
 from veilseg.datasets.layout import Dataset, read_dataset
 from veilseg.datasets.split import split_by_patient
@@ -210,10 +210,9 @@ def _validate(
             found = {"plain": answer}
             if scheme.name == "mixup":
                 given = [batch[name] for name in UNMIXER_INPUTS]
-                found = {
-                    "learned": scheme.unmixer(answer, *given),
-                    "algebraic": algebraic_solution(answer, given[0], given[2]),
-                }
+                found = {"algebraic": algebraic_solution(answer, given[0], given[2])}
+                if scheme.unmixer is not None:
+                    found["learned"] = scheme.unmixer(answer, *given)
         truth = example["target"].argmax(dim=0).numpy()
         for kind, maps in found.items():
             labels = maps[0].argmax(dim=0).cpu().numpy()

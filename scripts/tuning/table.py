@@ -56,7 +56,7 @@ class Experiment:
 A_HALF, A_WIDE, A_PACKAGE = (0.5, 0.5), (0.4, 0.6), (0.45, 0.55)
 SYNTHETIC = {"labelled_share": 0.0, "coefficients": A_HALF, "augmentation": "light"}
 PACKAGE = {
-    **{"segmenter": "fine-48", "unmixer": "12-24-48"},
+    **{"segmenter": "fine-48", "unmixer": "pooled-12-24-48"},
     **{"labelled_share": 0.1, "coefficients": A_PACKAGE, "augmentation": "full"},
 }
 BRAIN = {
@@ -64,6 +64,8 @@ BRAIN = {
     **{"data": "brain_t1_oasis_3d", "optimizer": "muon", "learning_rate": 8e-3, "batch": 1},
 }
 ONE_RAW = {"scheme": "plain", "segmenter": "fine-48", "optimizer": "muon", "learning_rate": 4e-3}
+
+VESSELS = {"data": "retina_vessels", "learning_rate": 8e-3, "steps": 400, "batch": 3}
 
 # Group, which is a table of docs/experiments.md: name: (compared with, what is changed).
 TABLE: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
@@ -97,12 +99,25 @@ TABLE: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "plain": ("", {**ONE_RAW, "steps": 720, "batch": 2}),
     },
     "unmixing": {
+        "algebra": ("rate-8", {"unmixer": "none"}),
+        "pooled": ("rate-8", {"unmixer": "pooled-12-24-48"}),
+        "coarse": ("rate-8", {"unmixer": "coarse-16-32-48"}),
+        "quarter": ("rate-8", {"unmixer": "quarter-24"}),
+        "quarter-wide": ("rate-8", {"unmixer": "quarter-48"}),
+        "coarse-quarter": ("rate-8", {"unmixer": "coarse-quarter-24"}),
+        "coarse-light": ("rate-8", {"unmixer": "coarse-half-12"}),
         "log-answer": ("rate-8", {"unmixer": "log-16-32-64"}),
-        "weight-20": ("rate-8", {"unmixing_weight": 20.0}),
+    },
+    "weight": {
+        "weight-20": ("pooled", {"unmixing_weight": 20.0}),
         "symmetric": ("rate-8", {"symmetric": True}),
     },
+    "vessels": {
+        "vessels-half": ("", {**ONE_RAW, **VESSELS, "segmenter": "fine-48"}),
+        "vessels-full": ("vessels-half", {"segmenter": "full-32"}),
+    },
     "package": {
-        "package": ("rate-8", PACKAGE),
+        "package": ("pooled", PACKAGE),
         "brain": ("", BRAIN),
     },
 }

@@ -58,7 +58,7 @@ class OnnxModel:
                     f"{name}: shape {array.shape}, the model takes {self._shapes[name]}"
                 )
         feeds = {
-            name: array.astype(np.float16 if name in self._half else np.float32)
+            name: array.astype(np.float16 if name in self._half else np.float32, copy=False)
             for name, array in inputs.items()
         }
         return np.asarray(self._session.run(None, feeds)[0], dtype=np.float32)

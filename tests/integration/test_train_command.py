@@ -174,6 +174,17 @@ def test_bad_training_data_leaves_nothing(veilseg, dataset, tmp_path, damage, re
     assert not out.exists()
 
 
+def test_bad_validation_image_is_found_before_training(veilseg, dataset, tmp_path):
+    copy = tmp_path / "data"
+    shutil.copytree(dataset, copy)
+    _labels(copy, np.full(SHAPE, 9, np.uint8))  # s1 validates in this fold
+    options = ["--scheme", "plain", "--fold", FOLD, "--steps", 1]
+    ended = veilseg("train", copy, "--out", tmp_path / "bundle", *options)
+    assert "s1" in reason_of(ended, 3)
+    assert "training" not in ended.err
+    assert not (tmp_path / "bundle").exists()
+
+
 def _labels(folder, array):
     nib.save(nib.Nifti1Image(array, np.eye(4)), folder / "labelsTr" / "s1.nii.gz")
 

@@ -40,7 +40,7 @@ def sliding_window(
     overlap : float in [0, 1)
         Share of a tile that neighbours have in common at least.
     process : callable
-        Maps one tile (C, *tile) to (K, *tile). Called once per tile, in order.
+        Maps one tile (C, *tile), read-only, to (K, *tile). Called once per tile, in order.
     progress : callable, optional
         Called with (done, total) after each tile.
 
@@ -67,8 +67,10 @@ def sliding_window(
     )
 
     def answer(number: int) -> Float32Array:
-        # A copy: whatever processing does to its tile, the image stays.
-        tile = np.array(padded[(slice(None), *windows[number])], dtype=np.float32, order="C")
+        # Where the image is one tile, this is no copy; whatever processing does, the image stays.
+        tile = np.ascontiguousarray(padded[(slice(None), *windows[number])], dtype=np.float32)
+        tile = tile.view()
+        tile.flags.writeable = False
         found = np.asarray(process(tile), dtype=np.float32)
         if found.shape[1:] != tile_shape:
             raise GeometryMismatch(

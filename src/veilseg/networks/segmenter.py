@@ -21,9 +21,7 @@ class Segmenter(nn.Module):
 
     def __init__(self, spatial_dims: int, in_channels: int, classes: int) -> None:
         super().__init__()
-        self.network = HalfResolutionUNet(
-            spatial_dims, in_channels, classes, SEGMENTER_FILTERS, kernel_size=3
-        )
+        self.network = HalfResolutionUNet(spatial_dims, in_channels, classes, SEGMENTER_FILTERS)
 
     def forward(self, proxy: Tensor) -> Tensor:
         """(N, C, X, Y[, Z]) in [0, 1] to logits (N, K, X, Y[, Z])."""

@@ -1,4 +1,4 @@
-"""The network that both halves are made of: a U-Net at half resolution with a light fine level.
+"""What both networks are made of: a U-Net at half resolution, and a light fine level.
 
 Most of the time of a U-Net goes into its finest level: on a CPU those maps are moved through memory
 more than they are computed with (decision 0011).
@@ -12,11 +12,43 @@ from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
+# Of the fine level: more of them cost time in proportion.
 FINE_FEATURES = 8
 
 
+def context_network(
+    spatial_dims: int,
+    in_channels: int,
+    out_channels: int,
+    filters: Sequence[int],
+    first_stride: int,
+) -> DynUNet:
+    """MONAI's DynUNet; what comes out has 1 / ``first_stride`` of the resolution.
+
+    Parameters
+    ----------
+    spatial_dims : int
+        2 or 3.
+    in_channels, out_channels : int
+    filters : sequence of int
+        Width per level; each level after the first halves the grid.
+    first_stride : int
+    """
+    return DynUNet(
+        spatial_dims,
+        in_channels,
+        out_channels,
+        kernel_size=[3] * len(filters),
+        strides=[first_stride] + [2] * (len(filters) - 1),
+        upsample_kernel_size=[2] * (len(filters) - 1),
+        filters=list(filters),
+        norm_name=("INSTANCE", {"affine": True}),
+        res_block=False,
+    )
+
+
 class HalfResolutionUNet(nn.Module):
-    """Maps to maps on the same grid; MONAI's DynUNet sees the context at half resolution.
+    """Maps to maps on the same grid; the context is seen at half resolution.
 
     Parameters
     ----------
@@ -25,35 +57,20 @@ class HalfResolutionUNet(nn.Module):
     in_channels, out_channels : int
     filters : sequence of int
         Width per level, from half resolution on.
-    kernel_size : int
-        Of the fine level; 1: a voxel's own values are weighed, no neighbours.
     """
 
     def __init__(
-        self,
-        spatial_dims: int,
-        in_channels: int,
-        out_channels: int,
-        filters: Sequence[int],
-        kernel_size: int,
+        self, spatial_dims: int, in_channels: int, out_channels: int, filters: Sequence[int]
     ) -> None:
         super().__init__()
         conv, rise = Conv[Conv.CONV, spatial_dims], Conv[Conv.CONVTRANS, spatial_dims]
         both = 2 * FINE_FEATURES
-        self.embed = conv(in_channels, FINE_FEATURES, kernel_size, padding="same")
-        self.context = DynUNet(
-            spatial_dims,
-            FINE_FEATURES,
-            filters[0],
-            kernel_size=[3] * len(filters),
-            strides=[2] * len(filters),
-            upsample_kernel_size=[2] * (len(filters) - 1),
-            filters=list(filters),
-            norm_name=("INSTANCE", {"affine": True}),
-            res_block=False,
+        self.embed = conv(in_channels, FINE_FEATURES, 3, padding="same")
+        self.context = context_network(
+            spatial_dims, FINE_FEATURES, filters[0], filters, first_stride=2
         )
         self.rise = rise(filters[0], FINE_FEATURES, 2, 2)
-        self.weigh = conv(both, both, kernel_size, padding="same")
+        self.weigh = conv(both, both, 3, padding="same")
         self.decide = conv(both, out_channels, 1)
 
     def forward(self, maps: Tensor) -> Tensor:

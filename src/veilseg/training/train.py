@@ -111,6 +111,11 @@ def train(
     plan, cases = plan_and_prepare(
         dataset, split.train, lambda done, total: report("preparing", done, total, "")
     )
+    # Now, not when they are needed: an image that cannot be used costs no training.
+    validation = [
+        prepare_case(case, len(dataset.labels), plan.spacing_mm, plan.intensity, plan.tile_shape)
+        for case in split.validation
+    ]
     torch.manual_seed(seed)
     scheme = build(dataset, plan, cases, seed, recipe)
     if init is not None:
@@ -145,10 +150,6 @@ def train(
     if not fabric.is_global_zero:
         return None
     scheme.cpu()  # examples to validate by, and the exporter, are there
-    validation = [
-        prepare_case(case, len(dataset.labels), plan.spacing_mm, plan.intensity, plan.tile_shape)
-        for case in split.validation
-    ]
     dice = validation_dice(scheme, validation, plan, report)
     report("writing", 0, 1, "")
     bundle_id = write_bundle(

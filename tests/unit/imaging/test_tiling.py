@@ -67,8 +67,9 @@ def test_input_is_left_as_it_was():
         tile[:] = 0
         return tile
 
-    sliding_window(array, (8, 8), 0.5, clobber)
-    sliding_window(array, (20, 20), 0.5, clobber)
+    for tile in ((8, 8), (20, 20), (24, 24)):
+        with pytest.raises(ValueError, match="read-only"):
+            sliding_window(array, tile, 0.5, clobber)
     np.testing.assert_array_equal(array, before)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from veilseg.bundle import ClientBundle, ClientManifest
 from veilseg.errors import BundleIntegrity, GeometryMismatch, InvalidInput, InvalidVault, WrongUsage
@@ -203,28 +204,37 @@ class MixupClient:
         expected = (classes, *reference.labels.shape)
         if answer.array.shape != expected:
             raise GeometryMismatch(f"answer of shape {answer.array.shape}; expected {expected}")
-        values = np.arange(classes, dtype=np.uint8).reshape(-1, *[1] * reference.labels.ndim)
-        labels = (reference.labels[None] == values).astype(np.float32)
         unmixer = self._unmixer
         if unmixer is None:
+            labels = _one_hot(reference.labels, classes)
             return unmix_algebraically(answer.array, labels, self._coefficient)
         coefficient = np.array([self._coefficient], dtype=np.float32)
 
         def unmix_tile(tile: Float32Array) -> Float32Array:
             probabilities: Float32Array = unmixer(
                 answer=tile[None, :classes],
-                reference_labels=tile[None, classes : 2 * classes],
-                reference=tile[None, 2 * classes :],
+                reference_labels=_one_hot(tile[classes], classes)[None],
+                reference=tile[None, classes + 1 :],
                 coefficient=coefficient,
             )[0]
             return probabilities
 
         return sliding_window(
-            np.concatenate([answer.array, labels, reference.image]),
+            np.concatenate(
+                [answer.array, reference.labels[None], reference.image], dtype=np.float32
+            ),
             self._manifest.tile_shape,
             self._manifest.tile_overlap,
             unmix_tile,
         )
+
+
+def _one_hot(labels: NDArray[np.number], classes: int) -> Float32Array:
+    """(X, Y, Z) to (K, X, Y, Z)."""
+    maps = np.empty((classes, *labels.shape), dtype=np.float32)
+    for value, plane in enumerate(maps):
+        np.equal(labels, value, out=plane)
+    return maps
 
 
 def _coefficient(bundle: ClientBundle, wanted: float | None) -> float:

@@ -108,7 +108,7 @@ class MixupTraining(SchemeTraining):
         if self.unmixer is None:
             labels, _, coefficient = held
             return algebraic_solution(answer, labels, coefficient)
-        return torch.softmax(self.unmixer(answer, *held).float(), dim=1)
+        return self.unmixer.probabilities(answer, *held)
 
     @property
     def server_network(self) -> nn.Module:
@@ -160,7 +160,7 @@ def _strongest(logits: Tensor) -> Tensor:
 
 
 class _Probabilities(nn.Module):
-    """The unmixer with its softmax, as exported."""
+    """The unmixer as it is exported."""
 
     def __init__(self, unmixer: Unmixer) -> None:
         super().__init__()
@@ -169,5 +169,4 @@ class _Probabilities(nn.Module):
     def forward(
         self, answer: Tensor, reference_labels: Tensor, reference: Tensor, coefficient: Tensor
     ) -> Tensor:
-        logits = self.unmixer(answer, reference_labels, reference, coefficient)
-        return torch.softmax(logits, dim=1)
+        return self.unmixer.probabilities(answer, reference_labels, reference, coefficient)

@@ -228,8 +228,8 @@ def test_unmixer_starts_from_the_algebra(scheme, make_case):
     a = float(example["coefficient"])
     rng = np.random.default_rng(0)
     answer = rng.dirichlet([0.3] * 3, SHAPE).transpose(3, 0, 1, 2).astype(np.float32)
-    torch.nn.init.zeros_(scheme.unmixer.network.decide.weight)
-    torch.nn.init.zeros_(scheme.unmixer.network.decide.bias)
+    torch.nn.init.zeros_(scheme.unmixer.decide.weight)
+    torch.nn.init.zeros_(scheme.unmixer.decide.bias)
     with torch.no_grad():
         logits = scheme.unmixer(
             torch.from_numpy(answer[None]),
