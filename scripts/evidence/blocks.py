@@ -153,13 +153,15 @@ def overhead(places: Places) -> str:
 
 
 def training_time(places: Places) -> str:
-    """How long training takes until private is within 0.02 of plain."""
+    """How long the private hippocampus network was trained, and how far from plain it ends."""
     found = places.load("training-time")
     if found is None:
         return f"Time of training: {NOT_YET[0].lower()}{NOT_YET[1:]}"
+    steps = found["sources"]["mixup"]["steps"]
     return (
-        f"Trained from nothing, the private hippocampus network is within 0.02 Dice of plain after "
-        f"{found['minutes']:.0f} minutes ({found['steps']} steps) on {found['cores']} cores."
+        f"Trained from nothing, the private hippocampus network takes {found['minutes']:.0f} minutes "
+        f"({steps:,} steps) on {found['cores']} cores, and ends {_change(found['margin'])} Dice from "
+        "plain."
     )
 
 

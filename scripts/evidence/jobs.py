@@ -38,11 +38,11 @@ class Data:
 
 
 HIPPOCAMPUS = Data(
-    *("hippocampus", "hippocampus", "Hippocampus", 1500),
+    *("hippocampus", "hippocampus", "Hippocampus", 4000),
     "CC BY-SA 4.0 (trained on Task04 of the Medical Segmentation Decathlon, CC BY-SA 4.0)",
 )
 BRAIN = Data(
-    *("brain-tissue", "brain_t1_oasis_3d", "Brain tissue", 1500),
+    *("brain-tissue", "brain_t1_oasis_3d", "Brain tissue", 800),
     f"{NON_COMMERCIAL} (trained on OASIS-1 with Neuromorphometrics labels, CC BY-NC)",
 )
 CARDIAC = Data(
@@ -89,7 +89,7 @@ class Training:
     steps: int
     seed: int = SEED
     unmixing: str = "learned"
-    coefficients: tuple[float, float] = (0.4, 0.6)
+    coefficients: tuple[float, float] = (0.45, 0.55)
     fold: str = ""
     ship: bool = False
 

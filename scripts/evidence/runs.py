@@ -2,8 +2,10 @@
 
 import functools
 import json
+import os
 import shutil
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from veilseg.schemes.mixup.client import has_synthetic_references
 from veilseg.training.recipe import Recipe
 
 VEILSEG = (sys.executable, "-m", "veilseg.cli.main")
+DURATION = "weights/duration.json"
 BUNDLE_PARTS = ("client", "server", "README.md")
 
 
@@ -69,7 +72,16 @@ def train(training: Training, places: Places) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         folder.rename(aside)
     source = places.data / training.data.folder
+    started = time.monotonic()
     run(*VEILSEG, "train", source, "--out", folder, "--resume", *training.options())
+    if found.steps == 0:
+        minutes = round((time.monotonic() - started) / 60, 2)
+        write(folder / DURATION, {"minutes": minutes, "cores": os.cpu_count()})
+
+
+def duration(training: Training, places: Places) -> Result:
+    """Minutes and cores of a training in one piece; of a resumed one, nothing is known."""
+    return read(places.bundle(training.name) / DURATION) or {}
 
 
 def evaluate(evaluation: Evaluation, training: Training, places: Places, again: bool) -> None:
@@ -89,7 +101,8 @@ def evaluate(evaluation: Evaluation, training: Training, places: Places, again: 
     part = file.with_suffix(".part")
     run(*VEILSEG, "evaluate", folder, source, *options, "--json", part)
     found = read(part) or {}
-    write(file, {**found, "steps": training.steps, "seed": training.seed, "commit": commit})
+    known = {"steps": training.steps, "seed": training.seed, "commit": commit}
+    write(file, {**found, **known, "training": duration(training, places)})
     part.unlink()
 
 

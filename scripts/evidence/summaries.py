@@ -45,6 +45,9 @@ def summarise(places: Places, evaluation: Load) -> None:
     found = margins(places.load)
     if found["comparisons"]:
         places.store("margins", found)
+        time = training_time(found, evaluation)
+        if time is not None:
+            places.store("training-time", time)
 
 
 def margins(load: Load) -> Result:
@@ -72,6 +75,16 @@ def margins(load: Load) -> Result:
     # Without the folds the pool would be the hippocampus alone, under a larger name.
     pooled = gain(trained_for_itself) if POOLED in cases and trained_for_itself else None
     return {"comparisons": comparisons, "pooled_gain": pooled}
+
+
+def training_time(found: Result, load: Load) -> Result | None:
+    """How long the private hippocampus network was trained, and how far from plain it ends."""
+    name = f"{HIPPOCAMPUS.name}-mixup"
+    result, compared_to_plain = load(name), found["comparisons"].get(HIPPOCAMPUS.name)
+    if result is None or compared_to_plain is None or not result.get("training"):
+        return None
+    sources = origin({"mixup": result})
+    return {**result["training"], "margin": compared_to_plain["margin"], **sources}
 
 
 def pooled_folds(load: Load) -> Result | None:

@@ -116,6 +116,4 @@ def unmixer(name: str, dims: int, channels: int, classes: int) -> Unmixer | None
         "coarse-quarter-24": (4, 24, 3, False),
         "coarse-half-12": (2, 12, 1, False),
     }[name]
-    return PooledUnmixer(
-        *kinds, pooled, Convolutions(dims, maps, width, more), width, fine
-    )
+    return PooledUnmixer(*kinds, pooled, Convolutions(dims, maps, width, more), width, fine)

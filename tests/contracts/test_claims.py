@@ -133,6 +133,16 @@ def test_evaluation_is_of_the_bundle_that_is_there(places, commands):
     assert runs.evaluated(EVALUATION, MIXUP, places) is None
 
 
+def test_time_is_told_of_a_training_in_one_piece_alone(places, commands, monkeypatch):
+    runs.train(MIXUP, places)
+    runs.evaluate(EVALUATION, MIXUP, places, again=False)
+    told = runs.evaluated(EVALUATION, MIXUP, places)["training"]
+    assert told.keys() == {"minutes", "cores"}
+    monkeypatch.setattr(runs, "progress", lambda *_: runs.Progress(steps=2))
+    runs.train(PLAIN, places)
+    assert runs.duration(PLAIN, places) == {}
+
+
 @pytest.mark.parametrize("kind", ["synthetic", "labelled"])
 def test_references_are_what_the_bundle_has(places, commands, kind):
     folder = places.bundle(MIXUP.name)

@@ -44,6 +44,7 @@ def result(name: str, dice: list[float | None], patients: str = "aabb") -> dict:
         "references": "synthetic",
         "provenance": {"steps": 2, "seed": 0},
         "commit": COMMIT,
+        "training": {"minutes": 12.4, "cores": 2},
     }
 
 
@@ -186,9 +187,19 @@ def test_blocks_state_the_figures(places):
     assert "| 0.9 | 0.650 (" in blocks.curve(places)
     assert blocks.mixtures(places).endswith("+0.000 (+0.000 to +0.000) |")
     assert "0.100 | 0.800" in blocks.calibration(places)
+    assert "takes 12 minutes (2 steps) on 2 cores, and ends -0.100 (" in (
+        blocks.training_time(places)
+    )
     card = blocks.card(places, "hippocampus-mixup")
     assert "| blob | 0.500 | – | 0.250 |" in card
     assert "surface Dice at 1 mm" in card
+
+
+def test_time_of_a_training_that_was_resumed_is_not_told(places):
+    evaluations = everything()
+    evaluations["hippocampus-mixup"]["training"] = {}
+    publish(places, evaluations)
+    assert places.load("training-time") is None
 
 
 def test_card_of_pictures_counts_pixels(places):

@@ -15,6 +15,7 @@ from veilseg.datasets.cases import PreparedCase
 from veilseg.training.allocator import keep_freed_memory
 from veilseg.training.batches import Examples, batches
 from veilseg.training.checkpoint import load_checkpoint, save_checkpoint
+from veilseg.training.crops import cropped
 from veilseg.training.interface import SchemeTraining
 from veilseg.training.optimizer import optimizers
 from veilseg.training.recipe import Recipe
@@ -88,6 +89,8 @@ def fit(
         for optimizer in moved_by:
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * learning_rate_factor(step, run.steps)
+        if step < recipe.cropped_share * run.steps:
+            batch = cropped(batch, run.tile_shape, step, run.seed)
         loss = module(fabric.to_device(batch))
         fabric.backward(loss)
         torch.nn.utils.clip_grad_norm_(module.parameters(), LARGEST_GRADIENT_NORM)

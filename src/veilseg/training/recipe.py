@@ -24,6 +24,8 @@ class Recipe:
         The mixing coefficient is drawn from here.
     labelled_share : float
         Examples whose reference is a labelled case; the others' is synthetic.
+    cropped_share : float
+        First steps that see parts of a tile, where tiles are large.
     """
 
     learning_rate: float = 8e-3
@@ -31,6 +33,7 @@ class Recipe:
     unmixing_weight: float = 4.0
     coefficient_range: tuple[float, float] = (0.45, 0.55)
     labelled_share: float = 0.1
+    cropped_share: float = 0.75
 
 
 def parse_range(text: str) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """``veilseg train`` from end to end: data → plan → fit → validate → bundle."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -8,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 
@@ -29,9 +31,9 @@ from veilseg.training.start import start_from
 from veilseg.training.write import write_bundle
 
 DEFAULT_STEPS = 1000
-# Steps that are timed to turn minutes into steps, after as many that are not: the first steps
-# of a process are slower.
-TIMED_STEPS = 5
+# Steps that are timed to turn minutes into steps. The first ones of a process are slower, as is
+# the first of another size: those do not count.
+TIMED_STEPS = 16
 
 Report = Callable[[str, int, int, str], None]
 Build = Callable[[Dataset, Plan, Sequence[PreparedCase], int, Recipe], SchemeTraining]
@@ -224,7 +226,7 @@ def _seconds_per_step(
     scheme: SchemeTraining, cases: Sequence[PreparedCase], run: Run, folder: Path, fabric: Fabric
 ) -> float:
     moments: list[float] = []
-    trial = replace(run, steps=2 * TIMED_STEPS)
+    trial = replace(run, steps=TIMED_STEPS)
     path = folder / "timing.safetensors"
     state = torch.get_rng_state()
     fit(
@@ -238,7 +240,11 @@ def _seconds_per_step(
     )
     torch.set_rng_state(state)
     path.unlink(missing_ok=True)
-    return (moments[-1] - moments[TIMED_STEPS - 1]) / TIMED_STEPS
+    share = run.recipe.cropped_share
+    first_whole = math.ceil(share * TIMED_STEPS)
+    of_parts = np.diff(moments[first_whole // 2 : first_whole]).mean()
+    of_wholes = np.diff(moments[first_whole:]).mean()
+    return float(share * of_parts + (1 - share) * of_wholes)
 
 
 def _split_sizes(split: Split) -> dict[str, int]:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -168,3 +169,17 @@ def test_learning_rate_warms_up_and_ends_near_zero():
     assert factors[-1] < 1e-3
     assert all(0 < factor <= 1 for factor in factors)
     assert learning_rate_factor(0, 1) == 1
+
+
+def test_first_steps_see_parts(make_plain, cases, tmp_path, fabric, monkeypatch):
+    cut = []
+
+    def recorded(batch, tile_shape, step, seed):
+        assert (tile_shape, seed) == (RUN.tile_shape, RUN.seed)
+        cut.append(step)
+        return batch
+
+    monkeypatch.setattr(loop, "cropped", recorded)
+    run = replace(RUN, steps=8, recipe=Recipe(cropped_share=0.75))
+    fit(make_plain(), cases, run, tmp_path / "x", False, lambda *_: None, fabric)
+    assert cut == [0, 1, 2, 3, 4, 5]
