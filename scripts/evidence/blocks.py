@@ -159,9 +159,9 @@ def training_time(places: Places) -> str:
         return f"Time of training: {NOT_YET[0].lower()}{NOT_YET[1:]}"
     steps = found["sources"]["mixup"]["steps"]
     return (
-        f"Trained from nothing, the private hippocampus network takes {found['minutes']:.0f} minutes "
-        f"({steps:,} steps) on {found['cores']} cores, and ends {_change(found['margin'])} Dice from "
-        "plain."
+        f"Trained from nothing, the private hippocampus network takes {found['minutes']:.0f} "
+        f"minutes ({steps:,} steps) on {found['cores']} cores, and ends "
+        f"{_change(found['margin'])} Dice from plain."
     )
 
 
