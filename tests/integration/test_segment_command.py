@@ -1,6 +1,7 @@
 """``veilseg segment`` where everything is as it should be."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -255,4 +256,50 @@ def test_site_init_with_labelled_references(
     assert veilseg("segment", image, *options, "--subject", "anna", "-o", out).code == 0
     nameless = veilseg("segment", image, *options, "-o", tmp_path / "other.nii.gz")
     assert nameless.code == 2
-    assert nameless.err.startswith("veilseg: --subject: say who it is")
+    assert nameless.err.startswith("veilseg: --subject, --subjects: say who it is")
+
+
+def test_table_says_who_each_image_is_of(
+    veilseg: Callable, mixup_bundle: Path, tmp_path: Path, image: Path
+):
+    dataset = phantoms.make_dataset(tmp_path / "data", ("anna", "bert"))
+    vault, table = tmp_path / "vault", tmp_path / "who.csv"
+    veilseg("site", "init", vault, "--bundle", mixup_bundle, "--references", dataset)
+    options = ["--bundle", mixup_bundle, "--vault", vault, "--local"]
+    images = [tmp_path / f"{name}_0000.nii.gz" for name in ("scan1", "scan2")]
+    for copy in images:
+        shutil.copyfile(image, copy)
+    table.write_text("case,patient\nscan2,bert\nscan1,anna\n")
+    found = veilseg("segment", *images, *options, "--subjects", table, "-o", tmp_path / "both")
+    assert found.code == 0, found.err
+    labels = []
+    for copy, patient in zip(images, ("anna", "bert"), strict=True):
+        out = tmp_path / f"{patient}.nii.gz"
+        assert veilseg("segment", copy, *options, "--subject", patient, "-o", out).code == 0
+        labels.append(np.asanyarray(nib.load(out).dataobj))
+        together = tmp_path / "both" / f"{copy.name.removesuffix('_0000.nii.gz')}.nii.gz"
+        np.testing.assert_array_equal(np.asanyarray(nib.load(together).dataobj), labels[-1])
+    # The same image, but nobody is mixed with their own reference: each has the other's.
+    assert (labels[0] != labels[1]).any()
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "code", "reason"),
+    [
+        ("case,patient\nother,anna\n", [], 3, "who.csv: no patient for case scan"),
+        ("name\nscan\n", [], 3, "who.csv: needs the columns case and patient"),
+        (None, [], 3, "who.csv: cannot be read: No such file"),
+        ("case,patient\nscan,a\n", ["--subject", "a"], 2, "--subject and --subjects: give one"),
+    ],
+)
+def test_table_that_does_not_say_it(
+    veilseg: Callable, mixup_bundle: Path, tmp_path: Path, image: Path, text, more, code, reason
+):
+    table = tmp_path / "who.csv"
+    if text is not None:
+        table.write_text(text)
+    options = ["--bundle", mixup_bundle, "--local", "--subjects", table, *more]
+    ended = veilseg("segment", image, *options, "-o", tmp_path / "out.nii.gz")
+    assert (ended.code, ended.out) == (code, "")
+    assert reason in ended.err
+    assert not (tmp_path / "out.nii.gz").exists()

@@ -166,6 +166,9 @@ def segment(
     subject: Annotated[
         str | None, typer.Option(help="Who it is; stays here. Default: the file name.")
     ] = None,
+    subjects: Annotated[
+        Path | None, typer.Option(help="Table of case,patient that says who each image is of.")
+    ] = None,
     allow_repeat: Annotated[
         bool, typer.Option("--allow-repeat", help="Send a second, different proxy of a subject.")
     ] = False,
@@ -195,6 +198,7 @@ def segment(
             server,
             vault,
             subject,
+            subjects,
             allow_repeat,
             local,
             unmixing,

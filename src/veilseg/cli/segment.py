@@ -17,6 +17,7 @@ from veilseg.cli.progress import progress
 from veilseg.client.pipeline import channel_files, segment, sizes
 from veilseg.client.processor import TileProcessor
 from veilseg.client.remote import RemoteServer
+from veilseg.datasets.layout import read_patients
 from veilseg.errors import VeilsegError, WrongUsage
 from veilseg.files import write_text_whole
 from veilseg.imaging import nifti
@@ -40,6 +41,7 @@ class Request:
     server: str | None
     vault: Path | None
     subject: str | None
+    subjects: Path | None
     allow_repeat: bool
     local: bool
     unmixing: str | None
@@ -62,6 +64,7 @@ def segment_all(request: Request) -> None:
     options = (request.uncertainty, request.save_proxy, request.json_file)
     further = [path for path in options if path is not None]
     outputs = result_files(request.images, request.out, further)
+    who = _subjects(request)
     bundle = open_client_half(request.bundle)
     failures: list[VeilsegError] = []
     results: list[dict[str, Any]] = []
@@ -71,11 +74,14 @@ def segment_all(request: Request) -> None:
         progress("segmenting") as show,
     ):
         half = client_half(bundle, vault, cast(Unmixing | None, request.unmixing))
-        for index, (image, output) in enumerate(zip(request.images, outputs, strict=True)):
+        jobs = zip(request.images, outputs, who, strict=True)
+        for index, (image, output, subject) in enumerate(jobs):
             note = f"{image.name} ({index + 1} of {len(outputs)})"
             job = _Job(request, bundle, half, vault, processor)
             try:
-                found = job.run(image, output, lambda done, total, n=note: show(done, total, n))
+                found = job.run(
+                    image, output, subject, lambda done, total, n=note: show(done, total, n)
+                )
             except VeilsegError as failure:
                 failures.append(_naming(image, failure))
                 if len(outputs) > 1:
@@ -108,10 +114,9 @@ class _Job:
     vault: Vault | None
     processor: TileProcessor
 
-    def run(self, image: Path, output: Path, report: Any) -> dict[str, Any]:
+    def run(self, image: Path, output: Path, subject: str, report: Any) -> dict[str, Any]:
         manifest = self.bundle.manifest
         files = channel_files(image, manifest)
-        subject = self.request.subject or stem_of(image)
 
         def before_sending(proxies: Sequence[Proxy]) -> None:
             if self.vault is not None and not self.request.local:
@@ -189,12 +194,23 @@ def _require_sensible(request: Request) -> None:
             raise WrongUsage(
                 f"{request.uncertainty}: --uncertainty must end in {' or '.join(allowed)}"
             )
+    if request.subject is not None and request.subjects is not None:
+        raise WrongUsage("--subject and --subjects: give one of them")
     if len(request.images) > 1 and request.save_proxy is not None:
         raise WrongUsage("--save-proxy: takes one image at a time")
     if request.save_proxy is not None and request.mixtures > 1:
         raise WrongUsage("--save-proxy: writes one proxy; not with --mixtures")
     if request.save_proxy is not None and not request.save_proxy.name.endswith(nifti.ENDINGS):
         raise WrongUsage(f"{request.save_proxy}: --save-proxy must end in .nii.gz or .nii")
+
+
+def _subjects(request: Request) -> list[str]:
+    """Who each image is of: as told, or by the name of the file."""
+    names = [stem_of(image) for image in request.images]
+    if request.subjects is not None:
+        patients = read_patients(request.subjects, names)
+        return [patients[name] for name in names]
+    return names if request.subject is None else [request.subject] * len(names)
 
 
 @contextlib.contextmanager
@@ -204,10 +220,11 @@ def _vault(request: Request, bundle: ClientBundle) -> Iterator[Vault | None]:
     elif request.vault is not None:
         with Vault.open(request.vault, bundle.manifest.bundle_id) as vault:
             # A file name need not be the patient id by which a reference of one's own is left out.
-            if vault.has_labelled_references and request.subject is None:
+            untold = request.subject is None and request.subjects is None
+            if vault.has_labelled_references and untold:
                 raise WrongUsage(
-                    "--subject: say who it is, as in the references' cases.csv: nobody must be "
-                    "mixed with their own image"
+                    "--subject, --subjects: say who it is, as in the references' cases.csv: nobody "
+                    "must be mixed with their own image"
                 )
             yield vault
     elif request.local:

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,15 +125,33 @@ def read_dataset(folder: Path) -> Dataset:
     )
 
 
-def _patients(folder: Path, names: list[str]) -> dict[str, str]:
+def _patients(folder: Path, names: Sequence[str]) -> dict[str, str]:
     """Patient of each case by ``cases.csv``; without one, each case is its own patient."""
     path = folder / "cases.csv"
-    if not path.is_file():
-        return {name: name for name in names}
+    return read_patients(path, names) if path.is_file() else {name: name for name in names}
+
+
+def read_patients(path: Path, names: Sequence[str]) -> dict[str, str]:
+    """Patient of each case, from a table with the columns ``case`` and ``patient``.
+
+    Parameters
+    ----------
+    path : Path
+        CSV in UTF-8; further columns and cases do not matter.
+    names : sequence of str
+        Cases that the table has to name.
+
+    Raises
+    ------
+    InvalidDataset
+        If it cannot be read, lacks a column, or names no patient of a case.
+    """
     try:
         # Spreadsheets put a byte order mark first.
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream))
+    except OSError as error:
+        raise InvalidDataset(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, csv.Error) as error:
         raise InvalidDataset(f"{path}: not a table: {error}") from error
     if not rows or not {"case", "patient"} <= rows[0].keys():
