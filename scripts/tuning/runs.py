@@ -36,6 +36,7 @@ from veilseg.schemes.mixup.training import UNMIXER_INPUTS, MixupTraining
 from veilseg.schemes.trainable import TRAINABLE
 from veilseg.training.allocator import keep_freed_memory
 from veilseg.training.batches import Examples, batches
+from veilseg.training.crops import cropped
 from veilseg.training.interface import SchemeTraining, one_hot
 from veilseg.training.loop import LARGEST_GRADIENT_NORM, learning_rate_factor
 from veilseg.training.plan import plan_and_prepare
@@ -176,6 +177,8 @@ def _fit(
         for optimizer in moved_by:
             for group in optimizer.param_groups:
                 group["lr"] = rate
+        if step < experiment.cropped_share * experiment.steps:
+            batch = cropped(batch, examples.tile_shape, step, SEED)
         loss = module(fabric.to_device(batch))
         fabric.backward(loss)
         torch.nn.utils.clip_grad_norm_(module.parameters(), LARGEST_GRADIENT_NORM)

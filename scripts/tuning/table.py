@@ -34,6 +34,8 @@ class Experiment:
         As in the package's Recipe, for training; validation has synthetic references at a = ½.
     augmentation : str
         ``full`` as in the package, ``light`` without smoothing and noise.
+    cropped_share : float
+        As in the package's Recipe; it matters where tiles are large.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Experiment:
     labelled_share: float = 0.5
     coefficients: tuple[float, float] = (0.4, 0.6)
     augmentation: str = "full"
+    cropped_share: float = 0.0
 
 
 A_HALF, A_WIDE, A_PACKAGE = (0.5, 0.5), (0.4, 0.6), (0.45, 0.55)
@@ -65,6 +68,7 @@ BRAIN = {
 }
 ONE_RAW = {"scheme": "plain", "segmenter": "fine-48", "optimizer": "muon", "learning_rate": 4e-3}
 
+RAW_BRAIN = {"data": "brain_t1_oasis_3d", "learning_rate": 8e-3, "steps": 300, "batch": 1}
 VESSELS = {"data": "retina_vessels", "learning_rate": 8e-3, "steps": 400, "batch": 3}
 
 # Group, which is a table of docs/experiments.md: name: (compared with, what is changed).
@@ -116,9 +120,13 @@ TABLE: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "vessels-half": ("", {**ONE_RAW, **VESSELS, "segmenter": "fine-48"}),
         "vessels-full": ("vessels-half", {"segmenter": "full-32"}),
     },
+    "parts": {
+        "brain-whole": ("", {**BRAIN, "steps": 200}),
+        "brain-parts": ("brain-whole", {"steps": 400, "cropped_share": 0.75}),
+        "brain-raw": ("", {**ONE_RAW, **RAW_BRAIN}),
+    },
     "package": {
         "package": ("pooled", PACKAGE),
-        "brain": ("", BRAIN),
     },
 }
 UNMIXES = ("unmixer", "unmixing_weight", "symmetric", "labelled_share", "coefficients")
