@@ -42,7 +42,7 @@ HIPPOCAMPUS = Data(
     "CC BY-SA 4.0 (trained on Task04 of the Medical Segmentation Decathlon, CC BY-SA 4.0)",
 )
 BRAIN = Data(
-    *("brain-tissue", "brain_t1_oasis_3d", "Brain tissue", 800),
+    *("brain-tissue", "brain_t1_oasis_3d", "Brain tissue", 1600),
     f"{NON_COMMERCIAL} (trained on OASIS-1 with Neuromorphometrics labels, CC BY-NC)",
 )
 CARDIAC = Data(
@@ -160,8 +160,9 @@ def mixtures_name(mixtures: int) -> str:
 # In the order in which they are run: what is shipped first.
 TRAININGS: tuple[Training, ...] = (
     *triple(HIPPOCAMPUS, ship=True),
-    *triple(BRAIN, ship=True)[:2],
+    *triple(BRAIN, ship=True),
     *(training for data in PICTURES for training in triple(data)[:2]),
+    *(training for fold in range(1, FOLDS + 1) for training in triple(BRAIN, fold)[:2]),
     *(
         Training(
             curve_name(unmixing),
@@ -173,7 +174,6 @@ TRAININGS: tuple[Training, ...] = (
         )
         for unmixing in ("learned", "algebraic")
     ),
-    *(training for fold in range(1, FOLDS + 1) for training in triple(BRAIN, fold)),
 )
 
 EVALUATIONS: tuple[Evaluation, ...] = (

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from safetensors import safe_open
@@ -18,6 +18,7 @@ from veilseg.bundle import ClientManifest, open_client_half, open_server_half
 from veilseg.datasets.layout import read_dataset
 from veilseg.errors import VeilsegError
 from veilseg.schemes.mixup.client import has_synthetic_references
+from veilseg.training.crops import crop_shape
 from veilseg.training.recipe import Recipe
 
 VEILSEG = (sys.executable, "-m", "veilseg.cli.main")
@@ -155,9 +156,14 @@ def _is_its_run(training: Training, places: Places) -> bool:
     recorded = read(places.bundle(training.name) / "weights" / "run.json")
     if recorded is None:
         return False
-    recipe = Recipe()
+    # Small tiles are never cut, whatever share of the steps large ones are.
+    recipe, tile_shape = Recipe(), tuple(recorded.get("tile_shape", ()))
+    if crop_shape(tile_shape) == tile_shape:
+        share = recorded.get("recipe", {}).get("cropped_share", recipe.cropped_share)
+        recipe = replace(recipe, cropped_share=share)
     if training.scheme == "mixup":
-        recipe = Recipe(
+        recipe = replace(
+            recipe,
             unmixing="algebraic" if training.unmixing == "algebraic" else "learned",
             coefficient_range=training.coefficients,
         )

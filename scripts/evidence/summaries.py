@@ -25,7 +25,7 @@ POOLED = "brain-tissue-folds"  # the comparison; its cases are in results/brain-
 # What is compared, each with the schemes that were trained for it.
 MARGINS = {
     HIPPOCAMPUS.name: ("plain", "mixup", "algebraic"),
-    BRAIN.name: ("plain", "mixup"),
+    BRAIN.name: ("plain", "mixup", "algebraic"),
     **{data.name: ("plain", "mixup") for data in PICTURES},
 }
 
@@ -72,8 +72,9 @@ def margins(load: Load) -> Result:
         for case in those
         if "algebraic" in case
     ]
-    # Without the folds the pool would be the hippocampus alone, under a larger name.
-    pooled = gain(trained_for_itself) if POOLED in cases and trained_for_itself else None
+    # Of one data set alone the pool would be that set under a larger name.
+    several = len({case["patient"].split()[0] for case in trained_for_itself}) > 1
+    pooled = gain(trained_for_itself) if several else None
     return {"comparisons": comparisons, "pooled_gain": pooled}
 
 
@@ -92,7 +93,7 @@ def pooled_folds(load: Load) -> Result | None:
     together: list[Case] = []
     origins: dict[str, Result] = {}
     for fold in range(1, FOLDS + 1):
-        names = {s: f"{BRAIN.name}-fold{fold}-{s}" for s in ("plain", "mixup", "algebraic")}
+        names = {s: f"{BRAIN.name}-fold{fold}-{s}" for s in ("plain", "mixup")}
         results = {scheme: load(name) for scheme, name in names.items()}
         there = {scheme: result for scheme, result in results.items() if result is not None}
         if len(there) < len(names):

@@ -101,6 +101,16 @@ def test_outdated_run_is_put_aside(places, commands, change):
     assert open_client_half(aside).manifest.bundle_id == first
 
 
+@pytest.mark.parametrize(("tile", "outdated"), [([16, 16, 16], False), ([104, 128, 96], True)])
+def test_share_of_cut_steps_matters_where_tiles_are_large(places, commands, tile, outdated):
+    runs.train(PLAIN, places)
+    record = places.bundle(PLAIN.name) / "weights" / "run.json"
+    fields = json.loads(record.read_text())
+    fields["recipe"]["cropped_share"] /= 2
+    record.write_text(json.dumps(fields | {"tile_shape": tile}))
+    assert runs.progress(PLAIN, places).outdated is outdated
+
+
 def test_run_on_other_data_is_outdated(places, commands):
     runs.train(PLAIN, places)
     runs._content_hash.cache_clear()

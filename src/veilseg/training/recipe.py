@@ -33,7 +33,7 @@ class Recipe:
     unmixing_weight: float = 4.0
     coefficient_range: tuple[float, float] = (0.45, 0.55)
     labelled_share: float = 0.1
-    cropped_share: float = 0.75
+    cropped_share: float = 0.9
 
 
 def parse_range(text: str) -> tuple[float, float]:
