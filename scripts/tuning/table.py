@@ -123,6 +123,8 @@ TABLE: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "parts": {
         "brain-whole": ("", {**BRAIN, "steps": 200}),
         "brain-parts": ("brain-whole", {"steps": 400, "cropped_share": 0.75}),
+        "brain-rate-16": ("brain-parts", {"learning_rate": 1.6e-2}),
+        "brain-long": ("brain-parts", {"steps": 1600, "cropped_share": 0.9}),
         "brain-raw": ("", {**ONE_RAW, **RAW_BRAIN}),
     },
     "package": {
