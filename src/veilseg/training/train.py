@@ -1,7 +1,6 @@
 """``veilseg train`` from end to end: data → plan → fit → validate → bundle."""
 
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -226,7 +225,8 @@ def _seconds_per_step(
     scheme: SchemeTraining, cases: Sequence[PreparedCase], run: Run, folder: Path, fabric: Fabric
 ) -> float:
     moments: list[float] = []
-    trial = replace(run, steps=TIMED_STEPS)
+    # Half of the steps on parts of tiles, so that there are some of both kinds.
+    trial = replace(run, steps=TIMED_STEPS, recipe=replace(run.recipe, cropped_share=0.5))
     path = folder / "timing.safetensors"
     state = torch.get_rng_state()
     fit(
@@ -240,10 +240,9 @@ def _seconds_per_step(
     )
     torch.set_rng_state(state)
     path.unlink(missing_ok=True)
-    share = run.recipe.cropped_share
-    first_whole = math.ceil(share * TIMED_STEPS)
-    of_parts = np.diff(moments[first_whole // 2 : first_whole]).mean()
-    of_wholes = np.diff(moments[first_whole:]).mean()
+    half, share = TIMED_STEPS // 2, run.recipe.cropped_share
+    of_parts = np.diff(moments[half // 2 : half]).mean()
+    of_wholes = np.diff(moments[half:]).mean()
     return float(share * of_parts + (1 - share) * of_wholes)
 
 
