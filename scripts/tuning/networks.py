@@ -10,8 +10,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from veilseg.networks.segmenter import Segmenter
 from veilseg.networks.u_net import HalfResolutionUNet, context_network
-from veilseg.schemes.mixup.training import MixupTraining
-from veilseg.training.losses import soft_target_loss
 from veilseg.training.optimizer import optimizers
 
 ADAM_WEIGHT_DECAY = 1e-4
@@ -29,29 +27,6 @@ class RawContextUNet(HalfResolutionUNet):
         both = leaky_relu(torch.cat([fine, around], dim=1))
         result: Tensor = self.decide(leaky_relu(self.weigh(both)))
         return result
-
-
-class SymmetricMixup(MixupTraining):
-    """A mixture has two sources: D also recovers the reference's labels, given the patient's."""
-
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        a = batch["coefficient"].reshape(-1, *[1] * (batch["target"].ndim - 1))
-        patient = (batch["proxy"] - (1 - a) * batch["reference"]) / a
-        mixed_target = a * batch["target"] + (1 - a) * batch["reference_labels"]
-        mixture_logits = self.segmenter(batch["proxy"])
-        answer = torch.softmax(mixture_logits.float(), dim=1)
-        assert self.unmixer is not None, "the algebra alone has nothing to train twice"
-        of_patient = self.unmixer(
-            answer, batch["reference_labels"], batch["reference"], batch["coefficient"]
-        )
-        of_reference = self.unmixer(answer, batch["target"], patient, 1 - batch["coefficient"])
-        unmixing_loss = (
-            soft_target_loss(of_patient, batch["target"])
-            + soft_target_loss(of_reference, batch["reference_labels"])
-        ) / 2
-        weight = self.recipe.unmixing_weight
-        mixture_loss = soft_target_loss(mixture_logits, mixed_target)
-        return (mixture_loss + weight * unmixing_loss) / (1 + weight)
 
 
 # Segmenters: (dims, channels, classes) to a network. `fine-48` is the package's.

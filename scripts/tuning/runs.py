@@ -18,13 +18,9 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset
 
 import veilseg
-from tuning.networks import (
-    SEGMENTERS,
-    SymmetricMixup,
-    multiply_adds_per_voxel,
-    optimizers_of,
-)
-from tuning.table import Experiment
+from tuning.losses import TriedMixup
+from tuning.networks import SEGMENTERS, multiply_adds_per_voxel, optimizers_of
+from tuning.table import TRIED, Experiment
 from tuning.unmixers import unmixer
 from veilseg.datasets.cases import prepare_case
 from veilseg.datasets.layout import Dataset, read_dataset
@@ -123,7 +119,12 @@ def run(experiment: Experiment, places: Places, work: Path, report: Report) -> R
         "seed": SEED,
         "data_sha256": data_sha256,
         "loss": round(loss, 4),
-        "parameters": sum(weight.numel() for weight in networks.parameters()),
+        # Of what a bundle would hold: heads are for training alone.
+        "parameters": sum(
+            weight.numel()
+            for name, weight in networks.named_parameters()
+            if not name.startswith("heads")
+        ),
         "segmenter_multiply_adds_per_voxel": multiply_adds_per_voxel(
             experiment.segmenter, len(plan.tile_shape), len(dataset.channels), classes
         ),
@@ -147,12 +148,15 @@ def _with_networks(
     """The scheme with the networks of the experiment, from the same seed."""
     torch.manual_seed(SEED)
     kinds = dataset.spatial_dims, len(dataset.channels), len(dataset.labels)
-    if experiment.symmetric:
-        assert isinstance(scheme, MixupTraining), "only a mixture has two sources"
-        scheme = SymmetricMixup(*kinds, scheme.template, scheme.cases, scheme.recipe)
+    if any(getattr(experiment, name) for name in TRIED):
+        assert isinstance(scheme, MixupTraining), "only tried of mixtures"
+        scheme = TriedMixup(experiment, *kinds, scheme.template, scheme.cases, scheme.recipe)
     scheme.segmenter = SEGMENTERS[experiment.segmenter](*kinds)
     if experiment.scheme == "mixup":
         scheme.unmixer = unmixer(experiment.unmixer, *kinds)
+    if experiment.deep_supervision:
+        assert isinstance(scheme, TriedMixup)
+        scheme.supervise(dataset.spatial_dims)
     return scheme
 
 

@@ -30,6 +30,12 @@ class Experiment:
         λ.
     symmetric : bool
         Whether the unmixer is trained to recover the reference's labels as well.
+    label_smoothing : float
+        Share of every target that is spread over all classes.
+    deep_supervision : bool
+        Whether the segmenter's coarser levels are to give the mixture of maps, too.
+    curriculum : bool
+        Whether training begins with a large a.
     labelled_share, coefficients
         As in the package's Recipe, for training; validation has synthetic references at a = ½.
     augmentation : str
@@ -50,6 +56,9 @@ class Experiment:
     batch: int = 6
     unmixing_weight: float = 4.0
     symmetric: bool = False
+    label_smoothing: float = 0.0
+    deep_supervision: bool = False
+    curriculum: bool = False
     labelled_share: float = 0.5
     coefficients: tuple[float, float] = (0.4, 0.6)
     augmentation: str = "full"
@@ -110,11 +119,9 @@ TABLE: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "quarter-wide": ("rate-8", {"unmixer": "quarter-48"}),
         "coarse-quarter": ("rate-8", {"unmixer": "coarse-quarter-24"}),
         "coarse-light": ("rate-8", {"unmixer": "coarse-half-12"}),
-        "log-answer": ("rate-8", {"unmixer": "log-16-32-64"}),
     },
     "weight": {
         "weight-20": ("pooled", {"unmixing_weight": 20.0}),
-        "symmetric": ("rate-8", {"symmetric": True}),
     },
     "vessels": {
         "vessels-half": ("", {**ONE_RAW, **VESSELS, "segmenter": "fine-48"}),
@@ -129,9 +136,16 @@ TABLE: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     },
     "package": {
         "package": ("pooled", PACKAGE),
+        "symmetric": ("package", {"symmetric": True}),
+        "log-answer": ("package", {"unmixer": "pooled-log"}),
+        "smoothing": ("package", {"label_smoothing": 0.05}),
+        "deep": ("package", {"deep_supervision": True}),
+        "curriculum": ("package", {"curriculum": True}),
     },
 }
-UNMIXES = ("unmixer", "unmixing_weight", "symmetric", "labelled_share", "coefficients")
+# Settings that only mean something where there is a mixture.
+TRIED = ("symmetric", "label_smoothing", "deep_supervision", "curriculum")
+OF_MIXTURES = ("unmixer", "unmixing_weight", "labelled_share", "coefficients", *TRIED)
 
 
 def experiments() -> dict[str, Experiment]:
@@ -147,7 +161,7 @@ def experiments() -> dict[str, Experiment]:
 def settings(experiment: Experiment) -> dict[str, Any]:
     """What an experiment is defined by, as JSON has it; ``plain`` has nothing to unmix."""
     fields = json.loads(json.dumps(asdict(experiment)))
-    unused = UNMIXES if experiment.scheme == "plain" else ()
+    unused = OF_MIXTURES if experiment.scheme == "plain" else ()
     return {name: value for name, value in fields.items() if name not in unused}
 
 

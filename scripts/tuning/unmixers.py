@@ -14,17 +14,11 @@ DILATIONS = (1, 2, 1)
 
 
 class EarlierUnmixer(Unmixer):
-    """A U-Net whose context is fed by a pointwise fine level; it is given a as a map, too.
+    """A U-Net whose context is fed by a pointwise fine level; it is given a as a map, too."""
 
-    Its answer may be given as log-probabilities as well.
-    """
-
-    def __init__(
-        self, dims: int, channels: int, classes: int, filters: Sequence[int], log_answer: bool
-    ) -> None:
+    def __init__(self, dims: int, channels: int, classes: int, filters: Sequence[int]) -> None:
         nn.Module.__init__(self)
-        self.log_answer = log_answer
-        maps = (3 if log_answer else 2) * classes + channels + 1
+        maps = 2 * classes + channels + 1
         self.network = HalfResolutionUNet(dims, maps, classes, filters)
         conv, both = Conv[Conv.CONV, dims], 2 * FINE_FEATURES
         self.network.embed = conv(maps, FINE_FEATURES, 1)
@@ -38,12 +32,21 @@ class EarlierUnmixer(Unmixer):
         return super().forward(answer, reference_labels, reference, coefficient)
 
     def correction(self, answer: Tensor, reference_labels: Tensor, reference: Tensor) -> Tensor:
-        maps = [answer, reference_labels, reference]
-        if self.log_answer:
-            # Scaled to about the range of the other inputs.
-            maps.append((answer + 1e-4).log() * 0.2 + 0.5)
-        result: Tensor = self.network(torch.cat(maps, dim=1))
+        result: Tensor = self.network(torch.cat([answer, reference_labels, reference], dim=1))
         return result
+
+
+class LogUnmixer(Unmixer):
+    """The package's, given the logarithm of the answer as well."""
+
+    def __init__(self, dims: int, channels: int, classes: int) -> None:
+        super().__init__(dims, channels + classes, classes)
+
+    def correction(self, answer: Tensor, reference_labels: Tensor, reference: Tensor) -> Tensor:
+        # Scaled to about the range of the other inputs.
+        logarithm = (answer + 1e-4).log() * 0.2 + 0.5
+        more = torch.cat([reference, logarithm], dim=1)
+        return super().correction(answer, reference_labels, more)
 
 
 class Convolutions(nn.Module):
@@ -105,8 +108,10 @@ def unmixer(name: str, dims: int, channels: int, classes: int) -> Unmixer | None
         return None
     if name == "pooled-12-24-48":
         return Unmixer(*kinds)
-    if name in ("16-32-64", "log-16-32-64"):
-        return EarlierUnmixer(*kinds, (16, 32, 64), log_answer=name.startswith("log"))
+    if name == "pooled-log":
+        return LogUnmixer(*kinds)
+    if name == "16-32-64":
+        return EarlierUnmixer(*kinds, (16, 32, 64))
     if name == "coarse-16-32-48":
         context = context_network(dims, maps, 16, (16, 32, 48), first_stride=1)
         return PooledUnmixer(*kinds, 2, context, 16, fine=False)

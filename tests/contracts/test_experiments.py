@@ -144,7 +144,7 @@ def test_experiments_run(tmp_path):
     """Two steps on phantoms, in a process of its own: this one may have OpenVINO's threads."""
     phantoms.make_dataset(tmp_path / "hippocampus", ("p", "q", "r", "s", "t"))
     work = tmp_path / "work"
-    names = ["batch-2", "log-answer", "symmetric", "plain"]
+    names = ["batch-2", "log-answer", "symmetric", "smoothing", "deep", "curriculum", "plain"]
     script = PLACES.root / "scripts" / "experiments.py"
     before = (PLACES.results / "experiments.json").read_bytes()
     done = subprocess.run(
