@@ -42,7 +42,7 @@ HIPPOCAMPUS = Data(
     "CC BY-SA 4.0 (trained on Task04 of the Medical Segmentation Decathlon, CC BY-SA 4.0)",
 )
 BRAIN = Data(
-    *("brain-tissue", "brain_t1_oasis_3d", "Brain tissue", 1600),
+    *("brain-tissue", "brain_t1_oasis_3d", "Brain tissue", 4000),
     f"{NON_COMMERCIAL} (trained on OASIS-1 with Neuromorphometrics labels, CC BY-NC)",
 )
 CARDIAC = Data(
