@@ -181,50 +181,56 @@ def _finished(
 
 
 def with_contrast(reference: Reference, patient_image: Float32Array) -> Reference:
-    """Stretch a reference until its contrast is at least 0.8 of the patient's.
+    """Stretch a reference until the contrast of each channel is at least 0.8 of the patient's.
 
-    Contrast is the standard deviation over what is not empty, averaged over channels.
+    Contrast is the standard deviation over what is not empty. Channel by channel: one bland channel
+    would show the patient's through, however lively the others are.
     """
-    goal = LEAST_CONTRAST * contrast(patient_image)
     present = _present(reference.image)
-    values = _values(reference.image, present)
+    image = reference.image
+    for number, goal in enumerate(LEAST_CONTRAST * contrast(patient_image)):
+        values = image[number][present]
+        if not values.size or _deviation(values) >= goal:
+            continue
+        if image is reference.image:
+            image = image.copy()
+        enough = _stretch(values, float(goal))
+        image[number][present] = values
+        if not enough:
+            # More than half of the voxels share one value, so that the median cannot part them.
+            image[number][present] = _black_and_white(image[number], present)
+    return reference if image is reference.image else Reference(image, reference.labels)
+
+
+def _stretch(values: Float32Array, goal: float) -> bool:
+    """Stretch values about their middle, in place, until they deviate by ``goal``, if they can."""
+    every = -(-values.size // MEDIAN_SAMPLE)
     now = _deviation(values)
-    if now >= goal or not values.size:
-        return reference
-    every = -(-values.shape[1] // MEDIAN_SAMPLE)
     for _ in range(CONTRAST_STEPS):
         if not 0 < now < goal:
             break
-        centre = np.median(values[:, ::every], axis=1, keepdims=True)
+        centre = np.median(values[::every])
         values -= centre
         values *= np.float32(1.05 * goal / now)
         values += centre
         np.clip(values, SMALLEST_PRESENT, 1, out=values)
         now = _deviation(values)
-    image = np.zeros_like(reference.image)
-    for channel, stretched in zip(image, values, strict=True):
-        channel[present] = stretched
-    if now < goal:
-        # More than half of the voxels share one value, so that the median cannot part them.
-        image = _black_and_white(image, present)
-    return Reference(image, reference.labels)
+    return now >= goal
 
 
-def _black_and_white(image: Float32Array, present: NDArray[np.bool_]) -> Float32Array:
-    """Each channel's darker half black, its brighter half white; ties go by the neighbourhood."""
-    result = image.copy()
-    for channel in result:
-        around = ndimage.gaussian_filter(channel, NEIGHBOURHOOD_VOXELS)
-        order = np.lexsort((around[present], channel[present]))
-        values = np.full(order.size, SMALLEST_PRESENT)
-        values[order[order.size // 2 :]] = 1
-        channel[present] = values
-    return result
+def _black_and_white(channel: Float32Array, present: NDArray[np.bool_]) -> Float32Array:
+    """The darker half of the present voxels black, the brighter white; ties by neighbourhood."""
+    around = ndimage.gaussian_filter(channel, NEIGHBOURHOOD_VOXELS)
+    order = np.lexsort((around[present], channel[present]))
+    values = np.full(order.size, SMALLEST_PRESENT, dtype=np.float32)
+    values[order[order.size // 2 :]] = 1
+    return values
 
 
-def contrast(image: Float32Array) -> float:
-    """Standard deviation of the voxels that are not empty, averaged over channels."""
-    return _deviation(_values(image, _present(image)))
+def contrast(image: Float32Array) -> Float32Array:
+    """Standard deviation of the voxels that are not empty: one per channel."""
+    present = _present(image)
+    return np.array([_deviation(channel[present]) for channel in image], dtype=np.float32)
 
 
 def fill_background(image: Float32Array, rng: Generator) -> Float32Array:
@@ -251,11 +257,6 @@ def _present(image: Float32Array) -> NDArray[np.bool_]:
     return present
 
 
-def _values(image: Float32Array, present: NDArray[np.bool_]) -> Float32Array:
-    """What is not empty: (C, N). One channel after the other: ``image[:, present]`` is slow."""
-    return np.stack([channel[present] for channel in image])
-
-
 def _deviation(values: Float32Array) -> float:
-    """Standard deviation of (C, N) values, averaged over channels; 0 of nothing."""
-    return float(values.std(axis=1).mean()) if values.size else 0.0
+    """Standard deviation; 0 of nothing."""
+    return float(values.std()) if values.size else 0.0
