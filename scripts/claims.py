@@ -56,6 +56,7 @@ def measure(trainings: Sequence[Training], only: Sequence[str], places: Places, 
     for training in trainings:
         if training.name in only:
             failed += not _survived(training.name, partial(_job, training, places, again))
+            publish(trainings, places)
     publish(trainings, places)
     for name, take in USAGE.items():
         if name in only:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from evidence.goals import goals
 from evidence.jobs import BRAIN, HIPPOCAMPUS, PICTURES, SHIPPED
 from evidence.places import Places, Result
 from evidence.summaries import POOLED
@@ -32,7 +33,8 @@ def rendered(text: str, places: Places, bundle: str | None = None) -> str:
 
 def documents(places: Places) -> dict[Path, str | None]:
     """Every document with figures, and the bundle whose card it is."""
-    pages = [places.root / "README.md", places.root / "docs" / "accuracy.md"]
+    names = ("README.md", "docs/accuracy.md", "docs/training.md")
+    pages = [places.root / name for name in names]
     cards = sorted(places.models.glob("[!.]*/README.md"))
     return {path: None for path in pages if path.is_file()} | {
         path: path.parent.name for path in cards
@@ -165,6 +167,25 @@ def training_time(places: Places) -> str:
     )
 
 
+def trainings(places: Places) -> str:
+    """How long each data set was trained, and the validation Dice of what is shipped."""
+    lines = _head("data set", "steps", "validation Dice of plain", "of private")
+    for data in (HIPPOCAMPUS, BRAIN, *PICTURES):
+        results = [places.load(f"{data.name}-{scheme}") for scheme in ("plain", "mixup")]
+        scores = (_dice((result or {}).get("validation_dice")) for result in results)
+        lines.append(_row(f"`{data.folder}`", f"{data.steps:,}", *scores))
+    return "\n".join(lines)
+
+
+def reached(places: Places) -> str:
+    """Every goal, and whether it was reached."""
+    lines = _head("what", "goal", "measured", "reached")
+    for what, goal, measured, enough in goals(places):
+        answer = "" if measured is None else "yes" if enough else "**no**"
+        lines.append(_row(what, goal, measured or "not measured yet", answer))
+    return "\n".join(lines)
+
+
 def demo(places: Places) -> str:
     """What the demo measured on the MNI152 template."""
     found = places.load("demo")
@@ -211,6 +232,8 @@ BLOCKS: dict[str, Callable[[Places], str]] = {
     "calibration": calibration,
     "overhead": overhead,
     "training-time": training_time,
+    "goals": reached,
+    "trainings": trainings,
     "demo": demo,
     "site": site,
     "margins-plot": plot("margins", "Private minus plain for each data set, with intervals"),

@@ -102,7 +102,12 @@ def evaluate(evaluation: Evaluation, training: Training, places: Places, again: 
     part = file.with_suffix(".part")
     run(*VEILSEG, "evaluate", folder, source, *options, "--json", part)
     found = read(part) or {}
-    known = {"steps": training.steps, "seed": training.seed, "commit": commit}
+    known = {
+        "steps": training.steps,
+        "seed": training.seed,
+        "validation_dice": manifest.metrics.get("validation_dice"),
+        "commit": commit,
+    }
     write(file, {**found, **known, "training": duration(training, places)})
     part.unlink()
 
@@ -156,9 +161,11 @@ def _is_its_run(training: Training, places: Places) -> bool:
     recorded = read(places.bundle(training.name) / "weights" / "run.json")
     if recorded is None:
         return False
-    # Small tiles are never cut, whatever share of the steps large ones are.
+    # Small tiles are never cut, whatever share of the steps large ones are: what is finished is as
+    # good. Half of a run is not gone on with by another recipe, though.
     recipe, tile_shape = Recipe(), tuple(recorded.get("tile_shape", ()))
-    if crop_shape(tile_shape) == tile_shape:
+    finished = _finished_bundle(places.bundle(training.name)) is not None
+    if finished and crop_shape(tile_shape) == tile_shape:
         share = recorded.get("recipe", {}).get("cropped_share", recipe.cropped_share)
         recipe = replace(recipe, cropped_share=share)
     if training.scheme == "mixup":

@@ -55,14 +55,17 @@ def average(rows: dict[str, Result]) -> str:
 
 def networks(rows: dict[str, Result]) -> str:
     """Weights and multiply-adds of what was run."""
-    head = ("segmenter", "multiply-adds per voxel", "weights, with the unmixer if there is one")
+    head = ("segmenter", "unmixer", "multiply-adds per voxel of the segmenter", "weights of both")
     lines = [_line(*head), _line(*["---"] * len(head))]
     seen = {
-        (row["segmenter"], row["parameters"]): row["segmenter_multiply_adds_per_voxel"]
+        (row["segmenter"], row.get("unmixer", "–"), row["parameters"]): row[
+            "segmenter_multiply_adds_per_voxel"
+        ]
         for row in rows.values()
     }
-    for (segmenter, parameters), count in seen.items():
-        lines.append(_line(f"`{segmenter}`", f"{count:,}", f"{parameters:,}"))
+    for (segmenter, unmixer, parameters), count in seen.items():
+        name = unmixer if unmixer in ("none", "–") else f"`{unmixer}`"
+        lines.append(_line(f"`{segmenter}`", name, f"{count:,}", f"{parameters:,}"))
     return "\n".join(lines)
 
 

@@ -96,7 +96,7 @@ class ClientManifest:
     provenance: dict[str, Any]
     # What spacing_mm counts: "pixel" for a bundle of images without a size, such as PNG.
     unit: Literal["mm", "pixel"] = "mm"
-    metrics: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float | None] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     peer_digest: str = ""
     bundle_id: str = ""
@@ -231,7 +231,7 @@ def seal(bundle: Path, client: ClientManifest, server: ServerManifest) -> str:
     for role, fields in halves.items():
         fields["peer_digest"] = digests["server" if role == "client" else "client"]
         fields["bundle_id"] = bundle_id
-        text = json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         (bundle / role / "manifest.json").write_text(text, encoding="utf-8")
     return bundle_id
 

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from evidence import blocks, plots, summaries
+from evidence import blocks, goals, plots, summaries
 from evidence.jobs import COEFFICIENTS, EVALUATIONS, FOLDS, MOST_MIXTURES, TRAININGS, curve_name
 from evidence.places import Places
 from figures import update
@@ -170,7 +170,8 @@ def test_unchanged_results_keep_their_commit(places):
     assert places.load("site")["commit"] == "1" * 40
 
 
-@pytest.mark.parametrize("name", blocks.BLOCKS)
+# What is trained, and for how long, is known before it is measured.
+@pytest.mark.parametrize("name", sorted(set(blocks.BLOCKS) - {"trainings"}))
 def test_block_without_results_says_so(places, name):
     assert "measured yet" in blocks.BLOCKS[name](places) or "No plot" in blocks.BLOCKS[name](places)
 
@@ -200,6 +201,20 @@ def test_blocks_state_the_figures(places):
     card = blocks.card(places, "hippocampus-mixup")
     assert "| blob | 0.500 | – | 0.250 |" in card
     assert "surface Dice at 1 mm" in card
+
+
+def test_goals_are_compared_with_what_was_measured(places):
+    publish(places, everything())
+    ratio = {"n_pairs": 3, "ratio": {"median": 1.15, "interval": [1, 2]}}
+    places.store("overhead", {"hippocampus": ratio, "brain-tissue": ratio})
+    found = {what: (measured, enough) for what, _, measured, enough in goals.goals(places)}
+    assert found["hippocampus: Dice of plain"] == ("0.750", False)
+    assert found["hippocampus: private − plain"] == ("−0.100", False)
+    assert found["learned − algebraic, pooled: lower end of the interval"] == ("+0.200", True)
+    assert found["brain tissue: time, private ÷ plain, median"] == ("1.15", True)
+    (time,) = [value for what, value in found.items() if what.startswith("minutes")]
+    assert time == ("not within 0.02 after 12.4", False)
+    assert "| at least −0.02 | −0.100 | **no** |" in blocks.reached(places)
 
 
 def test_time_of_a_training_that_was_resumed_is_not_told(places):

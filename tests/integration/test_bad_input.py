@@ -12,6 +12,7 @@ import phantoms
 import pytest
 from servers import OracleServer
 
+from veilseg.bundle import open_client_half
 from veilseg.vault.vault import Vault
 
 RAW = phantoms.raw_image(phantoms.truth())
@@ -81,6 +82,80 @@ def test_bad_images(
     line = expect(3, image, *remote)
     assert line.startswith(f"{image}: ")
     assert reason in line
+    assert oracle.tiles == []
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Bundles of other kinds than one volume."""
+    folder = tmp_path_factory.mktemp("kinds")
+    return {
+        "two channels": phantoms.make_bundle(folder / "two", "plain", channels=2),
+        "plane": phantoms.make_bundle(folder / "plane", "plain", spatial_dims=2),
+    }
+
+
+def refused_and_not_sent(expect: Callable, bundle: Path, first: Path, named: Path) -> str:
+    """The one line, which names the file; the server gets nothing."""
+    with OracleServer(open_client_half(bundle).manifest) as server:
+        line = expect(3, first, "--bundle", bundle, "--server", server.url)
+        assert server.tiles == []
+    assert line.startswith(f"{named}: ")
+    return line.removeprefix(f"{named}: ")
+
+
+# What is as bad in a second channel, and what that alone can be.
+BAD_CHANNELS = {
+    **{
+        name: BAD_IMAGES[name]
+        for name in ("missing", "no image", "truncated", "checksum", "NaN", "constant", "too large")
+    },
+    "elsewhere": (as_file(RAW, phantoms.TURNED @ np.diag([1, 1, 1.5, 1])), "mm off the grid of"),
+    "other size": (as_file(RAW[1:]), "shape (13, 12, 13) differs from"),
+}
+
+
+@pytest.mark.parametrize(("write", "reason"), BAD_CHANNELS.values(), ids=BAD_CHANNELS)
+def test_bad_second_channel(
+    expect: Callable, kinds: dict[str, Path], tmp_path: Path, write: Callable, reason: str
+):
+    first = phantoms.write_nifti(tmp_path / "scan_0000.nii.gz", RAW)
+    second = tmp_path / "scan_0001.nii.gz"
+    write(second)
+    assert reason in refused_and_not_sent(expect, kinds["two channels"], first, second)
+
+
+SLICE = RAW[..., 6]
+BAD_SLICES: dict[str, tuple[Callable[[Path], object], str]] = {
+    **{name: BAD_IMAGES[name] for name in ("missing", "no image", "empty", "4D", "too large")},
+    "NaN": (as_file(with_nan()[..., 5]), "holds NaN or infinite intensities"),
+    "constant": (as_file(np.ones_like(SLICE)), "is constant: every voxel is 1"),
+    "singular": (as_file(SLICE, np.diag([1.0, 0, 1, 1])), "affine: singular"),
+    "on one line": (
+        as_file(SLICE, np.array([[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])),
+        "affine: singular (voxel axes lie on one line)",
+    ),
+    "3D": (as_file(RAW), "is 3D; the bundle takes 2D images"),
+    "below the window": (as_file(-SLICE), "intensity: no voxel is left above the lower bound"),
+}
+
+
+@pytest.mark.parametrize(("write", "reason"), BAD_SLICES.values(), ids=BAD_SLICES)
+def test_bad_slices(
+    expect: Callable, kinds: dict[str, Path], tmp_path: Path, write: Callable, reason: str
+):
+    image = tmp_path / "bad.nii.gz"
+    write(image)
+    assert reason in refused_and_not_sent(expect, kinds["plane"], image, image)
+
+
+def test_more_voxels_on_the_bundles_grid_than_fit(
+    expect: Callable, remote: list[object], oracle: OracleServer, tmp_path: Path
+):
+    # A header that states metres for millimetres: 10¹³ voxels at the bundle's spacing.
+    image = phantoms.write_nifti(tmp_path / "huge.nii.gz", RAW, phantoms.TURNED * 1e4)
+    line = expect(3, image, *remote)
+    assert line.startswith(f"{image}: at the bundle's spacing: would have ")
     assert oracle.tiles == []
 
 

@@ -178,6 +178,14 @@ def test_evaluate_several_mixtures(evaluated: Callable, trained: Path, dataset: 
     assert one["mean_dice"] != three["mean_dice"]
 
 
+def test_evaluate_says_what_several_mixtures_cost(veilseg: Callable, trained: Path, dataset: Path):
+    ended = veilseg("evaluate", trained, dataset, "--mixtures", 2)
+    assert ended.code == 0
+    (line,) = [line for line in ended.errors if line.startswith("veilseg: ")]
+    assert line.startswith("veilseg: --mixtures: warning: 2 different proxies")
+    assert "1/3 of the patient's variance" in line
+
+
 def test_evaluate_a_bundle_for_the_algebra(
     evaluated: Callable, make_trained: Callable[..., Path], dataset: Path
 ):

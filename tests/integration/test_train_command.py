@@ -123,12 +123,22 @@ def test_resumed_with_other_options(veilseg, dataset, tmp_path, fold_bundle):
     assert line == f"{record}: damaged: no number of steps"
 
 
-def test_minutes_become_steps_once_and_are_recorded(veilseg, dataset, tmp_path):
+def test_minutes_become_steps_once_and_are_recorded(veilseg, dataset, tmp_path, monkeypatch):
     bundle = tmp_path / "spheres"
     done = veilseg("train", dataset, "--scheme", "plain", "--out", bundle, "--minutes", 0.1)
     assert done.code == 0, done.err
     steps = open_client_half(bundle).manifest.provenance["steps"]
     assert json.loads((bundle / "weights" / "run.json").read_text())["steps"] == steps >= 1
+
+    # A run is defined by its steps: no other number of minutes is looked at again.
+    def timed(*_):
+        pytest.fail("steps were timed anew")
+
+    monkeypatch.setattr(training, "_seconds_per_step", timed)
+    options = ["--scheme", "plain", "--out", bundle, "--resume", "--minutes", 60]
+    done = veilseg("train", dataset, *options)
+    assert done.code == 0, done.err
+    assert open_client_half(bundle).manifest.provenance["steps"] == steps
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from veilseg.datasets.split import Fold, split_by_patient
 from veilseg.errors import InvalidInput, OutputNotWritable, WrongUsage
 from veilseg.evaluation.evaluate import evaluate as run
 from veilseg.files import write_text_whole
-from veilseg.schemes.registry import client_halves
+from veilseg.schemes.mixup.mixing import price_of_averaging
+from veilseg.schemes.registry import NEEDS_VAULT, client_halves
 from veilseg.vault.vault import Vault
 
 # Nothing leaves in an evaluation; a fixed key makes its references the same in every run.
@@ -55,6 +57,10 @@ def evaluate(request: Request) -> None:
         raise InvalidInput(
             f"--references {request.references}: patient {min(shared)} is evaluated as well: take "
             "references of other patients, or --split test"
+        )
+    if request.mixtures > 1 and manifest.scheme in NEEDS_VAULT:
+        print(
+            f"veilseg: --mixtures: warning: {price_of_averaging(request.mixtures)}", file=sys.stderr
         )
     with Vault.in_memory(EVALUATION_KEY, labelled) as vault, progress("evaluating") as show:
         halves = client_halves(bundle, vault, request.coefficient)

@@ -158,9 +158,13 @@ def site_forget(
 
 @app.command()
 def segment(
-    images: Annotated[list[Path], typer.Argument(help="NIfTI; CASE_0000 of several channels.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="NIfTI or PNG; CASE_0000 of several channels.")
+    ],
     bundle: BundleOption,
-    out: Annotated[Path, typer.Option("-o", "--out", help="NIfTI file, or a folder for several.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="File like the image's, or a folder for several.")
+    ],
     server: Annotated[str | None, typer.Option(help="Address, e.g. http://127.0.0.1:8000.")] = None,
     vault: Annotated[Path | None, typer.Option(help="The site's vault (not for plain).")] = None,
     subject: Annotated[

@@ -25,6 +25,7 @@ from veilseg.imaging.formats import result_endings, write_label_map, write_map
 from veilseg.payload import Proxy
 from veilseg.scheme import ClientHalf
 from veilseg.schemes.mixup.client import Unmixing
+from veilseg.schemes.mixup.mixing import price_of_averaging
 from veilseg.schemes.registry import NEEDS_VAULT, client_half
 from veilseg.vault.vault import KEY_BYTES, Vault
 
@@ -159,12 +160,7 @@ class _Job:
         known = vault.record(subject, *digests, allow_repeat=self.request.allow_repeat)
         mixtures = len(digests)
         if mixtures > 1:
-            print(
-                f"veilseg: {image}: warning: {mixtures} different proxies of this subject let the "
-                f"server average references away: at a = ½, under ideal conditions, at most "
-                f"1/{mixtures + 1} of the patient's variance stays hidden instead of 1/2",
-                file=sys.stderr,
-            )
+            print(f"veilseg: {image}: warning: {price_of_averaging(mixtures)}", file=sys.stderr)
         if known > mixtures:
             print(
                 f"veilseg: {image}: warning: this server now has {known} different proxies "

@@ -98,8 +98,8 @@ def require_same_grid(first: Geometry, second: Geometry, name: str, other: str) 
         raise GeometryMismatch(f"{other}: lies {apart:.2g} mm off the grid of {name}")
 
 
-def require_fitting(shape: tuple[int, ...], name: str) -> None:
-    """Refuse a file by what its header announces, before anything is allocated.
+def require_fitting(shape: tuple[int, ...], name: str, verb: str = "announces") -> None:
+    """Refuse an image by its size, before anything is allocated.
 
     The limit is the number of voxels, channels included, at ``BYTES_PER_VOXEL`` each in this
     computer's memory, and ``MOST_VOXELS`` at the most.
@@ -114,7 +114,7 @@ def require_fitting(shape: tuple[int, ...], name: str) -> None:
     voxels, limit = math.prod(shape), min(MOST_VOXELS, _memory_bytes() // BYTES_PER_VOXEL)
     if voxels > limit:
         raise InvalidImage(
-            f"{name}: announces {voxels:,} voxels, more than the {limit:,} that fit into memory"
+            f"{name}: {verb} {voxels:,} voxels, more than the {limit:,} that fit into memory"
         )
 
 

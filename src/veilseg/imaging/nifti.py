@@ -23,7 +23,7 @@ from veilseg.imaging.checks import (
     require_fitting,
     stacked,
 )
-from veilseg.imaging.volume import Geometry, LabelMap, Volume
+from veilseg.imaging.volume import Geometry, LabelMap, Unit, Volume
 from veilseg.payload import Float32Array
 
 ENDINGS = (".nii.gz", ".nii")
@@ -170,21 +170,37 @@ def _geometry(header: Any, path: Path) -> Geometry:
     if len(kept) == 2 and not affine[:3, 2].any():
         # A slice without thickness: no affine could be inverted, nor written by nibabel.
         affine[:3, 2] = np.cross(affine[:3, 0], affine[:3, 1])
-    geometry = Geometry(kept, affine, third_axis=len(kept) == 2 and len(shape) > 2)
+    sized = _states_size(header)
+    unit: Unit = "mm"
+    if len(kept) == 2 and not sized:
+        # As a PNG: pixels of unknown size in a place unknown.
+        affine, unit = np.eye(4), "pixel"
+    third_axis = len(kept) == 2 and len(shape) > 2
+    geometry = Geometry(kept, affine, unit, third_axis, sized)
     geometry.require_usable(str(path))
     return geometry
 
 
+def _states_size(header: Any) -> bool:
+    """Whether a header says anything of where voxels lie, how large they are or in what unit."""
+    placed = int(header["qform_code"]) > 0 or int(header["sform_code"]) > 0
+    sizes = np.asarray(header["pixdim"])[1:4]
+    return placed or header.get_xyzt_units()[0] != "unknown" or not np.isin(sizes, (0, 1)).all()
+
+
 def _write_on(geometry: Geometry, path: Path, array: NDArray[Any]) -> None:
-    _write(path, array[..., None] if geometry.third_axis else array, geometry.affine)
+    affine = geometry.affine if geometry.sized else None
+    _write(path, array[..., None] if geometry.third_axis else array, affine)
 
 
-def _write(path: Path, array: NDArray[Any], affine: NDArray[np.float64]) -> None:
+def _write(path: Path, array: NDArray[Any], affine: NDArray[np.float64] | None) -> None:
+    """Without an affine, the file says nothing of size and place, as the image's did not."""
     if not path.name.lower().endswith(ENDINGS):
         raise OutputNotWritable(f"{path}: cannot be written: the name must end in .nii or .nii.gz")
     with written_whole(path) as temporary:
         image = nib.Nifti1Image(array, affine)
-        image.header.set_xyzt_units("mm")
+        if affine is not None:
+            image.header.set_xyzt_units("mm")
         content = image.to_bytes()
         if path.name.lower().endswith(".gz"):
             # Without a time, equal results are equal files.

@@ -59,7 +59,8 @@ def spacing_for(volume: Volume, manifest: ClientManifest, name: str) -> tuple[fl
         return ras_spacing_mm(geometry)
     if geometry.unit == "pixel":
         raise InvalidImage(
-            f"{name}: does not say how large a pixel is, which the bundle needs: give it as NIfTI"
+            f"{name}: does not say how large a pixel is, which the bundle needs: give it as "
+            "NIfTI that does"
         )
     return manifest.spacing_mm
 
@@ -105,6 +106,8 @@ def warnings_for(
             "the bundle takes pixels as they are: the pixel size that the file states, "
             f"{finest:.2g}…{coarsest:.2g} mm, is not used"
         )
+    if unit == "mm" and not volume.geometry.sized:
+        found.append(f"the file does not say how large a {element} is: 1 mm is assumed")
     background = _background_fraction(volume)
     low, high = expectation.background_fraction
     if background < low - BACKGROUND_MARGIN:

@@ -170,7 +170,7 @@ def _header(path: Path) -> _Header:
             f"{path}: is a PNG of {bits}-bit {colour}; 8- or 16-bit grey or 8-bit RGB is expected"
         )
     # The file may state a size on paper, in dots per inch; that is no size in the patient.
-    found = _Header(bits, colour, Geometry((width, height), np.eye(4), "pixel"))
+    found = _Header(bits, colour, Geometry((width, height), np.eye(4), "pixel", sized=False))
     require_fitting((found.channels, width, height), str(path))
     if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
         raise InvalidImage(

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from veilseg.bundle import IntensityRule
 from veilseg.errors import GeometryMismatch, InvalidImage
+from veilseg.imaging.checks import require_fitting
 from veilseg.imaging.orientation import (
     Scalar,
     from_ras,
@@ -100,7 +101,7 @@ def prepare(
     Raises
     ------
     InvalidImage
-        If nothing is left after the intensity rule.
+        If nothing is left after the intensity rule, or more voxels than fit into memory.
     GeometryMismatch
         If the volume has another number of axes than the spacing.
     """
@@ -121,6 +122,8 @@ def prepare(
     resampled_shape = tuple(
         max(1, round(size * factor)) for size, factor in zip(present.shape, zoom, strict=True)
     )
+    # Thick slices at a fine spacing become many: asked before they are made.
+    require_fitting((len(ras), *resampled_shape), "at the bundle's spacing", "would have")
     if any(factor != 1.0 for factor in zoom):
         everything = tuple(slice(0, size) for size in resampled_shape)
         present = linear(present, everything, zoom) >= 0.5

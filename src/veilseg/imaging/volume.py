@@ -37,12 +37,15 @@ class Geometry:
         What spacings and distances on this grid are measured in.
     third_axis : bool
         A 2D NIfTI file has a third axis of length one; results are written with one, too.
+    sized : bool
+        Whether the file says how large a voxel is; a volume that does not is taken for 1 mm.
     """
 
     shape: tuple[int, ...]
     affine: NDArray[np.float64]
     unit: Unit = "mm"
     third_axis: bool = False
+    sized: bool = True
 
     @property
     def ndim(self) -> int:

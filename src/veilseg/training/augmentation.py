@@ -1,5 +1,7 @@
 """Augmentation of patient images before anything else happens to them: MONAI transforms."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from monai.transforms import (
@@ -20,6 +22,7 @@ from veilseg.imaging.preprocessing import SMALLEST_PRESENT
 from veilseg.payload import Float32Array
 
 MOVED_SHARE = 0.8
+SAME_SPACING = 1e-3
 
 
 class Augmentation:
@@ -28,9 +31,16 @@ class Augmentation:
     Parameters
     ----------
     spatial_dims : int
+    spacing : sequence of float or None
+        Of the voxels, in any unit: a rotation is one of the patient, not of the array. None: as
+        wide along every axis.
     """
 
-    def __init__(self, spatial_dims: int) -> None:
+    def __init__(self, spatial_dims: int, spacing: Sequence[float] | None = None) -> None:
+        lengths = torch.tensor([1.0] * spatial_dims if spacing is None else spacing)
+        # Relative, so that shifts stay some voxels whatever the unit.
+        relative = torch.cat([lengths / lengths.log().mean().exp(), torch.ones(1)])
+        self.spacing = torch.where((relative - 1).abs() < SAME_SPACING, 1.0, relative)
         self.placement = RandAffineGrid(
             rotate_range=[0.26] * (3 if spatial_dims == 3 else 1),
             scale_range=[0.15] * spatial_dims,
@@ -58,6 +68,8 @@ class Augmentation:
         if rng.random() < MOVED_SHARE:
             self.placement(labels.shape, lazy=True)  # draws a matrix and makes no grid
             matrix = torch.as_tensor(self.placement.get_transformation_matrix())
+            # From voxels to lengths, where the matrix is meant, and back.
+            matrix = matrix * self.spacing / self.spacing[:, None]
             moved, maps = placed(moved, maps, matrix)
         coloured = np.asarray(self.contrast(moved), dtype=np.float32)
         placed_labels, present = maps.numpy()

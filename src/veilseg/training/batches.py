@@ -4,8 +4,8 @@ So a resumed run sees exactly what an unbroken run would have seen.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Sequence, Sized
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -32,10 +32,11 @@ class Examples(Dataset[dict[str, Tensor]]):
         count: int,
         seed: int,
         augment: bool = True,
+        spacing: Sequence[float] | None = None,
     ) -> None:
         self.scheme, self.cases, self.tile_shape = scheme, cases, tile_shape
         self.count, self.seed = count, seed
-        self.augmentation = Augmentation(len(tile_shape)) if augment else None
+        self.augmentation = Augmentation(len(tile_shape), spacing) if augment else None
 
     def __len__(self) -> int:
         return self.count
@@ -83,22 +84,47 @@ def batches(
     Parameters
     ----------
     examples : Examples
+        As many as whole batches have.
     size : int
         Examples per step, over all training processes.
     step : int
         The first step.
     rank, world_size : int
-        Of several training processes, each takes its equal part of every batch.
+        Of several training processes, each takes its part of every batch. Where parts cannot be
+        equal, the last ones are filled up with examples that do not count, for all processes have
+        to take every step together: batches then have ``counted``, 1 or 0 for each example.
     """
-    share = size // world_size
-    numbers = [n for n in range(step * size, len(examples)) if n % size // share == rank]
+    share = -(-size // world_size)
+    places = range(rank * share, (rank + 1) * share)
+    numbers = [
+        first + min(place, size - 1)
+        for first in range(step * size, len(examples), size)
+        for place in places
+    ]
+    mine: Dataset[dict[str, Tensor]] = Subset(examples, numbers)
+    if size % world_size:
+        mine = _Counted(mine, [float(place < size) for place in places])
     return DataLoader(
-        Subset(examples, numbers),
+        mine,
         batch_size=share,
         num_workers=1,
         prefetch_factor=4,
         worker_init_fn=_one_thread,
     )
+
+
+class _Counted(Dataset[dict[str, Tensor]]):
+    """Examples that say whether they count, the same in every batch."""
+
+    def __init__(self, examples: Dataset[dict[str, Tensor]], counted: Sequence[float]) -> None:
+        self.examples, self.counted = examples, counted
+
+    def __len__(self) -> int:
+        return len(cast(Sized, self.examples))
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        counted = torch.tensor(self.counted[number % len(self.counted)])
+        return self.examples[number] | {"counted": counted}
 
 
 def _one_thread(worker: int) -> None:  # noqa: ARG001 - the loader passes its number

@@ -13,8 +13,8 @@ PROTECTION = {
     "mixup": "Obfuscation by mixing with a secret reference, not encryption. Much of the patient "
     "can still be seen in the mixture, the answer shows the union of the patient's and the "
     "reference's mask, and a trained network separates more. What is known is in "
-    "docs/privacy.md of the project. The unmixing network and the template are published with "
-    "this bundle; its protection rests on the site's key alone.",
+    "docs/privacy.md of the project. {published} published with this bundle; its protection rests "
+    "on the site's {secret}.",
 }
 
 CARD = """# {name}
@@ -26,7 +26,7 @@ Research use only: no medical device, no diagnosis.
 ## Data
 
 Trained on `{dataset}` (SHA-256 `{data}`): {train} training, {validation} validation and {test} test
-images, split by patient. {steps} steps of {batch} tiles of {tile} at {spacing} mm, seed {seed},
+images, split by patient{fold}. {steps} steps of {batch} tiles of {tile}{spacing}, seed {seed},
 commit `{commit}`{init}.
 
 ## Licence
@@ -68,15 +68,35 @@ def model_card(manifest: ClientManifest, bundle_id: str) -> str:
         steps=source["steps"],
         batch=source["batch"],
         tile="×".join(map(str, manifest.tile_shape)),
-        spacing="×".join(f"{value:g}" for value in manifest.spacing_mm),
+        spacing=_spacing(manifest),
+        fold="" if source.get("fold") is None else f", fold {source['fold']}",
         seed=source["seed"],
         commit=source["commit"],
         init=_init(source.get("init")),
         licence=manifest.licence,
         start=FIGURES_START,
         end=FIGURES_END,
-        protection=PROTECTION[manifest.scheme],
+        protection=PROTECTION[manifest.scheme].format(**_held(manifest)),
     )
+
+
+def _spacing(manifest: ClientManifest) -> str:
+    if manifest.unit == "pixel":
+        return " pixels"
+    return f" at {'×'.join(f'{value:g}' for value in manifest.spacing_mm)} mm"
+
+
+def _held(manifest: ClientManifest) -> dict[str, str]:
+    """What of a mixing client half is public, and what a site keeps."""
+    learned = manifest.settings.get("unmixing") == "learned"
+    synthetic = "synthetic" in manifest.settings.get("references", ())
+    published = {
+        (True, True): "The unmixing network and the template of synthetic references are",
+        (True, False): "The unmixing network is",
+        (False, True): "The template of synthetic references is",
+        (False, False): "Nothing that recovers is",
+    }[learned, synthetic]
+    return {"published": published, "secret": "key" if synthetic else "key and labelled cases"}
 
 
 def _init(start: dict[str, Any] | None) -> str:

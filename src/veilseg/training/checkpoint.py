@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from veilseg.errors import BundleIntegrity
+from veilseg.errors import BundleIntegrity, OutputNotWritable
 from veilseg.files import written_whole
 
 Precision = Literal["bf16-mixed", "32-true"]
@@ -19,14 +19,24 @@ Precision = Literal["bf16-mixed", "32-true"]
 def save_checkpoint(
     path: Path, model: nn.Module, optimizers: Sequence[Optimizer], step: int, run: str
 ) -> None:
-    """Write whole or not at all; ``run`` is a fingerprint of what defines the run."""
+    """Write whole or not at all; ``run`` is a fingerprint of what defines the run.
+
+    Raises
+    ------
+    OutputNotWritable
+        If the disk is full, say. The checkpoint before is still there.
+    """
     tensors = {f"model/{name}": tensor for name, tensor in _weights(model).items()}
     for name, _, state in _moved(model, optimizers):
         for key, value in state.items():
             tensors[f"optimizer/{name}/{key}"] = value.contiguous()
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as temporary:
-        save_file(tensors, temporary, metadata={"step": str(step), "run": run})
+        try:
+            save_file(tensors, temporary, metadata={"step": str(step), "run": run})
+        except SafetensorError as error:
+            # Not an OSError, though it is one: a full disk, mostly.
+            raise OutputNotWritable(f"{path}: cannot be written: {error}") from error
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizers: Sequence[Optimizer], run: str) -> int:

@@ -53,6 +53,7 @@ def fit(
     resume: bool,
     progress: Callable[[int, float], None],
     fabric: Fabric,
+    spacing: Sequence[float] | None = None,
 ) -> None:
     """Fit both halves of a scheme end to end.
 
@@ -70,7 +71,9 @@ def fit(
     progress : callable
         Called with (steps done, smoothed loss).
     fabric : Fabric
-        Of this process, launched. Each of several processes takes an equal part of a batch.
+        Of this process, launched. Each of several processes takes its part of a batch.
+    spacing : sequence of float or None
+        Of the cases' voxels; None: as wide along every axis.
     """
     keep_freed_memory()
     torch.manual_seed(run.seed)
@@ -82,7 +85,9 @@ def fit(
     done = 0
     if resume and checkpoint.is_file():
         done = load_checkpoint(checkpoint, scheme, moved_by, run.fingerprint())
-    examples = Examples(scheme, cases, run.tile_shape, run.steps * run.batch, run.seed)
+    examples = Examples(
+        scheme, cases, run.tile_shape, run.steps * run.batch, run.seed, spacing=spacing
+    )
     mine = batches(examples, run.batch, done, fabric.global_rank, fabric.world_size)
     smoothed = math.nan
     for step, batch in enumerate(mine, start=done):

@@ -7,7 +7,7 @@ from torch import Tensor
 DICE_SMOOTHING = 1e-5
 
 
-def soft_target_loss(logits: Tensor, target: Tensor) -> Tensor:
+def soft_target_loss(logits: Tensor, target: Tensor, counted: Tensor | None = None) -> Tensor:
     """Cross-entropy plus soft Dice against class maps that sum to one.
 
     The Dice term divides by squares, ``2·Σpm / (Σp² + Σm²)``: unlike the usual form it is 1
@@ -18,6 +18,9 @@ def soft_target_loss(logits: Tensor, target: Tensor) -> Tensor:
     logits : Tensor, shape (N, K, X, Y[, Z])
     target : Tensor, shape (N, K, X, Y[, Z])
         One-hot, or a convex combination of one-hot maps.
+    counted : Tensor, shape (N,), or None
+        1 for each example, 0 for one that is there only because processes cannot share a batch
+        equally. None: all are examples, and each process has as many.
 
     Returns
     -------
@@ -25,9 +28,17 @@ def soft_target_loss(logits: Tensor, target: Tensor) -> Tensor:
         Under ``torchrun`` the mean over processes is the loss of the whole batch.
     """
     log_probabilities = torch.log_softmax(logits.float(), dim=1)
-    cross_entropy = -(target * log_probabilities).sum(dim=1).mean()
+    surprise = -(target * log_probabilities).sum(dim=1)
     # Over the batch, background left out: a class missing in one tile does not dominate.
     foreground, wanted = log_probabilities[:, 1:].exp(), target[:, 1:]
+    if counted is None:
+        cross_entropy = surprise.mean()
+    else:
+        examples = _of_whole_batch(counted.sum())
+        of_each = surprise.flatten(1).mean(dim=1)
+        cross_entropy = _of_whole_batch((of_each * counted).sum()) / examples
+        where = counted.reshape(-1, *[1] * (logits.ndim - 1))
+        foreground, wanted = foreground * where, wanted * where
     axes = (0, *range(2, logits.ndim))
     overlap = _of_whole_batch((foreground * wanted).sum(axes))
     total = _of_whole_batch((foreground.square() + wanted.square()).sum(axes))

@@ -5,7 +5,6 @@ import os
 
 from lightning_fabric import Fabric
 
-from veilseg.errors import WrongUsage
 from veilseg.training.checkpoint import training_precision
 
 
@@ -29,11 +28,3 @@ def launch() -> Fabric:
     if world_size > 1:
         fabric.launch()
     return fabric
-
-
-def require_equal_parts(batch: int, fabric: Fabric) -> None:
-    """Raise WrongUsage unless a batch can be divided among the processes."""
-    if batch % fabric.world_size:
-        raise WrongUsage(
-            f"torchrun: {fabric.world_size} processes cannot share a batch of {batch} equally"
-        )

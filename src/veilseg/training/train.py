@@ -24,7 +24,7 @@ from veilseg.training.batches import Examples, batch_size
 from veilseg.training.interface import SchemeTraining
 from veilseg.training.loop import Run, fit
 from veilseg.training.plan import Plan, plan_and_prepare
-from veilseg.training.processes import launch, require_equal_parts
+from veilseg.training.processes import launch
 from veilseg.training.recipe import Recipe
 from veilseg.training.start import start_from
 from veilseg.training.write import write_bundle
@@ -88,8 +88,8 @@ def train(
     Raises
     ------
     WrongUsage
-        For options that contradict each other or the run to resume, a start that has seen
-        patients who are held out, or a batch that cannot be shared by the processes.
+        For options that contradict each other or the run to resume, or a start that has seen
+        patients who are held out.
     InvalidInput
         For data that cannot be used, or an ``out`` that holds something already.
     BundleIntegrity
@@ -132,7 +132,6 @@ def train(
         "" if start is None else str(start["bundle_id"]),
         "" if fold is None else str(fold),
     )
-    require_equal_parts(run.batch, fabric)
     try:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -147,6 +146,7 @@ def train(
         resume,
         lambda done, loss: report("training", done, run.steps, f"loss {loss:.3f}"),
         fabric,
+        plan.spacing_mm,
     )
     if not fabric.is_global_zero:
         return None

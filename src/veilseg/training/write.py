@@ -1,8 +1,11 @@
 """Writing a bundle: both halves, a self-test without any patient in it, and a model card."""
 
+import contextlib
+import math
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from veilseg.bundle import (
 )
 from veilseg.datasets.layout import Dataset
 from veilseg.datasets.split import TEST_SHARE, VALIDATION_SHARE
+from veilseg.errors import OutputNotWritable
 from veilseg.payload import Float32Array
 from veilseg.runtime import OnnxModel
 from veilseg.training.card import model_card
@@ -65,6 +69,8 @@ def write_bundle(
     ------
     IntegrityError
         If an exported model differs from the trained one.
+    OutputNotWritable
+        If the disk is full, say. The checkpoint is still there to resume from.
     """
     name = out.resolve().name
     shape = (1, len(dataset.channels), *plan.tile_shape)
@@ -88,11 +94,11 @@ def write_bundle(
         settings=scheme.settings(),
         licence=licence,
         provenance=_provenance(dataset, run, split_sizes, start),
-        metrics={"validation_dice": round(validation_dice, 4)},
+        # Undefined where no validation image has or gets foreground.
+        metrics={"validation_dice": _number(validation_dice)},
     )
     server = ServerManifest(name=name, version="1", proxy=proxy, answer=answer)
-    with tempfile.TemporaryDirectory(prefix=".veilseg-", dir=out) as staging:
-        stage = Path(staging)
+    with _writing_to(out) as stage:
         model_folder = stage / "server" / name / "1"
         model_folder.mkdir(parents=True)
         (stage / "client").mkdir()
@@ -130,6 +136,20 @@ def write_bundle(
     return bundle_id
 
 
+@contextlib.contextmanager
+def _writing_to(out: Path) -> Iterator[Path]:
+    """A folder beside the bundle's parts, gone afterwards."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".veilseg-", dir=out) as staging:
+            yield Path(staging)
+    except OSError as error:
+        raise OutputNotWritable(f"{out}: cannot be written: {error.strerror}") from error
+
+
+def _number(value: float) -> float | None:
+    return round(value, 4) if math.isfinite(value) else None
+
+
 def _replace(source: Path, target: Path) -> None:
     if target.is_dir():
         shutil.rmtree(target)
@@ -162,15 +182,18 @@ def _provenance(
 
 
 def _commit() -> str:
-    """The commit of this source, where it runs from a checkout."""
+    """The commit of this source where it runs from a checkout, and whether it was changed."""
     try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
+        commit, changes = (
+            subprocess.run(
+                ["git", *command],
+                cwd=Path(__file__).parents[1],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.strip()
+            for command in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", "."))
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return found.stdout.strip()
+    return f"{commit} (modified)" if changes else commit

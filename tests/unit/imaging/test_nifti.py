@@ -318,3 +318,38 @@ def test_old_result_survives_a_full_disk(tmp_path, labels, disk_full):
         write_label_map(path, labels)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["out.nii.gz"]
+
+
+def unsized(path, array):
+    """As a converter writes that knows nothing of space."""
+    nib.save(nib.Nifti1Image(array, None), path)
+    return path
+
+
+def test_plane_image_without_spacing_is_in_pixels_and_so_is_what_is_written(tmp_path, noise):
+    for array in (noise[:, :, 0], noise[:, :, :1]):
+        volume = read_image([unsized(tmp_path / "image.nii.gz", array)])
+        assert (volume.geometry.unit, volume.geometry.spacing_mm) == ("pixel", (1, 1))
+        labels = LabelMap(np.ones(volume.geometry.shape, np.uint8), volume.geometry)
+        write_label_map(tmp_path / "labels.nii.gz", labels)
+        again = read_label_map(tmp_path / "labels.nii.gz")
+        assert (again.geometry.unit, again.geometry.sized) == ("pixel", False)
+        assert nib.load(tmp_path / "labels.nii.gz").shape == array.shape
+
+
+def test_volume_without_spacing_is_taken_for_a_millimetre(tmp_path, noise):
+    geometry = read_image([unsized(tmp_path / "image.nii.gz", noise)]).geometry
+    assert (geometry.unit, geometry.spacing_mm, geometry.sized) == ("mm", (1, 1, 1), False)
+
+
+@pytest.mark.parametrize("what", ["affine", "unit", "size"])
+def test_whatever_a_file_says_of_its_voxels_counts(tmp_path, noise, what):
+    image = nib.Nifti1Image(noise[:, :, 0], np.eye(4) if what == "affine" else None)
+    if what == "unit":
+        image.header.set_xyzt_units("mm")
+    if what == "size":
+        image.header.set_zooms((0.5, 0.5))
+    nib.save(image, tmp_path / "image.nii.gz")
+    geometry = read_image([tmp_path / "image.nii.gz"]).geometry
+    assert (geometry.unit, geometry.sized) == ("mm", True)
+    assert geometry.spacing_mm == ((0.5, 0.5) if what == "size" else (1, 1))

@@ -93,6 +93,13 @@ def test_thick_slices_are_named(make_brain, expectation):
     assert any("voxels are 4…16 mm, 4…4 mm in training" in line for line in found)
 
 
+def test_missing_voxel_size_is_named(make_brain, expectation):
+    volume = make_brain(100)
+    unsized = replace(volume, geometry=replace(volume.geometry, sized=False))
+    (line,) = check(unsized, expectation)
+    assert line == "the file does not say how large a voxel is: 1 mm is assumed"
+
+
 @pytest.mark.parametrize("radius_mm", [45.0, 115.0])
 def test_other_extent_is_named(make_brain, expectation, radius_mm):
     found = check(make_brain(100, radius_mm=radius_mm), expectation)

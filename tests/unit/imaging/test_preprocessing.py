@@ -210,6 +210,14 @@ def test_outside_the_crop_is_background_whatever_the_server_says():
     np.testing.assert_array_equal(back == 1, array[0] > 0)
 
 
+def test_more_voxels_than_memory_holds_are_refused_before_they_are_made():
+    # A header can say anything: voxels of 10 m become 10¹² of a millimetre.
+    array = np.random.default_rng(0).random((1, 4, 4, 4)).astype(np.float32)
+    reason = r"^at the bundle's spacing: would have 64,000,000,000,000 voxels, more than the"
+    with pytest.raises(InvalidImage, match=reason):
+        prepare(volume_with(array, 1e4), (1.0, 1.0, 1.0), WHOLE_RANGE, (8, 8, 8))
+
+
 def test_padding_puts_the_image_in_the_middle():
     assert padding_to((5, 8, 10), (8, 8, 8)) == ((1, 2), (0, 0), (0, 0))
 

@@ -65,3 +65,38 @@ def test_same_generator_gives_the_same():
     first, again, other = (augmentation(image, labels, np.random.default_rng(s)) for s in (1, 1, 2))
     assert all(map(np.array_equal, first, again))
     assert not np.array_equal(first[0], other[0])
+
+
+def test_thick_slices_are_turned_and_not_sheared(monkeypatch):
+    spacing = np.array([1.0, 1.0, 6.0])
+    matrices = []
+
+    def kept(image, maps, matrix):
+        matrices.append(matrix[:3, :3].numpy())
+        return placed(image, maps, matrix)
+
+    monkeypatch.setattr("veilseg.training.augmentation.placed", kept)
+    stretch = {}
+    for name, given in (("as told", spacing), ("untold", None)):
+        matrices.clear()
+        augmentation = Augmentation(3, given)
+        for seed in range(30):
+            image, labels = np.ones((1, 8, 8, 8), np.float32), np.ones((8, 8, 8), np.uint8)
+            augmentation(image, labels, np.random.default_rng(seed))
+        # What happens to lengths in the patient, not to voxels.
+        in_mm = [matrix * spacing[:, None] / spacing for matrix in matrices]
+        stretch[name] = np.abs(np.linalg.svd(in_mm, compute_uv=False) - 1).max()
+    assert stretch["as told"] <= 0.15 + 1e-3  # the range of the scale
+    assert stretch["untold"] > 0.5
+
+
+def test_equal_spacing_changes_nothing():
+    image = np.random.default_rng(0).random((1, 12, 16)).astype(np.float32)
+    labels = (image[0] > 0.5).astype(np.uint8)
+    found = [
+        Augmentation(2, spacing)(image, labels, np.random.default_rng(3))
+        for spacing in (None, (1.5, 1.5), (1, 1))
+    ]
+    for other, other_labels in found[1:]:
+        np.testing.assert_array_equal(other, found[0][0])
+        np.testing.assert_array_equal(other_labels, found[0][1])

@@ -1,6 +1,7 @@
 """Every example is a function of seed and number, however the loader starts."""
 
 import numpy as np
+import pytest
 import torch
 
 from veilseg.training.batches import LARGEST_BATCH, Examples, batch_size, batches
@@ -41,6 +42,19 @@ def test_processes_take_equal_parts_of_every_batch(make_mixup, cases):
     assert [len(part) for part in parts] == [len(whole)] * 2 == [2, 2]
     for expected, *found in zip(whole, *parts, strict=True):
         together = {name: torch.cat([part[name] for part in found]) for name in expected}
+        assert equal(together, expected)
+
+
+@pytest.mark.parametrize(("size", "processes"), [(3, 2), (1, 2), (4, 3)])
+def test_what_cannot_be_shared_equally_is_filled_up(make_mixup, cases, size, processes):
+    examples = Examples(make_mixup(), cases, TILE, 2 * size, seed=3)
+    whole = list(batches(examples, size))
+    parts = [list(batches(examples, size, 0, rank, processes)) for rank in range(processes)]
+    for expected, *found in zip(whole, *parts, strict=True):
+        # All have as many, or one would wait for the others.
+        assert len({len(part["counted"]) for part in found}) == 1
+        counted = torch.cat([part["counted"] for part in found]).bool()
+        together = {name: torch.cat([part[name] for part in found])[counted] for name in expected}
         assert equal(together, expected)
 
 

@@ -91,38 +91,59 @@ def whole_batch():
     return logits, target
 
 
-def loss_and_gradient(logits, target):
+def loss_and_gradient(logits, target, counted=None):
     logits = logits.clone().requires_grad_()
-    loss = soft_target_loss(logits, target)
+    loss = soft_target_loss(logits, target, counted)
     loss.backward()
     return float(loss.detach()), logits.grad
 
 
-def of_part(rank, folder):
+def of_part(rank, folder, shares):
     torch.set_num_threads(1)
     address = f"file://{folder / 'rendezvous'}"
     distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=PARTS)
-    logits, target = (tensor.chunk(PARTS)[rank] for tensor in whole_batch())
-    loss, gradient = loss_and_gradient(logits, target)
+    places, counts = shares[rank]
+    logits, target = (tensor[places] for tensor in whole_batch())
+    counted = None if counts is None else torch.tensor(counts)
+    loss, gradient = loss_and_gradient(logits, target, counted)
     (folder / str(rank)).write_text(json.dumps([loss, gradient.tolist()]))
     distributed.destroy_process_group()
 
 
-def test_processes_together_have_the_loss_and_gradient_of_the_whole_batch(tmp_path):
+EQUAL = (([0, 1], None), ([2, 3], None))
+# Three examples for two processes: the last is there twice and counts once.
+UNEQUAL = (([0, 1], [1.0, 1.0]), ([2, 2], [1.0, 0.0]))
+# One for two: the second process has none of its own.
+ALONE = (([0], [1.0]), ([0], [0.0]))
+
+
+@pytest.mark.parametrize("shares", [EQUAL, UNEQUAL, ALONE], ids=["equal", "unequal", "alone"])
+def test_processes_together_have_the_loss_and_gradient_of_the_whole_batch(tmp_path, shares):
     context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=of_part, args=(r, tmp_path)) for r in range(PARTS)]
+    processes = [context.Process(target=of_part, args=(r, tmp_path, shares)) for r in range(PARTS)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0] * PARTS
     found = [json.loads((tmp_path / str(rank)).read_text()) for rank in range(PARTS)]
-    loss, gradient = loss_and_gradient(*whole_batch())
+    own = [
+        [place for place, count in zip(places, counts or [1] * len(places), strict=True) if count]
+        for places, counts in shares
+    ]
+    batch = [place for places in own for place in places]
+    loss, gradient = loss_and_gradient(*(tensor[batch] for tensor in whole_batch()))
     assert sum(part[0] for part in found) / PARTS == pytest.approx(loss, abs=1e-5)
     # Gradients are averaged over processes; each logit belongs to one of them.
-    together = torch.cat([torch.tensor(part[1]) for part in found]) / PARTS
-    torch.testing.assert_close(together, gradient, atol=1e-7, rtol=1e-4)
-    # Each part for itself would have had another Dice.
+    together = [torch.tensor(part[1])[: len(one)] for part, one in zip(found, own, strict=True)]
+    torch.testing.assert_close(torch.cat(together) / PARTS, gradient, atol=1e-7, rtol=1e-4)
+    # What does not count has no gradient.
+    for part, one in zip(found, own, strict=True):
+        assert not torch.tensor(part[1])[len(one) :].any()
+
+
+def test_parts_for_themselves_would_have_another_dice():
+    loss, _ = loss_and_gradient(*whole_batch())
     logits, target = (tensor.chunk(PARTS) for tensor in whole_batch())
     apart = [loss_and_gradient(*part)[0] for part in zip(logits, target, strict=True)]
     assert abs(sum(apart) / PARTS - loss) > 0.02

@@ -96,3 +96,12 @@ def unmix_algebraically(
     total = maps.sum(axis=0, keepdims=True)
     # A server that denies the reference's label everywhere leaves nothing: fall back to its answer.
     return np.where(total > 0, maps / np.maximum(total, 1e-6), answer).astype(np.float32)
+
+
+def price_of_averaging(mixtures: int) -> str:
+    """What several mixtures of one image tell the server, in words (method.md §5)."""
+    return (
+        f"{mixtures} different proxies of this subject let the server average references away: at "
+        f"a = ½, under ideal conditions, at most 1/{mixtures + 1} of the patient's variance stays "
+        "hidden instead of 1/2"
+    )

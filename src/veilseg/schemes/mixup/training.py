@@ -92,12 +92,13 @@ class MixupTraining(SchemeTraining):
         a = batch["coefficient"].reshape(-1, *[1] * (batch["target"].ndim - 1))
         mixed_target = a * batch["target"] + (1 - a) * batch["reference_labels"]
         mixture_logits = self.segmenter(batch["proxy"])
-        mixture_loss = soft_target_loss(mixture_logits, mixed_target)
+        counted = batch.get("counted")
+        mixture_loss = soft_target_loss(mixture_logits, mixed_target, counted)
         if self.unmixer is None:
             return mixture_loss
         answer = torch.softmax(mixture_logits.float(), dim=1)
         logits = self.unmixer(answer, *(batch[name] for name in UNMIXER_INPUTS))
-        unmixing_loss = soft_target_loss(logits, batch["target"])
+        unmixing_loss = soft_target_loss(logits, batch["target"], counted)
         # A mean, so that learning rate and gradient norm mean the same at any weight.
         weight = self.recipe.unmixing_weight
         return (mixture_loss + weight * unmixing_loss) / (1 + weight)

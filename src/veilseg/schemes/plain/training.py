@@ -37,7 +37,8 @@ class PlainTraining(SchemeTraining):
         return {"proxy": case.image, "target": one_hot(case.labels, self.classes)}
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        return soft_target_loss(self.segmenter(batch["proxy"]), batch["target"])
+        logits = self.segmenter(batch["proxy"])
+        return soft_target_loss(logits, batch["target"], batch.get("counted"))
 
     def predict(self, batch: dict[str, Tensor]) -> Tensor:
         return torch.softmax(self.segmenter(batch["proxy"]).float(), dim=1)

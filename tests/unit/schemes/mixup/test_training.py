@@ -35,7 +35,7 @@ def test_example_holds_what_a_site_would_have(scheme, make_case):
     for seed in range(10):
         example = scheme.example(case, np.random.default_rng(seed))
         a = float(example["coefficient"])
-        assert 0.4 <= a <= 0.6
+        assert 0.45 <= a <= 0.55
         present = case.image > 0
         expected = a * case.image + (1 - a) * example["reference"]
         np.testing.assert_allclose(example["proxy"][present], expected[present], atol=1e-6)
