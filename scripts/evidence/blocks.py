@@ -154,6 +154,21 @@ def overhead(places: Places) -> str:
     return "\n".join(lines)
 
 
+def overhead_phases(places: Places) -> str:
+    """Where the time of one segmentation goes, in milliseconds."""
+    found = places.load("overhead")
+    if found is None:
+        return f"Phases: {NOT_YET[0].lower()}{NOT_YET[1:]}"
+    phases = ("protect", "process", "recover", "write")
+    lines = _head("milliseconds, median", *phases, "in all")
+    for data in (HIPPOCAMPUS, BRAIN):
+        for scheme, name in (("plain", "plain"), ("mixup", "private")):
+            seconds = found[data.name]["seconds"][scheme]
+            cells = (f"{1000 * seconds[phase]:.0f}" for phase in (*phases, "total"))
+            lines.append(_row(f"{data.title}, {name}", *cells))
+    return "\n".join(lines)
+
+
 def training_time(places: Places) -> str:
     """How long the private hippocampus network was trained, and how far from plain it ends."""
     found = places.load("training-time")
@@ -231,6 +246,7 @@ BLOCKS: dict[str, Callable[[Places], str]] = {
     "mixtures": mixtures,
     "calibration": calibration,
     "overhead": overhead,
+    "overhead-phases": overhead_phases,
     "training-time": training_time,
     "goals": reached,
     "trainings": trainings,

@@ -75,7 +75,19 @@ def test_results_name_commit_data_and_bundle(name):
         assert result["bundle_id"] == manifest(name)["bundle_id"], "measured on another bundle"
         assert result["data_sha256"] == manifest(name)["provenance"]["data_sha256"]
     assert COMMIT.fullmatch(result["commit"])
-    assert result["n_cases"] == len(result["cases"])
+    assert result["n_cases"] <= len(result["cases"])
+    assert re.fullmatch(r"[0-9a-f]{64}", result["data_sha256"])
+    assert result["steps"] == result["provenance"]["steps"] > 0
+    assert result["seed"] == result["provenance"]["seed"]
+    low, high = result["interval"]
+    assert low <= result["mean_dice"] <= high
+
+
+@pytest.mark.parametrize("file", sorted(PLACES.results.glob("*.json")), ids=lambda f: f.stem)
+def test_every_result_names_its_commit(file):
+    found = json.loads(file.read_text(encoding="utf-8"))
+    entries = found["experiments"] if file.stem == "experiments" else [found]
+    assert all(COMMIT.fullmatch(entry["commit"]) for entry in entries)
 
 
 @pytest.mark.parametrize("name", ["margins", "curve", "mixtures", "brain-tissue"])
@@ -100,9 +112,13 @@ def test_plain_and_mixup_had_the_same_network_data_and_steps():
     for name in SHIPPED:
         if name.endswith("-plain"):
             plain, mixup = manifest(name), manifest(name.replace("-plain", "-mixup"))
-            for field in ("data_sha256", "steps", "batch", "seed", "split"):
+            for field in ("data_sha256", "steps", "batch", "seed", "split", "precision", "torch"):
                 assert plain["provenance"][field] == mixup["provenance"][field], field
             assert plain["tile_shape"] == mixup["tile_shape"]
+            # What only a mixture has is not in plain's recipe to differ by, but may be named.
+            for field in ("learning_rate", "cropped_share"):
+                recipes = [one["provenance"]["recipe"][field] for one in (plain, mixup)]
+                assert recipes[0] == recipes[1], field
 
 
 def test_links_lead_somewhere():

@@ -217,6 +217,14 @@ def test_goals_are_compared_with_what_was_measured(places):
     assert "| at least −0.02 | −0.100 | **no** |" in blocks.reached(places)
 
 
+def test_phases_are_told_in_milliseconds(places):
+    seconds = {"protect": 0.1, "process": 0.2, "recover": 0.03, "write": 0.004, "total": 0.34}
+    entry = {"seconds": {"plain": seconds, "mixup": seconds | {"recover": 0.5}}}
+    places.store("overhead", {"hippocampus": entry, "brain-tissue": entry})
+    assert "| Hippocampus, plain | 100 | 200 | 30 | 4 | 340 |" in blocks.overhead_phases(places)
+    assert "| Brain tissue, private | 100 | 200 | 500 | 4 | 340 |" in blocks.overhead_phases(places)
+
+
 def test_time_of_a_training_that_was_resumed_is_not_told(places):
     evaluations = everything()
     evaluations["hippocampus-mixup"]["training"] = {}
