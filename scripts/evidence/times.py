@@ -1,0 +1,49 @@
+"""Blocks of documents about time: of a segmentation, of a training."""
+
+from evidence.cells import NOT_YET, change, head, row
+from evidence.jobs import BRAIN, HIPPOCAMPUS
+from evidence.places import Places
+
+
+def overhead(places: Places) -> str:
+    """Time of private ÷ plain."""
+    found = places.load("overhead")
+    if found is None:
+        return f"Overhead of protection: {NOT_YET[0].lower()}{NOT_YET[1:]}"
+    lines = head("end to end", "private ÷ plain, median", "plain", "private", "cold start")
+    for data in (HIPPOCAMPUS, BRAIN):
+        entry, ratio = found[data.name], found[data.name]["ratio"]
+        seconds = (f"{entry['seconds'][s]['total']:.2f} s" for s in ("plain", "mixup"))
+        cold = " / ".join(f"{entry['cold_start'][s]:.1f} s" for s in ("plain", "mixup"))
+        low, high = ratio["interval"]
+        times = f"{ratio['median']:.2f} ({low:.2f} to {high:.2f})"
+        lines.append(row(f"{data.title}, {entry['n_pairs']} pairs", times, *seconds, cold))
+    return "\n".join(lines)
+
+
+def overhead_phases(places: Places) -> str:
+    """Where the time of one segmentation goes, in milliseconds."""
+    found = places.load("overhead")
+    if found is None:
+        return f"Phases: {NOT_YET[0].lower()}{NOT_YET[1:]}"
+    phases = ("protect", "process", "recover", "write")
+    lines = head("milliseconds, median", *phases, "in all")
+    for data in (HIPPOCAMPUS, BRAIN):
+        for scheme, name in (("plain", "plain"), ("mixup", "private")):
+            seconds = found[data.name]["seconds"][scheme]
+            cells = (f"{1000 * seconds[phase]:.0f}" for phase in (*phases, "total"))
+            lines.append(row(f"{data.title}, {name}", *cells))
+    return "\n".join(lines)
+
+
+def training_time(places: Places) -> str:
+    """How long the private hippocampus network was trained, and how far from plain it ends."""
+    found = places.load("training-time")
+    if found is None:
+        return f"Time of training: {NOT_YET[0].lower()}{NOT_YET[1:]}"
+    steps = found["sources"]["mixup"]["steps"]
+    return (
+        f"Trained from nothing, the private hippocampus network takes {found['minutes']:.0f} "
+        f"minutes ({steps:,} steps) on {found['cores']} cores, and ends "
+        f"{change(found['margin'])} Dice from plain."
+    )
