@@ -23,6 +23,9 @@ LEAST_STEP_VOXELS = 8
 VELOCITY_SMOOTHNESS = 2.0
 DISPLACEMENT = 3 / 8  # standard deviation of the flow: 3 voxels, or 2.5 % of a larger image
 SHIFT = 3 / 8
+# Over a lattice of few nodes a smooth field is nearly one shift, however its spread is scaled: no
+# more of the image than this, or nothing of the source would be left in view.
+LARGEST_DRIFT = 1 / 4
 ROTATION_RADIANS = 0.15
 SCALE = 0.08
 FLOW_SQUARINGS = 5
@@ -65,6 +68,9 @@ def random_warp(
         flow = flow + np.stack(
             [ndimage.map_coordinates(part, nodes + flow, order=1, mode="nearest") for part in flow]
         )
+    drift = flow.mean(axis=tuple(range(1, dims + 1)), keepdims=True)
+    most = LARGEST_DRIFT * np.asarray(shape).reshape(drift.shape) / step
+    flow -= drift - np.clip(drift, -most, most)
     matrix = _random_rotation(dims, rng) * (1 + rng.uniform(-SCALE, SCALE, dims))
     shift = step * rng.uniform(-SHIFT, SHIFT, dims)
     centre = (np.asarray(shape) - 1) / 2

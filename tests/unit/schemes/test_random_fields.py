@@ -191,3 +191,16 @@ def test_every_process_draws_the_same_bytes_whatever_its_threads():
     }
     assert len(digests) == 1
     assert len(digests.pop().strip()) == hashlib.sha256().digest_size * 2
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (24, 32), (16, 16, 16)])
+def test_small_images_keep_their_source_in_view(shape):
+    """Over a lattice of few nodes the field is nearly a shift: its spread must not blow it up."""
+    middle = np.zeros(shape, bool)
+    middle[tuple(slice(size // 4, -(size // 4)) for size in shape)] = True
+    shares = []
+    for seed in range(200):
+        warp = random_warp(shape, shape, np.random.default_rng(seed))
+        shares.append(middle.take(nearest(warp, shape)).mean() / middle.mean())
+    assert min(shares) > 0.1
+    assert np.median(shares) > 0.5
