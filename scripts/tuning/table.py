@@ -143,8 +143,9 @@ TABLE: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "curriculum": ("package", {"curriculum": True}),
     },
 }
-# Settings that only mean something where there is a mixture.
+# What is tried of the loss, in losses.py.
 TRIED = ("symmetric", "label_smoothing", "deep_supervision", "curriculum")
+# Settings that only mean something where there is a mixture.
 OF_MIXTURES = ("unmixer", "unmixing_weight", "labelled_share", "coefficients", *TRIED)
 
 
