@@ -7,6 +7,10 @@ from veilseg.networks.u_net import HalfResolutionUNet
 SEGMENTER_FILTERS = (48, 96, 128)
 # Every level halves the grid, so tiles are multiples of this.
 DIVISOR = 2 ** len(SEGMENTER_FILTERS)
+# No axis of a tile is shorter: at the coarsest level it would shrink from two voxels to one, and
+# torch 2.13 on a CPU with bf16 then reads memory that nobody wrote (found along the last axis).
+# What lies there is now and then NaN, and so is the loss.
+SMALLEST_SIDE = 2 * DIVISOR
 
 
 class Segmenter(nn.Module):

@@ -13,7 +13,7 @@ from veilseg.imaging.orientation import ras_spacing_mm
 from veilseg.imaging.plausibility import expectation_of
 from veilseg.imaging.preprocessing import padding_to, prepare_labels
 from veilseg.imaging.volume import Unit
-from veilseg.networks.segmenter import DIVISOR
+from veilseg.networks.segmenter import DIVISOR, SMALLEST_SIDE
 
 PERCENTILES = IntensityRule("percentile", 0.5, 99.5)
 # One tile holds nearly every training image where memory allows: no seams, and the number of
@@ -80,12 +80,12 @@ def plan_and_prepare(
 
 
 def choose_tile(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """The smallest multiple of the network's divisor that holds 95 % of the images per axis.
+    """The smallest that the network takes and that holds 95 % of the images per axis.
 
     Where that exceeds the voxel budget, the longest axis is cut until it fits.
     """
     wanted = np.percentile(np.array(shapes), TILE_COVERAGE_PERCENTILE, axis=0)
-    tile = [max(1, math.ceil(size / DIVISOR)) * DIVISOR for size in wanted]
+    tile = [max(SMALLEST_SIDE, math.ceil(size / DIVISOR) * DIVISOR) for size in wanted]
     while math.prod(tile) > MOST_TILE_VOXELS:
         tile[tile.index(max(tile))] -= DIVISOR
     return tuple(tile)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from veilseg.networks.segmenter import DIVISOR, Segmenter
+from veilseg.networks.segmenter import DIVISOR, SMALLEST_SIDE, Segmenter
 from veilseg.networks.unmixer import Unmixer
 
 
@@ -53,3 +53,22 @@ def test_each_example_of_a_batch_has_its_own_coefficient():
         for i in range(2):
             alone = network(*(t[i : i + 1] for t in (answer, labels, reference, coefficient)))
             torch.testing.assert_close(together[i : i + 1], alone, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("side", [SMALLEST_SIDE, 3 * DIVISOR])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_thin_tiles_do_not_read_what_nobody_wrote(dims, side):
+    """In bf16 and the memory layout of training, with NaN in all memory that was freed before."""
+    space = (24,) * (dims - 1) + (side,)
+    layout = torch.channels_last if dims == 2 else torch.channels_last_3d
+    tile = torch.rand(16, 1, *space).to(memory_format=layout)
+    segmenter = Segmenter(dims, 1, 3).to(memory_format=layout)
+    unmixer = Unmixer(dims, 1, 3).to(memory_format=layout)
+    sizes = torch.randint(1, 400_000, (10, 10), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        for some in sizes.tolist():
+            freed = [torch.full((size,), float("nan")) for size in some]
+            del freed
+            answer = torch.softmax(segmenter(tile).float(), dim=1)
+            assert torch.isfinite(answer).all()
+            assert torch.isfinite(unmixer(answer, answer, tile, torch.full((16,), 0.5))).all()

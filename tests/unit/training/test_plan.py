@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from veilseg.datasets.cases import prepare_case, read_case
 from veilseg.datasets.layout import read_dataset
 from veilseg.errors import GeometryMismatch, InvalidDataset, InvalidImage
-from veilseg.networks.segmenter import DIVISOR
+from veilseg.networks.segmenter import DIVISOR, SMALLEST_SIDE
 from veilseg.training.plan import MOST_TILE_VOXELS, choose_tile, plan_and_prepare
 
 
@@ -60,10 +60,10 @@ shapes = st.lists(st.tuples(*[st.integers(1, 300)] * 3), min_size=1, max_size=30
 @settings(deadline=None, derandomize=True, max_examples=200)
 def test_tile_fits_network_and_memory_and_holds_most_images(shapes):
     tile = choose_tile(shapes)
-    assert all(size % DIVISOR == 0 and size >= DIVISOR for size in tile)
+    assert all(size % DIVISOR == 0 and size >= SMALLEST_SIDE for size in tile)
     assert math.prod(tile) <= MOST_TILE_VOXELS
     wanted = np.percentile(shapes, 95, axis=0)
-    uncut = [math.ceil(size / DIVISOR) * DIVISOR for size in wanted]
+    uncut = [max(SMALLEST_SIDE, math.ceil(size / DIVISOR) * DIVISOR) for size in wanted]
     if math.prod(uncut) <= MOST_TILE_VOXELS:
         assert list(tile) == uncut
     else:
@@ -76,6 +76,7 @@ def test_tile_fits_network_and_memory_and_holds_most_images(shapes):
 def test_tile_of_oasis_brains_and_2d_images():
     assert choose_tile([(99, 123, 95)] * 20) == (104, 128, 96)
     assert choose_tile([(250, 255)] * 3) == (256, 256)
+    assert choose_tile([(200, 180, 5)]) == (200, 184, 16)
 
 
 def test_label_that_is_not_in_dataset_json(make_dataset):
