@@ -9,9 +9,11 @@ from typing import Self
 from veilseg.datasets.layout import Case, Dataset
 from veilseg.errors import InvalidDataset, WrongUsage
 
-# Shares of cases, taken in whole patients. A fold has its block in place of the test share.
+# Shares of cases, taken in whole patients.
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.1
+# Of the patients that a fold does not test.
+VALIDATION_EVERY = 10
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,9 @@ class Fold:
     Attributes
     ----------
     index : int
-        Which block of patients is tested, from 1.
+        Which part of the patients is tested, from 1.
     count : int
-        Blocks in all, at least 2.
+        Parts in all, at least 2.
     """
 
     index: int
@@ -58,13 +60,14 @@ class Split:
 
 
 def split_by_patient(dataset: Dataset, fold: Fold | None = None) -> Split:
-    """Split whole patients in the order of their first case: a block to test, one before it to
-    choose by, the rest to train.
+    """Split whole patients, in the order of their first case, by a rule that needs no seed.
 
-    Without a fold the last patients are tested, the fewest that have 20 % of the cases. Folds cut
-    the patients into blocks of nearly equal numbers of cases; each patient is in the tested block
-    of exactly one fold. Validation has 10 % of the cases, of the patients before the tested block;
-    before the first comes the last. The rule needs no seed and no list that could go astray.
+    Without a fold the last patients are tested, the fewest that have 20 % of the cases; those
+    before them, the fewest that have 10 %, are for validation.
+
+    Folds deal the patients out in turn: fold I of N tests the I-th and every N-th after it, so each
+    patient is tested in exactly one fold, and where the order follows disease or site, each fold
+    has its part of every kind. Of the others, the first and every tenth after it validate.
 
     Raises
     ------
@@ -78,22 +81,20 @@ def split_by_patient(dataset: Dataset, fold: Fold | None = None) -> Split:
             f"{dataset.folder}: {len(order)} patients: training, validation and test need three"
         )
     if fold is None:
-        start = len(order) - _needed(order[:1:-1], count, TEST_SHARE)
-        stop = len(order)
+        test = set(order[len(order) - _needed(order[:1:-1], count, TEST_SHARE) :])
+        others = [patient for patient in order if patient not in test]
+        validation = set(others[len(others) - _needed(others[:0:-1], count, VALIDATION_SHARE) :])
     else:
-        # Two patients are left to train and to validate, whichever block is tested.
-        least = 2 if fold.count == 2 else 1
-        if len(order) < least * fold.count:
+        # Two patients are left to train and to validate, whichever fold is tested.
+        least = 4 if fold.count == 2 else fold.count
+        if len(order) < least:
             raise InvalidDataset(
-                f"{dataset.folder}: {len(order)} patients: {fold.count} folds need "
-                f"{least * fold.count}"
+                f"{dataset.folder}: {len(order)} patients: {fold.count} folds need {least}"
             )
-        start, stop = _blocks([count[patient] for patient in order], fold.count, least)[
-            fold.index - 1
-        ]
-    others = order[stop:] + order[:start]
-    kept = len(others) - _needed(others[:0:-1], count, VALIDATION_SHARE)
-    uses = (set(others[:kept]), set(others[kept:]), set(order[start:stop]))
+        test = set(order[fold.index - 1 :: fold.count])
+        others = [patient for patient in order if patient not in test]
+        validation = set(others[::VALIDATION_EVERY])
+    uses = (set(others) - validation, validation, test)
     return Split(*(tuple(case for case in dataset.cases if case.patient in use) for use in uses))
 
 
@@ -102,18 +103,3 @@ def _needed(patients: Sequence[str], count: Counter[str], share: float) -> int:
     wanted = share * count.total()
     together = accumulate(count[patient] for patient in patients)
     return next((n for n, cases in enumerate(together, start=1) if cases >= wanted), len(patients))
-
-
-def _blocks(sizes: Sequence[int], count: int, least: int) -> list[tuple[int, int]]:
-    """Cut patients with ``sizes`` cases into ``count`` blocks of at least ``least`` patients.
-
-    Each cut lies where the cases before it are nearest to their equal share.
-    """
-    before = [0, *accumulate(sizes)]
-    cuts = [0]
-    for number in range(1, count):
-        share = before[-1] * number / count
-        off = [abs(cases - share) for cases in before]
-        possible = range(cuts[-1] + least, len(sizes) - least * (count - number) + 1)
-        cuts.append(min(possible, key=off.__getitem__))
-    return list(zip(cuts, [*cuts[1:], len(sizes)], strict=True))

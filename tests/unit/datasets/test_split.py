@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from veilseg.datasets.layout import Case, Dataset
 from veilseg.datasets.split import (
     TEST_SHARE,
+    VALIDATION_EVERY,
     VALIDATION_SHARE,
     Fold,
     split_by_patient,
@@ -88,44 +89,29 @@ def test_folds_test_each_patient_once_and_part_none(owners, count):
         assert names == [case.name for case in dataset.cases]
         train, validation, test = ({case.patient for case in group} for group in groups)
         assert len(train) + len(validation) + len(test) == len(order)
-        # In a circle that ends before the tested block: first training, then validation.
-        start = len(tested)
-        before = order[start:] + order[:start]
-        assert set(before[-len(validation) :]) == validation
-        wanted = VALIDATION_SHARE * len(owners)
-        assert len(split.validation) >= wanted or len(train) == 1
-        farthest = before[-len(validation)]
-        assert sum(case.patient != farthest for case in split.validation) < wanted
-        tested += [name for name in order if name in test]
-    # Whole blocks, in order, each patient once.
-    assert tested == order
-
-
-@given(st.lists(st.integers(1, 4), min_size=40, max_size=80), st.integers(2, 8))
-@settings(deadline=None, derandomize=True, max_examples=100)
-def test_folds_are_of_nearly_equal_size(sizes, count):
-    patients = [f"patient{i:02d}" for i, size in enumerate(sizes) for _ in range(size)]
-    tested = [
-        len(split_by_patient(dataset_of(patients), Fold(index, count)).test)
-        for index in range(1, count + 1)
-    ]
-    # Each end of a block is off by half a patient's cases at most. (At five cases per block and
-    # four per patient, no cut is moved because its block would be empty.)
-    assert all(abs(size - len(patients) / count) <= max(sizes) for size in tested)
+        assert len(test) in (len(order) // count, -(-len(order) // count))
+        assert len(validation) == -(-(len(order) - len(test)) // VALIDATION_EVERY)
+        tested += test
+    assert sorted(tested) == sorted(order)
 
 
 def test_five_folds_of_ten_patients():
-    split = split_by_patient(dataset_of([f"p{i}" for i in range(10)]), Fold.parse("1/5"))
-    assert [case.patient for case in split.test] == ["p0", "p1"]
-    # Before the first comes the last.
-    assert [case.patient for case in split.validation] == ["p9"]
-    assert [case.patient for case in split.train] == [f"p{i}" for i in range(2, 9)]
+    split = split_by_patient(dataset_of([f"p{i}" for i in range(10)]), Fold.parse("2/5"))
+    assert [case.patient for case in split.test] == ["p1", "p6"]
+    assert [case.patient for case in split.validation] == ["p0"]
+    assert [case.patient for case in split.train] == ["p2", "p3", "p4", "p5", "p7", "p8", "p9"]
 
 
-def test_one_patient_with_most_cases_does_not_empty_a_block():
-    dataset = dataset_of(["a"] * 20 + ["b", "c", "d"])
-    assert [len(split_by_patient(dataset, Fold(i, 4)).test) for i in range(1, 5)] == [20, 1, 1, 1]
-    assert [len(split_by_patient(dataset, Fold(i, 2)).test) for i in (1, 2)] == [21, 2]
+def test_folds_of_a_sorted_table_have_every_kind():
+    order = [f"{kind}{i:02d}" for kind in ("benign", "malignant", "normal") for i in range(20)]
+    for index in range(1, 6):
+        split = split_by_patient(dataset_of(order), Fold(index, 5))
+        assert [case.patient[:-2] for case in split.test] == (
+            ["benign"] * 4 + ["malignant"] * 4 + ["normal"] * 4
+        )
+        assert {case.patient[:-2] for case in split.validation} == {"benign", "malignant", "normal"}
+    # What the default does with such a table: one kind only.
+    assert {case.patient[:-2] for case in split_by_patient(dataset_of(order)).test} == {"normal"}
 
 
 @pytest.mark.parametrize(("text", "fold"), [("1/2", Fold(1, 2)), ("10/10", Fold(10, 10))])
