@@ -18,7 +18,7 @@ from veilseg.training import train as training
 from veilseg.training.start import start_from
 
 SHAPE = (20, 18, 22)
-# Of six patients, s2 and s3; s1 validates.
+# Of six patients, s1 and s4; s0 validates.
 FOLD = "2/3"
 
 
@@ -169,7 +169,7 @@ def test_options_that_make_no_sense(veilseg, dataset, tmp_path, options, reason)
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda d: (d / "labelsTr/s1.nii.gz").unlink(), "missing for case s1"),
+        (lambda d: (d / "labelsTr/s0.nii.gz").unlink(), "missing for case s0"),
         (lambda d: _labels(d, np.full(SHAPE, 7, np.uint8)), "label 7 is not in dataset.json"),
         (lambda d: _labels(d, np.zeros((4, 4, 4), np.uint8)), "shape"),
         (lambda d: (d / "dataset.json").write_text("{"), "malformed"),
@@ -187,27 +187,27 @@ def test_bad_training_data_leaves_nothing(veilseg, dataset, tmp_path, damage, re
 def test_bad_validation_image_is_found_before_training(veilseg, dataset, tmp_path):
     copy = tmp_path / "data"
     shutil.copytree(dataset, copy)
-    _labels(copy, np.full(SHAPE, 9, np.uint8))  # s1 validates in this fold
+    _labels(copy, np.full(SHAPE, 9, np.uint8))  # s0 validates in this fold
     options = ["--scheme", "plain", "--fold", FOLD, "--steps", 1]
     ended = veilseg("train", copy, "--out", tmp_path / "bundle", *options)
-    assert "s1" in reason_of(ended, 3)
+    assert "s0" in reason_of(ended, 3)
     assert "training" not in ended.err
     assert not (tmp_path / "bundle").exists()
 
 
 def _labels(folder, array):
-    nib.save(nib.Nifti1Image(array, np.eye(4)), folder / "labelsTr" / "s1.nii.gz")
+    nib.save(nib.Nifti1Image(array, np.eye(4)), folder / "labelsTr" / "s0.nii.gz")
 
 
 def test_fold_trains_on_its_patients_and_is_tested_on_the_others(
     veilseg, dataset, tmp_path, fold_bundle
 ):
     bundle, fitted = fold_bundle
-    assert fitted == ["s0", "s4", "s5"]
+    assert fitted == ["s2", "s3", "s5"]
     provenance = open_client_half(bundle).manifest.provenance
     assert provenance["fold"] == FOLD
     assert provenance["cases"] == {"train": 3, "validation": 1, "test": 2}
-    for split, expected in (("test", ["s2", "s3"]), ("validation", ["s1"])):
+    for split, expected in (("test", ["s1", "s4"]), ("validation", ["s0"])):
         result = tmp_path / f"{split}.json"
         done = veilseg("evaluate", bundle, dataset, "--split", split, "--json", result)
         assert done.code == 0, done.err

@@ -230,7 +230,7 @@ def test_splits_keep_people_apart(tutorial: Tutorial):
     assert {case["patient"] for case in found["cases"]} == {"p05", "p06"}
     fold = json.loads((tutorial.folder / "fold-1" / "mixup.json").read_text())
     assert fold["fold"] == "1/5"
-    assert {case["patient"] for case in fold["cases"]} == {"p01"}
+    assert {case["patient"] for case in fold["cases"]} == {"p01", "p06"}
     manifests = [
         open_client_half(tutorial.folder / f"prostate-{scheme}").manifest
         for scheme in ("mixup", "plain")
