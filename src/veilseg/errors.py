@@ -10,6 +10,7 @@
     │   ├── InvalidVault        a vault that is missing, exists already or is open to others
     │   ├── RepeatRefused       a second, different proxy of one subject
     │   ├── OutputNotWritable   a result that has nowhere to go
+    │   ├── TrainingDiverged    data or recipe by which the loss is no number any more
     │   ├── MissingDependency   an optional part that is not installed
     │   └── WrongUsage          options that do not go together
     ├── IntegrityError          a hash, format version or identity that does not match
@@ -55,6 +56,10 @@ class RepeatRefused(InvalidInput):
 
 class OutputNotWritable(InvalidInput):
     """A result that has nowhere to go."""
+
+
+class TrainingDiverged(InvalidInput):
+    """Data or a recipe by which the loss is no finite number any more."""
 
 
 class MissingDependency(InvalidInput):

@@ -12,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 
 from veilseg.datasets.cases import PreparedCase
+from veilseg.errors import TrainingDiverged
 from veilseg.training.allocator import keep_freed_memory
 from veilseg.training.batches import Examples, batches
 from veilseg.training.checkpoint import load_checkpoint, save_checkpoint
@@ -74,6 +75,11 @@ def fit(
         Of this process, launched. Each of several processes takes its part of a batch.
     spacing : sequence of float or None
         Of the cases' voxels; None: as wide along every axis.
+
+    Raises
+    ------
+    TrainingDiverged
+        If the loss is no finite number. No step after that is written.
     """
     keep_freed_memory()
     torch.manual_seed(run.seed)
@@ -104,6 +110,11 @@ def fit(
         module.zero_grad()
         mean = fabric.all_reduce(loss.detach(), reduce_op="mean")
         value = float(cast(torch.Tensor, mean))
+        if not math.isfinite(value):
+            raise TrainingDiverged(
+                f"step {step + 1}: the loss is {value}; what was written before it is kept: "
+                "--resume goes on from there"
+            )
         smoothed = value if math.isnan(smoothed) else 0.95 * smoothed + 0.05 * value
         progress(step + 1, smoothed)
         due = (step + 1) % STEPS_PER_CHECKPOINT == 0 or step + 1 == run.steps

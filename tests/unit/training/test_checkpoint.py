@@ -1,5 +1,6 @@
 """A run that was interrupted ends where an unbroken one ends; another run's file is refused."""
 
+import math
 import multiprocessing
 import os
 import signal
@@ -9,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from veilseg.errors import BundleIntegrity
+from veilseg.errors import BundleIntegrity, TrainingDiverged
+from veilseg.schemes.mixup.training import MixupTraining
 from veilseg.training import loop
 from veilseg.training.checkpoint import load_checkpoint, save_checkpoint
 from veilseg.training.loop import Run, fit, learning_rate_factor
@@ -99,6 +101,25 @@ def test_training_moves_the_loss(cases, tmp_path, make_plain, fabric):
     run = Run("plain", 20, 1, 2, (16, 16, 16), "0" * 64)
     fit(make_plain(), cases, run, tmp_path / "x", False, lambda _, v: losses.append(v), fabric)
     assert losses[-1] < losses[0] - 0.1
+
+
+@pytest.mark.usefixtures("checkpoint_after_three")
+def test_loss_that_is_no_number_ends_the_run_and_spoils_no_checkpoint(
+    monkeypatch, make_mixup, trained, tmp_path
+):
+    path, steps = tmp_path / "run.safetensors", []
+    healthy = MixupTraining.forward
+
+    def forward(self, batch):
+        steps.append(len(steps) + 1)
+        return healthy(self, batch) * (math.nan if steps[-1] == 5 else 1)
+
+    monkeypatch.setattr(MixupTraining, "forward", forward)
+    with pytest.raises(TrainingDiverged, match="step 5: the loss is nan"):
+        trained(make_mixup(), path)
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(path).values())
+    monkeypatch.setattr(MixupTraining, "forward", healthy)
+    assert trained(make_mixup(), path, resume=True) == [4, 5, 6]
 
 
 def test_fresh_run_ignores_an_old_checkpoint(cases, tmp_path, make_plain, fabric):
