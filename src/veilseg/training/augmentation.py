@@ -34,26 +34,30 @@ class Augmentation:
     spacing : sequence of float or None
         Of the voxels, in any unit: a rotation is one of the patient, not of the array. None: as
         wide along every axis.
+    strength : float
+        How far all of it goes. 1 as for training; a small part of it as a second scan would differ.
     """
 
-    def __init__(self, spatial_dims: int, spacing: Sequence[float] | None = None) -> None:
+    def __init__(
+        self, spatial_dims: int, spacing: Sequence[float] | None = None, strength: float = 1.0
+    ) -> None:
         lengths = torch.tensor([1.0] * spatial_dims if spacing is None else spacing)
         # Relative, so that shifts stay some voxels whatever the unit.
         relative = torch.cat([lengths / lengths.log().mean().exp(), torch.ones(1)])
         self.spacing = torch.where((relative - 1).abs() < SAME_SPACING, 1.0, relative)
         self.placement = RandAffineGrid(
-            rotate_range=[0.26] * (3 if spatial_dims == 3 else 1),
-            scale_range=[0.15] * spatial_dims,
-            translate_range=[4] * spatial_dims,
+            rotate_range=[0.26 * strength] * (3 if spatial_dims == 3 else 1),
+            scale_range=[0.15 * strength] * spatial_dims,
+            translate_range=[4 * strength] * spatial_dims,
         )
-        sigma = (0.3, 0.8)
+        sigma = (0.3, 0.3 + 0.5 * strength)
         self.contrast = Compose(
             [
-                RandBiasField(prob=0.3, degree=2, coeff_range=(0.0, 0.15)),
-                RandAdjustContrast(prob=0.5, gamma=(0.7, 1.5)),
-                RandScaleIntensity(prob=0.5, factors=0.15),
+                RandBiasField(prob=0.3, degree=2, coeff_range=(0.0, 0.15 * strength)),
+                RandAdjustContrast(prob=0.5, gamma=(0.7**strength, 1.5**strength)),
+                RandScaleIntensity(prob=0.5, factors=0.15 * strength),
                 RandGaussianSmooth(prob=0.15, sigma_x=sigma, sigma_y=sigma, sigma_z=sigma),
-                RandGaussianNoise(prob=0.3, std=0.02),
+                RandGaussianNoise(prob=0.3, std=0.02 * strength),
             ]
         )
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from veilseg.datasets.cases import PreparedCase
 from veilseg.training.augmentation import Augmentation
-from veilseg.training.interface import Arrays, SchemeTraining
+from veilseg.training.interface import Arrays, MakesExamples
 
 # Voxels per optimiser step; small tiles come in larger batches.
 VOXELS_PER_STEP = 200_000
@@ -26,7 +26,7 @@ class Examples(Dataset[dict[str, Tensor]]):
 
     def __init__(
         self,
-        scheme: SchemeTraining,
+        scheme: MakesExamples,
         cases: Sequence[PreparedCase],
         tile_shape: tuple[int, ...],
         count: int,

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.random import Generator
@@ -13,6 +13,14 @@ from veilseg.datasets.cases import PreparedCase
 from veilseg.payload import Float32Array
 
 Arrays = dict[str, NDArray[Any]]
+
+
+class MakesExamples(Protocol):
+    """Whatever turns a case into what a network is trained on."""
+
+    def example(self, case: PreparedCase, rng: Generator) -> Arrays:
+        """One example; arrays have trailing spatial axes. NumPy only: it runs beside the fit."""
+        ...
 
 
 class SchemeTraining(nn.Module, ABC):
