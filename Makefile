@@ -19,7 +19,8 @@ demo: $(VENV)/.demo ## Segment a real brain plainly and privately; report in dem
 
 # Apart: with OpenVINO loaded in the process that forks the training data loader, the run crashed now
 # and then (cause not proven). A server never trains, so users never have both in one process.
-FITTING := tests/unit/training $(wildcard tests/integration/test_train*.py)
+FITTING := tests/unit/training tests/unit/audit tests/integration/test_audit.py \
+	$(wildcard tests/integration/test_train*.py)
 
 test: setup check ## Checks and tests
 	$(BIN)/pytest -m "not long" $(addprefix --ignore=,$(FITTING))

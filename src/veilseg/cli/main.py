@@ -216,6 +216,34 @@ def segment(
 
 
 @app.command()
+def audit(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the trained bundle, both halves.")],
+    dataset: Annotated[
+        Path, typer.Argument(help="Labelled data set, best the one the bundle was trained on.")
+    ],
+    json_file: Annotated[Path, typer.Option("--json", help="Results, for scripts.")],
+    html_file: Annotated[Path, typer.Option("--html", help="Report, for people.")],
+    references: ReferencesOption = "synthetic",
+    attacks: Annotated[
+        str | None, typer.Option(help="Only these, as in A1,A5; all without.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Minutes instead of an hour: weaker attackers.")
+    ] = False,
+    frontier: Annotated[
+        bool,
+        typer.Option("--frontier", help="Also sweep a and the number of references."),
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Attack a bundle and report what a curious server learns of images, masks and people."""
+    from veilseg.cli.audit import Request
+    from veilseg.cli.audit import audit as run
+
+    run(Request(bundle, dataset, references, attacks, quick, frontier, seed, json_file, html_file))
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for the report; replaced.")] = Path(
         "demo-out"

@@ -1,0 +1,1 @@
+"""One file per attack; the table of them is in ``audit.run``."""

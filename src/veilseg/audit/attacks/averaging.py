@@ -1,0 +1,156 @@
+"""A2: several proxies of one image, averaged."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.random import Generator
+
+from veilseg.audit.chance import permutation_interval
+from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.laws import Law
+from veilseg.audit.linear import LinearAttacker
+from veilseg.audit.scene import Observation
+from veilseg.audit.separator import Separator
+from veilseg.audit.similarity import psnr_db, similarities, ssim
+from veilseg.audit.workshop import NULL_CASES, Workshop
+from veilseg.datasets.cases import PreparedCase
+from veilseg.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
+from veilseg.payload import Float32Array
+from veilseg.training.interface import Arrays
+
+COUNTS = (1, 2, 4, 8, 16)
+FINDING = Finding(
+    "A2", "Averaging several proxies", "image", Threat(proxies_per_subject=max(COUNTS)), "SSIM"
+)
+LINEAR, TRAINED = "linear attacker", "trained network"
+
+Attacker = Callable[[Float32Array], Float32Array]
+
+
+@dataclass(frozen=True)
+class MeanLaw:
+    """The mean of several proxies of one image, and of how many: one of ``counts``."""
+
+    law: Law
+    counts: tuple[int, ...]
+
+    def example(self, case: PreparedCase, rng: Generator) -> Arrays:
+        count = int(rng.choice(self.counts))
+        drawn = [self.law.example(case, rng) for _ in range(count)]
+        setting = np.full((1, *case.labels.shape), 1 / count, np.float32)
+        mean = np.mean([one["proxy"] for one in drawn], axis=0)
+        return drawn[0] | {"proxy": mean, "setting": setting}
+
+
+def attack(workshop: Workshop) -> list[Finding]:
+    """SSIM that the stronger of two attackers reaches on the mean of K proxies of one image.
+
+    Twice: with proxies as they are by default, memoised, and with fresh ones, which a site sends
+    with ``--allow-repeat`` or ``--mixtures``.
+    """
+    scene = workshop.scene
+    if not scene.mixes:
+        raise NotRun("a proxy is the image: there is nothing to average")
+    counts = tuple(count for count in COUNTS if count <= workshop.effort.proxies)
+    audited = workshop.audited
+    seen = [scene.observe(audited, number, answered=False) for number in range(counts[-1])]
+    truths = [one.image for one in seen[0]]
+    patients = [one.patient for one in seen[0]]
+    averaged = {count: means(seen[:count]) for count in counts}
+    found = {count: _attackers(workshop, counts, count) for count in counts}
+    tried = {
+        count: {name: [of(mean) for mean in averaged[count]] for name, of in found[count].items()}
+        for count in counts
+    }
+    scores = {
+        count: {name: _ssim(images, truths) for name, images in some.items()}
+        for count, some in tried.items()
+    }
+    best = {count: max(some, key=lambda name: _mean(some[name])) for count, some in scores.items()}
+    most, one_proxy = counts[-1], scores[1][best[1]]
+    gain = bootstrap_difference(scores[most][best[most]], one_proxy, patients)
+    works = Control(f"{most} fresh proxies against one: lower end of the gain", gain.low, low=0.0)
+    null = _null(workshop, tried[most][best[most]])
+    details = {
+        "strongest": best[most],
+        "ssim": {str(count): rounded(_mean(scores[count][best[count]])) for count in counts},
+        "ssim_linear": {str(count): rounded(_mean(scores[count][LINEAR])) for count in counts},
+        "psnr_db": {
+            str(count): rounded(_mean(_psnr(tried[count][best[count]], truths))) for count in counts
+        },
+    }
+    # An image that is sent twice: the site makes its proxy anew, and it is the same.
+    twice = means([scene.observe(audited, answered=False) for _ in range(2)])
+    repeated = bootstrap_difference(
+        _ssim([found[1][best[1]](mean) for mean in twice], truths), one_proxy, patients
+    )
+    again = replace(FINDING, metric="SSIM gained over one proxy", setting="memoised")
+    return [
+        FINDING.measured(
+            bootstrap_mean(scores[most][best[most]], patients),
+            *(
+                {"mean image": workshop.ssim_of_nobody(), "one proxy": _mean(one_proxy)},
+                works,
+                null,
+                details,
+            ),
+            setting=f"{most} fresh proxies, as with --allow-repeat or --mixtures",
+            occurs="if asked for",
+        ),
+        again.measured(repeated, {"fresh proxies": gain.mean}, works, null),
+    ]
+
+
+def _attackers(workshop: Workshop, counts: tuple[int, ...], count: int) -> dict[str, Attacker]:
+    """What is made of a mean of so many proxies, by name."""
+    scene = workshop.scene
+    attackers: dict[str, Attacker] = {
+        LINEAR: LinearAttacker.fitted(scene, MeanLaw(scene.law(), (count,)))
+    }
+    if workshop.effort.thorough:
+        shape = len(scene.manifest.tile_shape), len(scene.manifest.channels), scene.classes
+        network = workshop.trained(
+            "separator-means",
+            lambda: Separator(*shape, {"setting": 1}),
+            MeanLaw(scene.law(), counts),
+            lambda network, batch: network.loss(batch),  # type: ignore[operator]  # a Separator
+        )
+        assert isinstance(network, Separator)
+        attackers[TRAINED] = partial(_separated, network, count)
+    return attackers
+
+
+def _separated(network: Separator, count: int, mean: Float32Array) -> Float32Array:
+    setting = np.full((1, *mean.shape[1:]), 1 / count, np.float32)
+    return network.separate(mean, setting)[0]
+
+
+def means(seen: list[list[Observation]]) -> list[Float32Array]:
+    """The mean proxy of each case over its proxies."""
+    return [
+        np.mean([one.proxy for one in of_case], axis=0, dtype=np.float32)
+        for of_case in zip(*seen, strict=True)
+    ]
+
+
+def _ssim(images: Sequence[Float32Array], truths: Sequence[Float32Array]) -> list[float]:
+    return [ssim(image, truth) for image, truth in zip(images, truths, strict=True)]
+
+
+def _psnr(images: Sequence[Float32Array], truths: Sequence[Float32Array]) -> list[float]:
+    return [psnr_db(image, truth) for image, truth in zip(images, truths, strict=True)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+def _null(workshop: Workshop, found: list[Float32Array]) -> Control:
+    """What was found of one person, scored as if it were of another."""
+    truths = [one.image for one in workshop.observed()][:NULL_CASES]
+    shifted = [*found[1:], found[0]][:NULL_CASES]
+    scores = similarities(shifted, truths)
+    low, high = permutation_interval(scores, workshop.scene.seed)
+    return Control("means of other people's proxies", float(np.diag(scores).mean()), low, high)

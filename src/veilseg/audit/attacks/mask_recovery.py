@@ -1,0 +1,229 @@
+"""A16: the patient's mask from the answer, from the proxy, and from both."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from veilseg.audit.attacks.separation import CONTROL_COEFFICIENT
+from veilseg.audit.chance import permutation_interval
+from veilseg.audit.findings import Control, Finding, Threat, rounded
+from veilseg.audit.grids import fitted
+from veilseg.audit.laws import NobodyLaw
+from veilseg.audit.scene import Observation, Scene
+from veilseg.audit.separator import separated, separator
+from veilseg.audit.workshop import NULL_CASES, Workshop
+from veilseg.evaluation.bootstrap import bootstrap_mean
+from veilseg.evaluation.dice import dice_per_class, mean_foreground
+from veilseg.payload import Float32Array
+from veilseg.training.interface import one_hot
+
+Labels = NDArray[np.uint8]
+# By how much a trained network has to beat the mask of nobody where the proxy is nearly raw.
+LEAST_GAIN = 0.1
+READ_OFF, FROM_PROXY, FROM_BOTH = "read off the answer", "network on proxy", "network on both"
+FINDING = Finding("A16", "Mask recovery", "mask", Threat(), "Dice")
+# Where classes of patient and reference can be told apart by their weights.
+OTHER_COEFFICIENTS = (0.3, 0.7)
+LEVELS = 4
+
+
+def strongest_class(answer: Float32Array) -> Float32Array:
+    """1 for the strongest class of each voxel, 0 for the others."""
+    return one_hot(_labels(answer), len(answer))
+
+
+def rounded_answer(answer: Float32Array) -> Float32Array:
+    """Probabilities in quarters."""
+    return np.asarray(np.round(answer * LEVELS) / LEVELS, dtype=np.float32)
+
+
+def _unchanged(answer: Float32Array) -> Float32Array:
+    return answer
+
+
+COARSE = {"strongest class only": strongest_class, "probabilities in quarters": rounded_answer}
+
+
+def attack(workshop: Workshop) -> list[Finding]:
+    """Dice of the patient's mask by the strongest of several attackers.
+
+    At the default coefficient, and at others that the bundle was trained for.
+    """
+    default = _found_at(workshop, workshop.scene.coefficient)
+    others = [_found_at(workshop, a) for a in _others(workshop.scene)]
+    coarse = COARSE if workshop.scene.mixes else ()
+    return [default, *others, *(_coarse(workshop, name, default) for name in coarse)]
+
+
+def _others(scene: Scene) -> list[float]:
+    if not scene.mixes:
+        return []
+    own = scene.coefficient
+    low, high = scene.manifest.settings.get("coefficient_range", (own, own))
+    return [a for a in OTHER_COEFFICIENTS if low <= a <= high and a != scene.coefficient]
+
+
+def _found_at(workshop: Workshop, a: float) -> Finding:
+    scene, seen = workshop.scene, workshop.observed(coefficient=a)
+    found = recovered_masks(workshop, a, seen)
+    truths = [one.labels for one in seen]
+    scores = {name: _scores(maps, truths, scene.classes) for name, maps in found.items()}
+    best = max(scores, key=lambda name: _mean(scores[name]))
+    overall = bootstrap_mean(scores[best], [one.patient for one in seen])
+    population = [population_mask(workshop)] * len(seen)
+    baseline = {"population-mean mask": _mean(_scores(population, truths, scene.classes))}
+    if scene.mixes:
+        of_others = [one.reference_labels for one in seen if one.reference_labels is not None]
+        baseline["the reference's mask"] = _mean(_scores(of_others, truths, scene.classes))
+    details = {
+        "strongest": best,
+        "dice": {name: rounded(_mean(values)) for name, values in scores.items()},
+        "size_correlation": rounded(_size_correlation(found[best], truths)),
+    }
+    positive = _positive(workshop, baseline["population-mean mask"])
+    null = _null(workshop, a, best)
+    if a == scene.coefficient:
+        return FINDING.measured(overall, baseline, positive, null, details)
+    return FINDING.measured(
+        overall, baseline, positive, null, details, f"a = {a:g}", "if asked for"
+    )
+
+
+def _coarse(workshop: Workshop, name: str, default: Finding) -> Finding:
+    """A server that answers less: what it then knows, and what the site then gets.
+
+    A defence against whoever stores answers, not against the server: it has its own answer before
+    it makes it coarse, and the network on the proxy alone never needs one.
+    """
+    scene = workshop.scene
+    change = COARSE[name]
+    seen = [replace(one, answer=change(one.answer)) for one in workshop.observed()]
+    found = recovered_masks(workshop, scene.coefficient, seen)
+    truths = [one.labels for one in seen]
+    scores = {one: _scores(maps, truths, scene.classes) for one, maps in found.items()}
+    best = max(scores, key=lambda one: _mean(scores[one]))
+    whole = [case.labels for case in workshop.audited]
+    kept = {
+        what: rounded(_mean(_scores(scene.recovered(workshop.audited, how), whole, scene.classes)))
+        for what, how in (("all probabilities", _unchanged), (name, change))
+    }
+    details = {
+        "strongest": best,
+        "dice": {one: rounded(_mean(values)) for one, values in scores.items()},
+        "dice_of_the_site": kept,
+    }
+    overall = bootstrap_mean(scores[best], [one.patient for one in seen])
+    assert default.positive_control is not None
+    assert default.null_control is not None
+    controls = default.positive_control, default.null_control
+    setting = f"answers: {name}"
+    return FINDING.measured(overall, default.baseline, *controls, details, setting, "never")
+
+
+def recovered_masks(
+    workshop: Workshop, coefficient: float, seen: Sequence[Observation]
+) -> dict[str, list[Labels]]:
+    """The patient's mask by every attacker, of each observation."""
+    found = {READ_OFF: [read_off(one.answer, coefficient) for one in seen]}
+    if workshop.scene.mixes:
+        for name, sees_answer in ((FROM_PROXY, False), (FROM_BOTH, True)):
+            network = separator(workshop, coefficient, sees_answer)
+            found[name] = [_labels(logits) for _, logits in separated(network, seen)]
+    return found
+
+
+def read_off(answer: Float32Array, coefficient: float) -> Labels:
+    """The patient's labels, read off an answer without any training.
+
+    Each voxel of a segmentation mixture is ``a·e_k + (1 − a)·e_j`` for the patient's class k and
+    the reference's j; the nearest of the K² possibilities names k. At a = ½ the two classes cannot
+    be told apart, and the higher label is taken: the union of both masks.
+
+    Parameters
+    ----------
+    answer : ndarray, shape (K, *tile), float32
+    coefficient : float in (0, 1]
+
+    Returns
+    -------
+    ndarray, shape tile, uint8
+    """
+    classes = len(answer)
+    unit = np.eye(classes, dtype=np.float32)
+    nearest = np.full(answer.shape[1:], np.inf, dtype=np.float32)
+    labels = np.zeros(answer.shape[1:], dtype=np.uint8)
+    # From the highest class down: of equally near ones the first stays.
+    for patient, reference in product(reversed(range(classes)), range(classes)):
+        level = coefficient * unit[patient] + (1 - coefficient) * unit[reference]
+        distance = ((answer - level.reshape(-1, *[1] * (answer.ndim - 1))) ** 2).sum(axis=0)
+        closer = distance < nearest - 1e-6
+        labels[closer] = patient
+        nearest[closer] = distance[closer]
+    return labels
+
+
+def population_mask(workshop: Workshop) -> Labels:
+    """Each voxel's most frequent class among the attacker's own cases."""
+    scene = workshop.scene
+    tile = scene.manifest.tile_shape
+    votes = sum(one_hot(fitted(case, tile).labels, scene.classes) for case in scene.auxiliary)
+    return _labels(np.asarray(votes))
+
+
+def _positive(workshop: Workshop, nobody: float) -> Control:
+    """The same attack, trained and tried where the proxy is nearly the patient."""
+    scene = workshop.scene
+    if not scene.mixes:
+        value = _mean(_of(workshop.observed(), scene.classes))
+        return Control("the answer is the segmentation", value, low=nobody + LEAST_GAIN)
+    law = scene.law(CONTROL_COEFFICIENT)
+    seen = scene.simulate(law, workshop.audited, answered=False)
+    network = separator(workshop, CONTROL_COEFFICIENT, sees_answer=False)
+    maps = [_labels(logits) for _, logits in separated(network, seen)]
+    value = _mean(_scores(maps, [one.labels for one in seen], scene.classes))
+    what = f"network on mixtures at a = {CONTROL_COEFFICIENT:g}"
+    return Control(what, value, low=nobody + LEAST_GAIN)
+
+
+def _null(workshop: Workshop, coefficient: float, best: str) -> Control:
+    """The same attack on proxies of other people, scored as if they were of the audited."""
+    scene = workshop.scene
+    law = NobodyLaw(scene.law(coefficient), scene.auxiliary)
+    seen = scene.simulate(law, workshop.audited[:NULL_CASES], answered=True)
+    maps = recovered_masks(workshop, coefficient, seen)[best]
+    scores = np.array([[_dice(one, other.labels, scene.classes) for other in seen] for one in maps])
+    # A case without foreground in truth and result has no Dice and says nothing.
+    scores = np.nan_to_num(scores, nan=float(np.nanmean(scores)))
+    low, high = permutation_interval(scores, scene.seed)
+    return Control("proxies of other people", float(np.diag(scores).mean()), low, high)
+
+
+def _of(seen: Sequence[Observation], classes: int) -> list[float]:
+    return _scores([_labels(one.answer) for one in seen], [one.labels for one in seen], classes)
+
+
+def _scores(found: Sequence[Labels], truths: Sequence[Labels], classes: int) -> list[float]:
+    return [_dice(one, truth, classes) for one, truth in zip(found, truths, strict=True)]
+
+
+def _dice(found: Labels, truth: Labels, classes: int) -> float:
+    return mean_foreground(dice_per_class(found, truth, classes))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.nanmean(values))
+
+
+def _labels(maps: Float32Array) -> Labels:
+    return np.asarray(maps.argmax(axis=0), dtype=np.uint8)
+
+
+def _size_correlation(found: Sequence[Labels], truths: Sequence[Labels]) -> float:
+    """Pearson's r of the foreground's size in what was found and in the truth."""
+    sizes = np.array([[np.count_nonzero(maps) for maps in both] for both in (found, truths)])
+    if len(found) < 3 or not sizes.std(axis=1).all():
+        return float("nan")
+    return float(np.corrcoef(sizes)[0, 1])

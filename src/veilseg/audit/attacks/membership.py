@@ -1,0 +1,193 @@
+"""A14: was this person among those whom the server's network was trained on?"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import mannwhitneyu
+from torch import Tensor, nn
+
+from veilseg.audit.chance import label_interval
+from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.fitting import Batch, run
+from veilseg.audit.laws import Law, RawLaw
+from veilseg.audit.scene import Observation, evenly
+from veilseg.audit.workshop import Workshop
+from veilseg.datasets.cases import PreparedCase
+from veilseg.evaluation.bootstrap import LEVEL, Interval
+from veilseg.networks.segmenter import Segmenter
+from veilseg.payload import Float32Array
+from veilseg.training.interface import one_hot
+from veilseg.training.losses import soft_target_loss
+
+FINDING = Finding("A14", "Membership", "membership", Threat(known_pairs=1), "AUC")
+# Proxies of each candidate whose losses are averaged: the attacker makes as many as it likes.
+PROXIES_PER_CANDIDATE = 4
+RESAMPLES = 2000
+FALSE_POSITIVE_RATE = 0.01
+# A network that has seen four people, over and over, without augmentation.
+OVERFITTED_PEOPLE, CONTROL_AUC = 4, 0.9
+SMALLEST_PROBABILITY = 1e-6
+LOSS, CALIBRATED = "loss", "loss, calibrated by a shadow network"
+
+
+def attack(workshop: Workshop) -> list[Finding]:
+    """AUC by which the network's loss tells its training patients from others.
+
+    The attacker holds a candidate's image and labels, makes proxies of it and looks at how well the
+    network answers. With a shadow network, trained on other people, it also knows how hard the
+    candidate is.
+    """
+    scene = workshop.scene
+    if not scene.members:
+        raise NotRun("not the data the bundle was trained on: who was in is unknown")
+    half = len(scene.members) // 2
+    shadow_people, candidates = scene.members[:half], scene.members[half:]
+    members = evenly(candidates, workshop.effort.audited)
+    others = workshop.audited
+    law = scene.law()
+    groups = [_observed(workshop, law, people) for people in (members, others)]
+    people = [case.patient for case in (*members, *others)]
+    member = np.arange(len(people)) < len(members)
+    losses = np.concatenate([_losses(group, scene.coefficient) for group in groups])
+    scores = {LOSS: -losses}
+    if workshop.effort.thorough:
+        shadow = _network(workshop, "shadow", law, shadow_people)
+        answered = [_answered_by(shadow, group) for group in groups]
+        hard = np.concatenate([_losses(group, scene.coefficient) for group in answered])
+        scores[CALIBRATED] = hard - losses
+    found = {name: auc(values, member) for name, values in scores.items()}
+    best = max(found, key=lambda name: found[name])
+    overall = _bootstrap_auc(scores[best], member, people, scene.seed)
+    unseen = -_losses(groups[1], scene.coefficient)
+    # Every second patient: neighbours may be alike.
+    names = sorted({case.patient for case in others})
+    odd = np.array([names.index(case.patient) % 2 == 1 for case in others])
+    order = np.argsort(~odd, kind="stable")
+    low, high = label_interval(unseen[order], int(odd.sum()), auc, scene.seed)
+    null = Control("two groups of people, none trained on", auc(unseen, odd), low, high)
+    details = {
+        "strongest": best,
+        "auc": {name: rounded(value) for name, value in found.items()},
+        "tpr_at_1_percent_fpr": rounded(true_positive_rate(scores[best], member)),
+        "non_members": len(others),
+    }
+    return [FINDING.measured(overall, {"chance": 0.5}, _positive(workshop), null, details)]
+
+
+def auc(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> float:
+    """How likely a member scores higher than another; ties count half."""
+    inside, outside = scores[member], scores[~member]
+    if not inside.size or not outside.size:
+        return float("nan")
+    return float(mannwhitneyu(inside, outside).statistic / (inside.size * outside.size))
+
+
+def true_positive_rate(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> float:
+    """Share of members above the score that 1 % of the others reach: fewer than 100 reach it as
+    if they were none.
+    """
+    allowed = int(FALSE_POSITIVE_RATE * (~member).sum())
+    threshold = np.sort(scores[~member])[::-1][allowed]
+    return float((scores[member] > threshold).mean())
+
+
+def _positive(workshop: Workshop) -> Control:
+    """The same attack on a network that knows four people by heart."""
+    scene = workshop.scene
+    few = evenly(scene.members, OVERFITTED_PEOPLE)
+    law = RawLaw(scene.classes)
+    network = _network(workshop, "overfitted", law, few, augment=False)
+    groups = [
+        _answered_by(network, [scene.simulate(law, people, answered=False)])
+        for people in (few, workshop.audited)
+    ]
+    scores = -np.concatenate([_losses(group, 1.0) for group in groups])
+    value = auc(scores, np.arange(len(scores)) < len(few))
+    return Control(f"a network that was trained on {len(few)} people", value, low=CONTROL_AUC)
+
+
+def _network(
+    workshop: Workshop, name: str, law: Law, people: Sequence[PreparedCase], augment: bool = True
+) -> nn.Module:
+    """A segmentation network of the attacker, trained as the server's was."""
+    scene = workshop.scene
+    kinds = len(scene.manifest.tile_shape), len(scene.manifest.channels), scene.classes
+
+    def loss(network: nn.Module, batch: Batch) -> Tensor:
+        target = batch["target"]
+        if "reference_labels" in batch:
+            a = scene.coefficient
+            target = a * target + (1 - a) * batch["reference_labels"]
+        return soft_target_loss(network(batch["proxy"]), target)
+
+    # Without augmentation four people are known by heart in half the time.
+    steps = workshop.effort.steps if augment else workshop.effort.steps // 2
+    return workshop.trained(
+        name, lambda: Segmenter(*kinds), law, loss, steps, cases=people, augment=augment
+    )
+
+
+def _observed(
+    workshop: Workshop, law: Law, people: Sequence[PreparedCase]
+) -> list[list[Observation]]:
+    """Proxies that the attacker makes of each candidate, answered by the server: by draw."""
+    draws = PROXIES_PER_CANDIDATE if workshop.scene.mixes else 1
+    return [
+        replace(workshop.scene, seed=workshop.scene.seed + draw).simulate(law, people, True)
+        for draw in range(draws)
+    ]
+
+
+def _answered_by(network: nn.Module, groups: list[list[Observation]]) -> list[list[Observation]]:
+    return [
+        [replace(one, answer=_softmax(run(network, one.proxy))) for one in group]
+        for group in groups
+    ]
+
+
+def _losses(groups: list[list[Observation]], coefficient: float) -> NDArray[np.float64]:
+    """Cross-entropy of each candidate's answers, mean over voxels and draws."""
+    found = [[_loss(one, coefficient) for one in group] for group in groups]
+    mean: NDArray[np.float64] = np.mean(np.array(found, dtype=np.float64), axis=0)
+    return mean
+
+
+def _loss(one: Observation, coefficient: float) -> float:
+    classes = len(one.answer)
+    target = one_hot(one.labels, classes)
+    if one.reference_labels is not None:
+        reference = one_hot(one.reference_labels, classes)
+        target = coefficient * target + (1 - coefficient) * reference
+    log = np.log(np.maximum(one.answer, SMALLEST_PROBABILITY))
+    return float(-(target * log).sum(axis=0).mean())
+
+
+def _softmax(logits: Float32Array) -> Float32Array:
+    return np.asarray(torch.from_numpy(logits).softmax(dim=0))
+
+
+def _bootstrap_auc(
+    scores: NDArray[np.float64], member: NDArray[np.bool_], people: Sequence[str], seed: int
+) -> Interval:
+    """AUC with an interval that draws whole patients anew, members and others apart."""
+    rng = np.random.default_rng(seed)
+    names = np.array(people)
+    groups = [
+        [
+            np.flatnonzero((names == name) & (member == side))
+            for name in np.unique(names[member == side])
+        ]
+        for side in (True, False)
+    ]
+    values = []
+    for _ in range(RESAMPLES):
+        drawn = np.concatenate(
+            [group[i] for group in groups for i in rng.integers(len(group), size=len(group))]
+        )
+        values.append(auc(scores[drawn], member[drawn]))
+    low, high = np.percentile(values, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    patients = sum(len(group) for group in groups)
+    return Interval(auc(scores, member), float(low), float(high), patients, len(people))

@@ -1,0 +1,253 @@
+"""A15: whose proxy is it? A gallery of raw images of the same people is compared with each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from monai.networks.layers.factories import Conv
+from numpy.random import Generator
+from numpy.typing import NDArray
+from scipy import fft, ndimage
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, leaky_relu, normalize
+
+from veilseg.audit.attacks.averaging import means
+from veilseg.audit.chance import hit_interval
+from veilseg.audit.findings import Control, Finding, Threat, rounded
+from veilseg.audit.fitting import Batch, run
+from veilseg.audit.grids import central, fitted
+from veilseg.audit.laws import Law, NobodyLaw
+from veilseg.audit.scene import Observation
+from veilseg.audit.separator import separated, separator
+from veilseg.audit.workshop import Workshop
+from veilseg.datasets.cases import PreparedCase
+from veilseg.evaluation.bootstrap import bootstrap_mean
+from veilseg.payload import Float32Array
+from veilseg.training.augmentation import Augmentation
+from veilseg.training.interface import Arrays
+
+FINDING = Finding("A15", "Re-identification", "identity", Threat(gallery=1), "rank-1")
+WIDTHS = (16, 32, 64, 128)
+TEMPERATURE = 0.1
+CONTROL_RANK_1 = 0.8
+SHIFT_PART = 8
+# Of the augmentation that training uses: how far two scans of one person differ.
+SECOND_SCAN = 0.3
+# Coarser than this many voxels is how somebody lay in the coil rather than who it is.
+DETAIL = 3.0
+# Proxies of one person, where the site allows several.
+AVERAGED = 4
+WHOLE, DETAILS, ANSWERS, SEPARATED, SIAMESE = (
+    "correlation",
+    "correlation of details",
+    "correlation of answers",
+    "correlation after A5",
+    "Siamese network",
+)
+
+
+class Siamese(nn.Module):
+    """Proxy and raw image to one space, in which those of one person lie close together."""
+
+    def __init__(self, spatial_dims: int, channels: int) -> None:
+        super().__init__()
+        self.of_proxy = _Encoder(spatial_dims, channels)
+        self.of_image = _Encoder(spatial_dims, channels)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Each proxy is to find its own image among those of the batch, and the other way."""
+        scores = self.of_proxy(batch["proxy"]) @ self.of_image(batch["gallery"]).T / TEMPERATURE
+        own = torch.arange(len(scores))
+        return cross_entropy(scores.float(), own) + cross_entropy(scores.T.float(), own)
+
+
+class _Encoder(nn.Module):
+    def __init__(self, spatial_dims: int, channels: int) -> None:
+        super().__init__()
+        conv = Conv[Conv.CONV, spatial_dims]
+        before = (channels, *WIDTHS[:-1])
+        self.levels = nn.ModuleList(
+            conv(source, width, 3, stride=2, padding=1)
+            for source, width in zip(before, WIDTHS, strict=True)
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        for level in self.levels:
+            maps = leaky_relu(level(maps))
+        # Where things are counts as well as what is there: a coarse grid is kept.
+        return normalize(maps.flatten(1).float(), dim=1)
+
+
+@dataclass(frozen=True)
+class AcquiredAgain:
+    """A proxy, and the same person's image acquired another time."""
+
+    law: Law
+    spatial_dims: int
+
+    def example(self, case: PreparedCase, rng: Generator) -> Arrays:
+        again, _ = Augmentation(self.spatial_dims, strength=SECOND_SCAN)(
+            case.image, case.labels, rng
+        )
+        return self.law.example(case, rng) | {"gallery": again}
+
+
+def attack(workshop: Workshop) -> list[Finding]:
+    """Rank-1 of the strongest of several comparisons, with a gallery acquired another time."""
+    scene = workshop.scene
+    cases, gallery, source = second_acquisitions(workshop)
+    seen = scene.observe(cases)
+    found = comparisons(workshop, seen, gallery)
+    hits = {name: rank_1(scores) for name, scores in found.items()}
+    best = max(hits, key=lambda name: float(np.mean(hits[name])))
+    overall = bootstrap_mean(hits[best].tolist(), [case.patient for case in cases])
+    raw = _correlated([one.image for one in seen], gallery)
+    known = max(float(rank_1(scores).mean()) for scores in raw.values())
+    positive = Control("raw image against raw image", known, low=CONTROL_RANK_1)
+    nobody = scene.simulate(NobodyLaw(scene.law(), scene.auxiliary), cases, answered=True)
+    missed = rank_1(comparisons(workshop, nobody, gallery)[best])
+    low, high = hit_interval(len(cases), 1 / len(gallery))
+    null = Control("proxies of other people", float(missed.mean()), low, high)
+    details = {
+        "strongest": best,
+        "rank_1": {name: rounded(float(values.mean())) for name, values in hits.items()},
+        "map_at_5": rounded(mean_average_precision(found[best], 5)),
+    }
+    finding = replace(FINDING, threat=Threat(gallery=len(gallery)))
+    chance, setting = {"chance": 1 / len(gallery)}, f"gallery: {source}"
+    default = finding.measured(overall, chance, positive, null, details, setting)
+    if not scene.mixes:
+        return [default]
+    threat = Threat(gallery=len(gallery), proxies_per_subject=AVERAGED)
+    several = [
+        seen,
+        *(scene.observe(cases, number, answered=False) for number in range(1, AVERAGED)),
+    ]
+    scores = _correlated(means(several), gallery)
+    best = max(scores, key=lambda name: float(rank_1(scores[name]).mean()))
+    overall = bootstrap_mean(rank_1(scores[best]).tolist(), [case.patient for case in cases])
+    setting = f"mean of {AVERAGED} fresh proxies, as with --allow-repeat; {setting}"
+    averaged = replace(finding, threat=threat)
+    return [
+        default,
+        averaged.measured(
+            overall, chance, positive, null, {"strongest": best}, setting, "if asked for"
+        ),
+    ]
+
+
+def comparisons(
+    workshop: Workshop, seen: Sequence[Observation], gallery: Sequence[Float32Array]
+) -> dict[str, NDArray[np.float64]]:
+    """How alike every proxy and every entry of the gallery are, by several measures."""
+    scene = workshop.scene
+    tile = scene.manifest.tile_shape
+    proxies = [one.proxy for one in seen]
+    found = _correlated(proxies, gallery)
+    if scene.mixes:
+        network = separator(workshop, scene.coefficient, sees_answer=True)
+        images = [image for image, _ in separated(network, seen)]
+        found[SEPARATED] = correlations(images, gallery)
+    # What the server's network makes of the gallery, against what it answered.
+    answers = [one.answer[1:] for one in seen]
+    found[ANSWERS] = correlations(answers, [scene.server(image)[1:] for image in gallery])
+    if not workshop.effort.thorough:
+        return found
+    siamese = workshop.trained(
+        "siamese",
+        lambda: Siamese(len(tile), len(scene.manifest.channels)),
+        AcquiredAgain(scene.law(), len(tile)),
+        lambda network, batch: network.loss(batch),  # type: ignore[operator]  # it is a Siamese
+        steps=workshop.effort.steps // 2,
+        batch=workshop.effort.people_per_step,
+    )
+    assert isinstance(siamese, Siamese)
+    found[SIAMESE] = _embedded(siamese, proxies, gallery)
+    return found
+
+
+def second_acquisitions(
+    workshop: Workshop,
+) -> tuple[list[PreparedCase], list[Float32Array], str]:
+    """Who is looked for, the gallery in the same order, and where it comes from.
+
+    Real second scans where each patient has two images; else each image is placed, scaled and
+    coloured anew, with noise.
+    """
+    scene = workshop.scene
+    tile = scene.manifest.tile_shape
+    by_patient: dict[str, list[PreparedCase]] = {}
+    for case in scene.audited:
+        by_patient.setdefault(case.patient, []).append(case)
+    pairs = [cases for cases in by_patient.values() if len(cases) == 2]
+    if len(pairs) == len(by_patient):
+        first = [pair[0] for pair in pairs]
+        return first, [fitted(pair[1], tile).image for pair in pairs], "their other scans"
+    cases = workshop.audited
+    again = Augmentation(len(tile), strength=SECOND_SCAN)
+    gallery = []
+    for number, case in enumerate(cases):
+        rng = np.random.default_rng([scene.seed, 8, number])
+        image, _ = again(case.image, case.labels, rng)
+        gallery.append(image[(slice(None), *central(case.labels.shape, tile))])
+    return cases, gallery, "the same images, placed and coloured anew"
+
+
+def _correlated(
+    queries: Sequence[Float32Array], gallery: Sequence[Float32Array]
+) -> dict[str, NDArray[np.float64]]:
+    sharp = [[_details(image) for image in images] for images in (queries, gallery)]
+    return {WHOLE: correlations(queries, gallery), DETAILS: correlations(*sharp)}
+
+
+def _details(image: Float32Array) -> Float32Array:
+    coarse = ndimage.gaussian_filter(image, (0, *[DETAIL] * (image.ndim - 1)))
+    return np.asarray(image - coarse, dtype=np.float32)
+
+
+def correlations(
+    queries: Sequence[Float32Array], gallery: Sequence[Float32Array]
+) -> NDArray[np.float64]:
+    """Correlation of voxels, at the best of all small shifts: (queries, gallery).
+
+    By fast Fourier transforms, circularly; a shift is at most an eighth of a side.
+    """
+    rows, columns = ([_spectrum(image) for image in images] for images in (queries, gallery))
+    return np.array([[_best_shift(row, column) for column in columns] for row in rows])
+
+
+def rank_1(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 where the own entry of the gallery, at the same position, has the highest score."""
+    return np.asarray(scores.argmax(axis=1) == np.arange(len(scores)), dtype=np.float64)
+
+
+def mean_average_precision(scores: NDArray[np.float64], depth: int) -> float:
+    """Mean over queries of one over the own entry's rank; nothing beyond a depth."""
+    own = np.diag(scores)[:, None]
+    ranks = 1 + (scores > own).sum(axis=1)
+    return float(np.where(ranks <= depth, 1 / ranks, 0).mean())
+
+
+def _embedded(
+    siamese: Siamese, proxies: Sequence[Float32Array], gallery: Sequence[Float32Array]
+) -> NDArray[np.float64]:
+    rows = np.stack([run(siamese.of_proxy, one) for one in proxies])
+    columns = np.stack([run(siamese.of_image, one) for one in gallery])
+    return np.asarray(rows @ columns.T, dtype=np.float64)
+
+
+def _spectrum(image: Float32Array) -> NDArray[np.complex128]:
+    """Of each channel, centred and of unit energy over all channels."""
+    centred = image - image.mean(axis=tuple(range(1, image.ndim)), keepdims=True)
+    centred = centred / max(float(np.linalg.norm(centred)), 1e-12)
+    return np.asarray(fft.fftn(centred, axes=range(1, image.ndim)))
+
+
+def _best_shift(row: NDArray[np.complex128], column: NDArray[np.complex128]) -> float:
+    product = (row * column.conj()).sum(axis=0)
+    by_shift = np.real(fft.ifftn(product))
+    for axis, size in enumerate(by_shift.shape):
+        reach = max(1, size // SHIFT_PART)
+        by_shift = by_shift.take(range(-reach, reach + 1), axis=axis, mode="wrap")
+    return float(by_shift.max())

@@ -1,0 +1,102 @@
+"""A5: a network, trained on fresh mixtures of other people, takes the patient out of one proxy."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from veilseg.audit.chance import permutation_interval
+from veilseg.audit.findings import Control, Finding, Threat, rounded
+from veilseg.audit.laws import NobodyLaw
+from veilseg.audit.linear import LinearAttacker
+from veilseg.audit.separator import separated, separator
+from veilseg.audit.similarity import ms_ssim, psnr_db, similarities, ssim
+from veilseg.audit.workshop import NULL_CASES, Workshop
+from veilseg.evaluation.bootstrap import bootstrap_mean
+from veilseg.payload import Float32Array
+
+FINDING = Finding("A5", "Supervised separation", "image", Threat(), "SSIM")
+# Nearly all of the patient: an attack that fails here works nowhere.
+CONTROL_COEFFICIENT = 0.9
+CONTROL_SSIM = 0.95
+PROXY, LINEAR, TRAINED = "the proxy itself", "linear attacker", "trained network"
+
+
+def attack(workshop: Workshop) -> list[Finding]:
+    """A5: how much of the patient image a trained network gets out of one proxy."""
+    scene, seen = workshop.scene, workshop.observed()
+    patients = [one.patient for one in seen]
+    truths = [one.image for one in seen]
+    linear = LinearAttacker.fitted(scene, scene.law())
+    found = {PROXY: [one.proxy for one in seen]}
+    if scene.mixes:
+        found[LINEAR] = [linear(one.proxy) for one in seen]
+        network = separator(workshop, scene.coefficient, sees_answer=True)
+        found[TRAINED] = [image for image, _ in separated(network, seen)]
+    scores = {
+        name: [ssim(one, truth) for one, truth in zip(images, truths, strict=True)]
+        for name, images in found.items()
+    }
+    best = max(scores, key=lambda name: float(np.mean(scores[name])))
+    overall = bootstrap_mean(scores[best], patients)
+    details: dict[str, Any] = {
+        "strongest": best,
+        "ms_ssim": _mean(ms_ssim, found[best], truths),
+        "psnr_db": _mean(psnr_db, found[best], truths),
+    }
+    if scene.mixes:
+        references = [one.reference for one in seen if one.reference is not None]
+        of_reference = [ssim(one, r) for one, r in zip(found[best], references, strict=True)]
+        details["ssim_best_of_two"] = rounded(
+            float(np.mean(np.maximum(scores[best], of_reference)))
+        )
+    baseline = {
+        "mean image": workshop.ssim_of_nobody(),
+        **{name: float(np.mean(values)) for name, values in scores.items() if name != best},
+    }
+    null = _null(workshop, best, linear)
+    return [FINDING.measured(overall, baseline, _positive(workshop), null, details)]
+
+
+def _positive(workshop: Workshop) -> Control:
+    """The same attack, trained and tried where the proxy is nearly the patient."""
+    scene = workshop.scene
+    if not scene.mixes:
+        seen = workshop.observed()
+        value = np.mean([ssim(one.proxy, one.image) for one in seen])
+        return Control("the proxy is the image", float(value), low=CONTROL_SSIM)
+    law = scene.law(CONTROL_COEFFICIENT)
+    seen = scene.simulate(law, workshop.audited, answered=False)
+    network = separator(workshop, CONTROL_COEFFICIENT, sees_answer=False)
+    value = np.mean(
+        [
+            ssim(image, one.image)
+            for (image, _), one in zip(separated(network, seen), seen, strict=True)
+        ]
+    )
+    return Control(f"mixtures at a = {CONTROL_COEFFICIENT:g}", float(value), low=CONTROL_SSIM)
+
+
+def _null(workshop: Workshop, best: str, linear: LinearAttacker) -> Control:
+    """The same attack on proxies of other people, scored as if they were of the audited."""
+    scene = workshop.scene
+    law = NobodyLaw(scene.law(), scene.auxiliary)
+    seen = scene.simulate(law, workshop.audited[:NULL_CASES], answered=best == TRAINED)
+    if best == TRAINED:
+        network = separator(workshop, scene.coefficient, sees_answer=True)
+        images = [image for image, _ in separated(network, seen)]
+    else:
+        images = [linear(one.proxy) if best == LINEAR else one.proxy for one in seen]
+    scores = similarities(images, [one.image for one in seen])
+    low, high = permutation_interval(scores, scene.seed)
+    return Control("proxies of other people", float(np.diag(scores).mean()), low, high)
+
+
+def _mean(
+    measure: Callable[[Float32Array, Float32Array], float],
+    found: Sequence[Float32Array],
+    truths: Sequence[Float32Array],
+) -> float | None:
+    return rounded(
+        float(np.mean([measure(one, truth) for one, truth in zip(found, truths, strict=True)]))
+    )

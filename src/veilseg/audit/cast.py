@@ -1,0 +1,135 @@
+"""Who plays whom: from a bundle and a data set to a scene."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from veilseg.audit.scene import Scene, evenly
+from veilseg.bundle import ClientBundle
+from veilseg.client.processor import TileProcessor
+from veilseg.datasets.cases import PreparedCase, prepare_case_for
+from veilseg.datasets.layout import Case, Dataset
+from veilseg.datasets.lineage import has_seen_held_out, runs_behind
+from veilseg.datasets.split import Fold, split_by_patient
+from veilseg.errors import InvalidDataset
+from veilseg.vault.vault import LabelledReference
+
+# An attacker's images beyond this many bring little and cost memory.
+MOST_AUXILIARY = 200
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Cases of a data set by role; no patient has two, but for the members.
+
+    Attributes
+    ----------
+    audited : tuple of Case
+    auxiliary : tuple of Case
+        The attacker's own.
+    references : tuple of Case
+        The site's; empty where they come from elsewhere.
+    members : frozenset of str
+        Names of those auxiliary cases that the server half was trained on; empty where unknown.
+    """
+
+    audited: tuple[Case, ...]
+    auxiliary: tuple[Case, ...]
+    references: tuple[Case, ...]
+    members: frozenset[str]
+
+
+def cast_of(bundle: ClientBundle, dataset: Dataset, shares_references: bool) -> Cast:
+    """Audited are the patients whom the bundle's split holds out; all others are the attacker's.
+
+    Parameters
+    ----------
+    bundle : ClientBundle
+    dataset : Dataset
+        Best the one the bundle was trained on: only then is it known who was trained on.
+    shares_references : bool
+        Whether the site's references are of this data set as well: every second of the other
+        patients is the site's then, and the attacker has the rest.
+
+    Raises
+    ------
+    InvalidDataset
+        If labels are not the bundle's, there are too few patients, or the bundle has seen all.
+    """
+    manifest = bundle.manifest
+    if [label.name for label in dataset.labels] != [label.name for label in manifest.labels]:
+        raise InvalidDataset(
+            f"{dataset.folder}: dataset.json: labels are not those of {manifest.name} "
+            f"({', '.join(label.name for label in manifest.labels)})"
+        )
+    data, fold = dataset.content_hash(), manifest.provenance.get("fold")
+    known = any(run.get("data_sha256") == data for run in runs_behind(manifest.provenance))
+    if known and has_seen_held_out(manifest.provenance, data, fold):
+        raise InvalidDataset(
+            f"{dataset.folder}: {manifest.name} started from a bundle of another fold of these "
+            "data: no patient is left that it has not seen"
+        )
+    split = split_by_patient(dataset, Fold.parse(fold) if known and fold else None)
+    others = (*split.train, *split.validation)
+    people = list(dict.fromkeys(case.patient for case in others))
+    of_site = set(people[1::2]) if shares_references else set()
+    own = tuple(case for case in others if case.patient not in of_site)
+    if not own or (shares_references and not of_site):
+        raise InvalidDataset(
+            f"{dataset.folder}: {len(people)} patients are not audited: too few to be the site's "
+            "references and the attacker's"
+        )
+    return Cast(
+        split.test,
+        tuple(evenly(own, MOST_AUXILIARY)),
+        tuple(case for case in others if case.patient in of_site),
+        frozenset(case.name for case in split.train) if known else frozenset(),
+    )
+
+
+def scene_of(
+    bundle: ClientBundle,
+    server: TileProcessor,
+    cast: Cast,
+    references: Sequence[LabelledReference],
+    seed: int,
+    progress: Progress,
+) -> Scene:
+    """Read the cases of a cast.
+
+    Parameters
+    ----------
+    bundle : ClientBundle
+    server : TileProcessor
+    cast : Cast
+    references : sequence of LabelledReference
+        Of the site. Empty for synthetic ones.
+    seed : int
+    progress : callable
+        Called with (cases read, cases).
+
+    Raises
+    ------
+    InvalidDataset
+        If all who could be audited are references of the site.
+    InvalidImage
+        If a case cannot be used.
+    """
+    of_site = {reference.patient for reference in references}
+    audited, auxiliary = (
+        [case for case in cases if case.patient not in of_site]
+        for cases in (cast.audited, cast.auxiliary)
+    )
+    if not audited or not auxiliary:
+        raise InvalidDataset(
+            f"no patient is left to {'attack with' if audited else 'audit'}: all others are "
+            "references of the site"
+        )
+    prepared: list[PreparedCase] = []
+    for case in (*auxiliary, *audited):
+        prepared.append(prepare_case_for(case, bundle.manifest))
+        progress(len(prepared), len(auxiliary) + len(audited))
+    own, attacked = prepared[: len(auxiliary)], prepared[len(auxiliary) :]
+    members = [case for case in own if case.name in cast.members]
+    return Scene(bundle, server, own, attacked, members, references, seed)

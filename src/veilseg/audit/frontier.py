@@ -1,0 +1,213 @@
+"""How much accuracy is kept for how much leakage, over the coefficient and number of references.
+
+One set of networks for all points, each told the point: the scheme's own, fitted to all of them,
+and two attackers'. So figures are comparable with each other, and a little below what networks for
+one point alone would reach, on either side.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from veilseg.audit.attacks.mask_recovery import Labels, read_off
+from veilseg.audit.attacks.membership import SMALLEST_PROBABILITY, auc
+from veilseg.audit.attacks.reidentification import correlations, rank_1, second_acquisitions
+from veilseg.audit.findings import rounded
+from veilseg.audit.grids import fitted
+from veilseg.audit.laws import SETTINGS, Law, MixtureLaw, NobodyLaw, SweptLaw
+from veilseg.audit.scene import evenly, on_the_wire
+from veilseg.audit.separator import Separator
+from veilseg.audit.similarity import ssim
+from veilseg.audit.workshop import Workshop
+from veilseg.datasets.cases import PreparedCase
+from veilseg.errors import WrongUsage
+from veilseg.evaluation.dice import dice_per_class, mean_foreground
+from veilseg.payload import Float32Array
+from veilseg.schemes.mixup.training import MixupTraining
+from veilseg.schemes.population import population_template
+from veilseg.training.interface import Arrays
+from veilseg.training.processes import launch
+from veilseg.training.recipe import Recipe
+
+COEFFICIENTS = (0.2, 0.35, 0.5, 0.65, 0.8)
+COUNTS = (1, 2, 3, 4)
+LOWEST = 0.15
+# Of the effort's steps: networks for all points need more than those for one.
+LONGER = 2
+RAW, NOTHING = "raw image", "no information"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting: what is kept, and what is learned in each channel.
+
+    Attributes
+    ----------
+    what : str
+        ``mixture``, or one of the two ends.
+    coefficient : float
+    references : int
+    dice : float
+        Of what the site gets.
+    image, mask, identity, membership : float
+        SSIM, Dice, rank-1 and AUC of the strongest attacker.
+    """
+
+    what: str
+    coefficient: float
+    references: int
+    dice: float
+    image: float
+    mask: float
+    identity: float
+    membership: float
+
+
+def frontier(workshop: Workshop) -> list[dict[str, object]]:
+    """Every point as a document.
+
+    Raises
+    ------
+    WrongUsage
+        If the bundle mixes nothing.
+    """
+    scene = workshop.scene
+    law = scene.law()
+    if not isinstance(law, MixtureLaw):
+        raise WrongUsage(
+            f"--frontier: {scene.manifest.name} mixes nothing: there is nothing to sweep"
+        )
+    sweep = _Sweep(workshop, law)
+    settings = [(a, count) for count in COUNTS for a in COEFFICIENTS]
+    points = []
+    for number, (a, count) in enumerate(settings):
+        points.append(sweep.point("mixture", SweptLaw(law, (a, a), (count,)), a, count))
+        workshop.report(number + 1, len(settings) + 2, "frontier")
+    points.append(sweep.point(RAW, SweptLaw(law, (1, 1), (1,)), 1, 0))
+    half = SweptLaw(law, (0.5, 0.5), (1,))
+    points.append(sweep.point(NOTHING, NobodyLaw(half, scene.auxiliary), 0, 1))
+    workshop.report(len(settings) + 2, len(settings) + 2, "frontier")
+    return [
+        {
+            name: rounded(value) if isinstance(value, float) else value
+            for name, value in asdict(point).items()
+        }
+        for point in points
+    ]
+
+
+class _Sweep:
+    """The networks for all points, and whom they are tried on."""
+
+    def __init__(self, workshop: Workshop, law: MixtureLaw) -> None:
+        scene = workshop.scene
+        shape = len(scene.manifest.tile_shape), len(scene.manifest.channels), scene.classes
+        everywhere = SweptLaw(law, (LOWEST, 1.0), COUNTS)
+        steps = LONGER * workshop.effort.steps
+        own = scene.members or scene.auxiliary
+        # Only the networks of it are used: references come from the law.
+        template = population_template(own, scene.manifest.tile_shape, scene.classes, scene.seed)
+        scheme = workshop.trained(
+            "frontier-scheme",
+            lambda: MixupTraining(*shape, template, own, Recipe()),
+            everywhere,
+            lambda network, batch: network(batch),
+            steps=steps,
+            cases=own,
+        )
+        attacker = workshop.trained(
+            "frontier-separator",
+            lambda: Separator(*shape, {"setting": SETTINGS}),
+            everywhere,
+            lambda network, batch: network.loss(batch),  # type: ignore[operator]  # a Separator
+            steps=steps,
+        )
+        assert isinstance(scheme, MixupTraining)
+        assert isinstance(attacker, Separator)
+        self.scheme, self.attacker = scheme, attacker
+        self.classes, self.tile, self.seed = scene.classes, scene.manifest.tile_shape, scene.seed
+        cases, self.gallery, _ = second_acquisitions(workshop)
+        most = min(len(cases), workshop.effort.audited)
+        self.gallery = evenly(self.gallery, most)
+        self.audited = evenly(cases, most)
+        self.members = evenly(scene.members, most)
+        self.counts = max(COUNTS)
+
+    def point(self, what: str, law: Law, coefficient: float, references: int) -> Point:
+        """What is kept and what is learned at one setting."""
+        drawn = [self._drawn(law, case, number) for number, case in enumerate(self.audited)]
+        proxies = [one["proxy"] for one in drawn]
+        answers = [self._answer(proxy) for proxy in proxies]
+        found = [self.attacker.separate(one["proxy"], one["setting"]) for one in drawn]
+        images = [image for image, _ in found]
+        masks = {
+            "network": [np.asarray(logits.argmax(axis=0), np.uint8) for _, logits in found],
+            # Labels of several references are mixed themselves; the patient's weigh most for a > ½.
+            "read off": [
+                read_off(answer, float(one["coefficient"]))
+                for answer, one in zip(answers, drawn, strict=True)
+            ],
+        }
+        truths = [one["image"] for one in drawn]
+        labels = [np.asarray(one["target"].argmax(axis=0), np.uint8) for one in drawn]
+        seen = (proxies, images)
+        ranks = [rank_1(correlations(some, self.gallery)) for some in seen]
+        return Point(
+            *(what, coefficient, references),
+            dice=self._dice([self._recovered(one) for one in drawn], labels),
+            image=max(_mean_ssim(some, truths) for some in seen),
+            mask=max(self._dice(some, labels) for some in masks.values()),
+            identity=max(float(hits.mean()) for hits in ranks),
+            membership=self._membership(law, drawn, answers),
+        )
+
+    def _membership(
+        self, law: Law, drawn: Sequence[Arrays], answers: Sequence[Float32Array]
+    ) -> float:
+        if not self.members:
+            return float("nan")
+        inside = [self._drawn(law, case, 10_000 + n) for n, case in enumerate(self.members)]
+        answered = [self._answer(one["proxy"]) for one in inside]
+        pairs = [*zip(inside, answered, strict=True), *zip(drawn, answers, strict=True)]
+        scores = np.array([-_loss(one, answer) for one, answer in pairs])
+        return auc(scores, np.arange(len(scores)) < len(inside))
+
+    def _drawn(self, law: Law, case: PreparedCase, number: int) -> Arrays:
+        rng = np.random.default_rng([self.seed, 11, number])
+        one = law.example(fitted(case, self.tile), rng)
+        return one | {"proxy": on_the_wire(one["proxy"])}
+
+    @torch.no_grad()
+    def _answer(self, proxy: Float32Array) -> Float32Array:
+        with launch().autocast():
+            found = self.scheme.server_network(torch.from_numpy(proxy)[None])
+        answer: Float32Array = found[0].float().numpy()
+        return answer
+
+    @torch.no_grad()
+    def _recovered(self, one: Arrays) -> Labels:
+        """What the site makes of the answer; it knows its reference and the coefficient."""
+        batch = {name: torch.from_numpy(np.asarray(array))[None] for name, array in one.items()}
+        with launch().autocast():
+            found = self.scheme.predict(batch)
+        return np.asarray(found[0].argmax(dim=0).numpy(), dtype=np.uint8)
+
+    def _dice(self, found: Sequence[Labels], labels: Sequence[Labels]) -> float:
+        scores = [
+            mean_foreground(dice_per_class(one, truth, self.classes))
+            for one, truth in zip(found, labels, strict=True)
+        ]
+        return float(np.nanmean(scores))
+
+
+def _mean_ssim(images: Sequence[Float32Array], truths: Sequence[Float32Array]) -> float:
+    return float(np.mean([ssim(one, truth) for one, truth in zip(images, truths, strict=True)]))
+
+
+def _loss(one: Arrays, answer: Float32Array) -> float:
+    """Cross-entropy of an answer and the mixed labels."""
+    a = float(one["coefficient"])
+    target = a * one["target"] + (1 - a) * one["reference_labels"]
+    return float(-(target * np.log(np.maximum(answer, SMALLEST_PROBABILITY))).sum(axis=0).mean())

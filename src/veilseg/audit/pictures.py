@@ -1,0 +1,142 @@
+"""Pictures of an audit: what was hidden, what was sent, and what was found."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from veilseg.audit.attacks.mask_recovery import read_off
+from veilseg.audit.linear import LinearAttacker
+from veilseg.audit.scene import Observation
+from veilseg.audit.separator import separated, separator
+from veilseg.audit.workshop import Workshop
+
+PANEL_INCHES = 2.2
+DPI = 110
+PEOPLE = 3
+FRONTIER_INCHES = (9.0, 7.0)
+LEARNED = {"image": "SSIM", "mask": "Dice", "identity": "rank-1", "membership": "AUC"}
+
+mpl.use("Agg")
+
+
+def rows(workshop: Workshop, by_network: bool) -> str:
+    """One row per person, as a PNG in base64: patient, proxy, reconstruction, error, masks.
+
+    Parameters
+    ----------
+    workshop : Workshop
+    by_network : bool
+        Whether the trained network finds them; else what needs no training.
+    """
+    scene = workshop.scene
+    seen = workshop.observed()[:PEOPLE]
+    images = [one.proxy for one in seen]
+    masks = [read_off(one.answer, scene.coefficient) for one in seen]
+    if scene.mixes and not by_network:
+        linear = LinearAttacker.fitted(scene, scene.law())
+        images = [linear(one.proxy) for one in seen]
+    elif scene.mixes:
+        found = separated(separator(workshop, scene.coefficient, sees_answer=True), seen)
+        images = [image for image, _ in found]
+        masks = [logits.argmax(axis=0) for _, logits in found]
+    figure = Figure(
+        figsize=(6 * PANEL_INCHES, len(seen) * PANEL_INCHES * 1.15), dpi=DPI, layout="constrained"
+    )
+    axes = figure.subplots(len(seen), 6, squeeze=False)
+    for number, (line, one, image, mask) in enumerate(zip(axes, seen, images, masks, strict=True)):
+        panels = _panels(one, image, mask, scene.classes)
+        for axis, (title, picture, scale) in zip(line, panels, strict=True):
+            axis.imshow(picture.swapaxes(0, 1), origin="lower", interpolation="nearest", **scale)
+            axis.set_axis_off()
+            if number == 0:
+                axis.set_title(title, fontsize=10)
+    return _encoded(figure)
+
+
+def frontier_plot(points: Sequence[Mapping[str, Any]]) -> str:
+    """Dice kept over what is learned, one panel per channel, as a PNG in base64."""
+    figure = Figure(figsize=FRONTIER_INCHES, dpi=DPI, layout="constrained")
+    draw_frontier(figure, points)
+    return _encoded(figure)
+
+
+def draw_frontier(figure: Figure, points: Sequence[Mapping[str, Any]]) -> None:
+    """Dice kept over what is learned, one panel per channel."""
+    axes = figure.subplots(2, 2, sharey=True).ravel()
+    mixtures = [point for point in points if point["what"] == "mixture"]
+    for axis, (channel, metric) in zip(axes, LEARNED.items(), strict=True):
+        axis.set_xlabel(f"{channel}: {metric} of the attacker")
+        axis.grid(alpha=0.3)
+        if any(point[channel] is None for point in points):
+            axis.set_title("not known on these data", fontsize=9)
+            continue
+        for count in sorted({point["references"] for point in mixtures}):
+            line = [point for point in mixtures if point["references"] == count]
+            places = [point[channel] for point in line], [point["dice"] for point in line]
+            name = "1 reference" if count == 1 else f"{count} references"
+            axis.plot(*places, marker="o", markersize=4, label=name)
+        for point in points:
+            if point["what"] != "mixture":
+                axis.plot(point[channel], point["dice"], "ks")
+                _named(axis, point["what"], point, channel)
+            elif point["references"] == 1:
+                _named(axis, f"a = {point['coefficient']:g}", point, channel)
+    for axis in axes[::2]:
+        axis.set_ylabel("Dice that the site gets")
+    axes[0].legend(fontsize=8)
+
+
+def _named(axis: Axes, name: str, point: Mapping[str, Any], channel: str) -> None:
+    place = point[channel], point["dice"]
+    # Labels of what lies at the right end would be cut there.
+    low, high = axis.get_xlim()
+    right = point[channel] > (low + high) / 2
+    offset, side = ((-6, 2), "right") if right else ((6, -10), "left")
+    axis.annotate(name, place, fontsize=8, textcoords="offset points", xytext=offset, ha=side)
+
+
+def _encoded(figure: Figure) -> str:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", pad_inches=0.08)
+    return base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+def _panels(
+    one: Observation, image: NDArray[np.float32], mask: NDArray[Any], classes: int
+) -> list[tuple[str, NDArray[Any], dict[str, Any]]]:
+    grey = {"cmap": "gray", "vmin": 0, "vmax": 1}
+    wrong = {"cmap": "magma", "vmin": 0, "vmax": 0.5}
+    labels = {"cmap": "viridis", "vmin": 0, "vmax": max(1, classes - 1)}
+    error = np.abs(image - one.image).mean(axis=0)
+    # The slice that shows most of the labels.
+    level = _busiest(one.labels)
+    return [
+        ("patient", _slice(_shown(one.image), level), grey),
+        ("proxy", _slice(_shown(one.proxy), level), grey),
+        ("best reconstruction", _slice(_shown(image), level), grey),
+        ("its error", _slice(error, level), wrong),
+        ("patient's mask", _slice(one.labels, level), labels),
+        ("recovered mask", _slice(mask, level), labels),
+    ]
+
+
+def _shown(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Grey of several channels: their mean."""
+    return np.asarray(image.mean(axis=0), dtype=np.float32)
+
+
+def _busiest(labels: NDArray[np.uint8]) -> int:
+    if labels.ndim == 2:
+        return 0
+    return int((labels > 0).sum(axis=(0, 1)).argmax())
+
+
+def _slice(array: NDArray[Any], level: int) -> NDArray[Any]:
+    return array if array.ndim == 2 else array[:, :, level]

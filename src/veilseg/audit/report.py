@@ -1,0 +1,120 @@
+"""The audit's page for people; scripts read the JSON."""
+
+import html
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from veilseg.audit.findings import CHANNELS, RUN, Channel, Threat
+from veilseg.audit.verdict import Document, sentence
+
+HEADS: dict[Channel, str] = {
+    "image": "Image: what the patient looks like",
+    "mask": "Mask: the segmentation",
+    "identity": "Identity: whose proxy it is",
+    "membership": "Membership: who was trained on",
+}
+
+
+def page(document: dict[str, Any], pictures: str, plot: str | None, steps: int) -> str:
+    """One self-contained HTML page.
+
+    Parameters
+    ----------
+    document : dict
+        What the JSON file holds.
+    pictures : str
+        PNG in base64.
+    plot : str or None
+        Of the frontier, PNG in base64, where it was asked for.
+    steps : int
+        Of training, at the most.
+    """
+    channels: dict[Channel, list[Document]] = document["channels"]
+    everything = [one for channel in CHANNELS for one in channels[channel]]
+    people = f"{document['n_audited']} images of {document['n_patients']} patients"
+    return _template("page.html").format(
+        bundle=html.escape(document["bundle"]),
+        scheme=html.escape(document["scheme"]),
+        effort=html.escape(document["effort"]),
+        people=people,
+        sentences="".join(
+            f"<li>{html.escape(sentence(channel, channels[channel]))}</li>" for channel in CHANNELS
+        ),
+        pictures=pictures,
+        frontier="" if plot is None else _template("frontier.html").format(plot=plot),
+        tables="\n".join(_table(HEADS[channel], channels[channel]) for channel in CHANNELS),
+        threats="\n".join(_threats(everything)),
+        steps=f"{steps:,}",
+    )
+
+
+def _template(name: str) -> str:
+    return resources.files("veilseg.audit").joinpath(name).read_text(encoding="utf-8")
+
+
+def _table(head: str, findings: Sequence[Document]) -> str:
+    if not findings:
+        return f"<h3>{html.escape(head)}</h3><p class='failed'>No attack was asked for.</p>"
+    names = (
+        "attack",
+        "setting",
+        "a site does so",
+        "metric",
+        "value",
+        "without it",
+        "must succeed",
+        "must fail",
+    )
+    heads = "".join(f"<th>{name}</th>" for name in names)
+    rows = "\n".join(_row(one) for one in findings)
+    table = f"<table><tr>{heads}</tr>\n{rows}</table>"
+    return f"<h3>{html.escape(head)}</h3><div class='wide'>{table}</div>"
+
+
+def _row(one: Document) -> str:
+    name = html.escape(f"{one['attack']} {one['title']}".strip())
+    if one["status"] != RUN:
+        reason = html.escape(one["status"])
+        controls = _control(one["positive_control"]), _control(one["null_control"])
+        return (
+            f"<tr><td>{name}</td><td>{html.escape(one['setting'])}</td><td>{one['occurs']}</td>"
+            f"<td class='failed' colspan='3'>{reason}</td>"
+            f"<td>{controls[0]}</td><td>{controls[1]}</td></tr>"
+        )
+    low, high = one["interval"]
+    spread = "" if low is None else f" ({low:.2f} to {high:.2f})"
+    without = "; ".join(f"{what} {value:.2f}" for what, value in one["baseline"].items())
+    cells = [
+        name,
+        html.escape(one["setting"]),
+        one["occurs"],
+        html.escape(one["metric"]),
+        f"{one['value']:.2f}{spread}",
+        html.escape(without),
+        _control(one["positive_control"]),
+        _control(one["null_control"]),
+    ]
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _control(control: dict[str, Any] | None) -> str:
+    if control is None or control["value"] is None:
+        return "–"
+    low, high = control["low"], control["high"]
+    if low is None:
+        wanted = "anything" if high is None else f"at most {high:.2f}"
+    else:
+        wanted = f"at least {low:.2f}" if high is None else f"{low:.2f} to {high:.2f}"
+    mark = "passed" if control["passed"] else "<b class='failed'>failed</b>"
+    return f"{html.escape(control['what'])}: {control['value']:.2f} (wanted {wanted}), {mark}"
+
+
+def _threats(findings: Sequence[Document]) -> list[str]:
+    seen: dict[str, str] = {}
+    for one in findings:
+        seen.setdefault(f"{one['attack']} {one['title']}", Threat(**one["threat"]).in_words())
+    return [
+        f"<tr><td>{html.escape(name)}</td><td>{html.escape(words)}</td></tr>"
+        for name, words in seen.items()
+    ]

@@ -1,0 +1,194 @@
+"""What attacks share: observations of the audited, and networks that are trained once.
+
+Both are kept in a folder, so that an audit that was broken off goes on where it was.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from veilseg.audit.fitting import Batch, fit
+from veilseg.audit.grids import fitted
+from veilseg.audit.laws import Law
+from veilseg.audit.scene import Observation, Scene, evenly
+from veilseg.audit.similarity import ssim
+from veilseg.datasets.cases import PreparedCase
+from veilseg.files import written_whole
+from veilseg.payload import Float32Array
+from veilseg.training.batches import batch_size
+
+# Every output of a null control is compared with every truth: so many of each.
+NULL_CASES = 12
+
+Report = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much an attacker spends.
+
+    Attributes
+    ----------
+    name : str
+    steps : int
+        Of a network that is trained.
+    audited : int
+        Patients' images attacked at the most, and by attacks that fit each image anew.
+    fitted : int
+    iterations : int
+        Of a network that is fitted to one image.
+    proxies : int
+        Of one image, at the most, where several are averaged.
+    people_per_step : int
+        That a network is to tell apart in one step.
+    thorough : bool
+        Whether networks are trained that only add strength: one like the server's, to learn how
+        hard each candidate is (A14), and one that takes means of proxies apart (A2).
+    galleries : tuple of int
+        Numbers of candidates, rising.
+    registration : int
+        Steps by which candidates are registered.
+    """
+
+    name: str
+    steps: int
+    audited: int
+    fitted: int
+    iterations: int = 60
+    proxies: int = 16
+    people_per_step: int = 8
+    thorough: bool = False
+    galleries: tuple[int, ...] = (3,)
+    registration: int = 30
+
+
+QUICK = Effort("quick", steps=200, audited=12, fitted=1, iterations=150)
+FULL = Effort(
+    *("full", 2000, 60, 6),
+    iterations=500,
+    thorough=True,
+    galleries=(3, 10, 30),
+    registration=60,
+)
+EFFORTS = {effort.name: effort for effort in (QUICK, FULL)}
+
+
+@dataclass
+class Workshop:
+    """Scene, effort and what was made so far.
+
+    Attributes
+    ----------
+    scene : Scene
+    effort : Effort
+    folder : Path
+        Where trained networks are kept.
+    report : callable
+        Called with (done, total, what).
+    """
+
+    scene: Scene
+    effort: Effort
+    folder: Path
+    report: Report
+    _seen: dict[float, list[Observation]] = field(default_factory=dict)
+    _networks: dict[str, nn.Module] = field(default_factory=dict)
+    _nobody: float | None = None
+
+    @property
+    def audited(self) -> list[PreparedCase]:
+        """Whom the attacks are run on: as many as the effort allows, spread over all."""
+        return evenly(self.scene.audited, self.effort.audited)
+
+    def observed(self, coefficient: float | None = None) -> list[Observation]:
+        """The proxies of the audited, and the server's answers."""
+        key = self.scene.coefficient if coefficient is None else coefficient
+        if key not in self._seen:
+            self._seen[key] = self.scene.observe(self.audited, coefficient=coefficient)
+        return self._seen[key]
+
+    def ssim_of_nobody(self) -> float:
+        """SSIM of the mean of the attacker's images: what is known of a patient beforehand."""
+        if self._nobody is None:
+            mean = mean_image(self.scene.auxiliary, self.scene.manifest.tile_shape)
+            self._nobody = float(np.mean([ssim(mean, one.image) for one in self.observed()]))
+        return self._nobody
+
+    def trained(
+        self,
+        name: str,
+        build: Callable[[], nn.Module],
+        law: Law,
+        loss: Callable[[nn.Module, Batch], Tensor],
+        steps: int | None = None,
+        cases: Sequence[PreparedCase] | None = None,
+        batch: int | None = None,
+        augment: bool = True,
+    ) -> nn.Module:
+        """A network by name, trained on the attacker's own cases unless it is there already."""
+        if name in self._networks:
+            return self._networks[name]
+        scene = self.scene
+        steps = self.effort.steps if steps is None else steps
+        torch.manual_seed(scene.seed)
+        network = build()
+        tile = scene.manifest.tile_shape
+        file = self.folder / f"{name}-{self._key(name, steps)}.safetensors"
+        if file.is_file():
+            stored = load_file(file)
+            with torch.no_grad():
+                for key, weight in network.named_parameters():
+                    weight.copy_(stored[key])
+        else:
+            own = scene.auxiliary if cases is None else cases
+            report = partial(self._reported, name)
+            size = batch_size(tile) if batch is None else batch
+            fit(network, law, own, tile, loss, steps, size, scene.seed, report, augment)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # By parameter: MONAI's U-Net lists its blocks under two names in its state dict.
+            weights = {
+                key: weight.detach().contiguous() for key, weight in network.named_parameters()
+            }
+            with written_whole(file) as temporary:
+                save_file(weights, temporary)
+        self._networks[name] = network.eval()
+        return network
+
+    def _reported(self, name: str, done: int, total: int) -> None:
+        self.report(done, total, name)
+
+    def with_answers(self, batch: Batch) -> Batch:
+        """A batch, and what the server answers to its proxies."""
+        if "answer" not in batch:
+            wire = batch["proxy"].half().float().numpy()
+            answers = np.stack([self.scene.server(proxy) for proxy in wire])
+            batch["answer"] = torch.from_numpy(answers)
+        return batch
+
+    def _key(self, name: str, steps: int) -> str:
+        """Another bundle, other people or another effort need another network."""
+        scene = self.scene
+        digest = hashlib.sha256(
+            json.dumps(
+                [
+                    *(name, steps, scene.seed, scene.manifest.bundle_id),
+                    *[[case.name for case in cases] for cases in (scene.auxiliary, scene.members)],
+                    len(scene.references),
+                ]
+            ).encode()
+        )
+        return digest.hexdigest()[:12]
+
+
+def mean_image(cases: Sequence[PreparedCase], tile: tuple[int, ...]) -> Float32Array:
+    """The mean of the attacker's images, each cut or padded to the tile."""
+    images = np.stack([fitted(case, tile).image for case in cases])
+    return np.asarray(images.mean(axis=0), dtype=np.float32)

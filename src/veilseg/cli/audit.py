@@ -1,0 +1,99 @@
+"""``veilseg audit``."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from veilseg import __version__
+from veilseg.bundle import open_client_half, open_server_half
+from veilseg.cli.local import LocalServer
+from veilseg.cli.progress import progress
+from veilseg.cli.site import labelled_references
+from veilseg.datasets.layout import read_dataset
+from veilseg.errors import MissingDependency, OutputNotWritable, WrongUsage
+from veilseg.files import write_text_whole
+from veilseg.schemes.registry import NEEDS_VAULT
+
+# Attacks that train the network by which pictures are made as well.
+SEPARATING = ("A5", "A15", "A16")
+
+
+@dataclass(frozen=True)
+class Request:
+    """Options of ``veilseg audit``, as typed."""
+
+    bundle: Path
+    dataset: Path
+    references: str
+    attacks: str | None
+    quick: bool
+    frontier: bool
+    seed: int
+    json_file: Path
+    html_file: Path
+
+
+def audit(request: Request) -> None:
+    """Attack a bundle on a data set and report what was learned; needs the ``audit`` extra."""
+    try:
+        from veilseg.audit.cast import cast_of, scene_of
+        from veilseg.audit.frontier import frontier
+        from veilseg.audit.pictures import frontier_plot, rows
+        from veilseg.audit.report import page
+        from veilseg.audit.run import audit as run
+        from veilseg.audit.run import chosen_attacks, remembered
+        from veilseg.audit.workshop import FULL, QUICK, Workshop
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f"{error.name}: not installed: pip install 'veilseg[audit]'"
+        ) from error
+    names = chosen_attacks(request.attacks)
+    for file in (request.json_file, request.html_file):
+        if not file.parent.is_dir():
+            raise OutputNotWritable(f"{file}: folder {file.parent} does not exist")
+    if request.json_file.resolve() == request.html_file.resolve():
+        raise WrongUsage("--json and --html: would overwrite each other")
+    bundle = open_client_half(request.bundle)
+    server = LocalServer(open_server_half(request.bundle))
+    dataset = read_dataset(request.dataset)
+    same = Path(request.references).resolve() == request.dataset.resolve()
+    cast = cast_of(bundle, dataset, same and bundle.manifest.scheme in NEEDS_VAULT)
+    references = []
+    if bundle.manifest.scheme in NEEDS_VAULT:
+        references = labelled_references(bundle, request.references, cast.references or None)
+    with progress("reading") as show:
+        scene = scene_of(bundle, server, cast, references, request.seed, show)
+    effort = QUICK if request.quick else FULL
+    work = request.json_file.with_suffix(".work")
+    with progress("audit") as show:
+        workshop = Workshop(scene, effort, work, show)
+        channels = run(workshop, names)
+        points = None
+        if request.frontier:
+            points = remembered(workshop, "frontier", lambda: frontier(workshop))
+        pictures = rows(workshop, by_network=any(name in SEPARATING for name in names))
+    manifest = bundle.manifest
+    document = {
+        "veilseg": __version__,
+        "bundle": manifest.name,
+        "bundle_id": manifest.bundle_id,
+        "scheme": manifest.scheme,
+        "coefficient": scene.coefficient,
+        "references": "labelled" if references else "synthetic",
+        "dataset": dataset.name,
+        "data_sha256": dataset.content_hash(),
+        "effort": effort.name,
+        "seed": request.seed,
+        "n_audited": len(workshop.audited),
+        "n_patients": len({case.patient for case in workshop.audited}),
+        "channels": channels,
+        **({} if points is None else {"frontier": points}),
+    }
+    plot = None if points is None else frontier_plot(points)
+    write_text_whole(request.json_file, json.dumps(document, indent=2, allow_nan=False) + "\n")
+    write_text_whole(request.html_file, page(document, pictures, plot, effort.steps))
+    for channel, findings in channels.items():
+        for one in findings:
+            value = "" if one["value"] is None else f" {one['metric']} {one['value']:.3f}"
+            print(f"{channel}: {one['attack']} {one['setting']}: {one['status']}{value}")
+    print(f"report: {request.html_file}")

@@ -1,0 +1,172 @@
+"""Each attack succeeds where it must, fails where there is nothing, and says so if not."""
+
+import numpy as np
+import pytest
+
+from veilseg.audit import run
+from veilseg.audit.attacks import (
+    averaging,
+    deep_image_prior,
+    follow_up,
+    gallery,
+    mask_recovery,
+    membership,
+    reidentification,
+    separation,
+    shared_reference,
+    support,
+)
+from veilseg.audit.findings import NotRun
+from veilseg.audit.similarity import ssim
+
+
+@pytest.fixture(scope="module")
+def found(mixup, plain, session_workshop):
+    """Findings by scheme and attack, each attack run once."""
+    kept = {}
+
+    def of(module, scheme="mixup"):
+        key = module.__name__, scheme
+        if key not in kept:
+            kept[key] = module.attack(session_workshop(mixup if scheme == "mixup" else plain))
+        return kept[key]
+
+    return of
+
+
+def test_filled_backgrounds_show_no_voxel_alone(found):
+    (one,) = found(support)
+    assert one.value == 0
+    assert one.controls_passed
+    assert one.positive_control.value > 20  # what stays bare without the fill
+
+
+def test_fresh_proxies_average_the_reference_away(found):
+    fresh, _ = found(averaging)
+    assert fresh.controls_passed
+    curve = [fresh.details["ssim_linear"][count] for count in ("1", "2", "4", "8")]
+    assert curve == sorted(curve)
+    assert fresh.value > fresh.baseline["one proxy"] + 0.1
+
+
+def test_memoised_proxies_give_exactly_nothing_more(found):
+    _, memoised = found(averaging)
+    assert memoised.value == 0
+    assert memoised.interval == (0, 0)
+    assert memoised.controls_passed
+
+
+def test_same_reference_on_follow_up_gives_the_image_away(found):
+    same, new = found(follow_up)
+    assert same.controls_passed
+    assert same.value > 0.85
+    assert new.value < same.value
+    assert same.details["strongest"] == follow_up.INTEGRATED
+    assert new.details["strongest"] == follow_up.AVERAGED
+
+
+def test_one_reference_for_all_is_found_and_subtracted(found):
+    shared, default = found(shared_reference)
+    assert shared.controls_passed
+    assert shared.value > shared.baseline["the proxy itself"]
+    assert default.value < shared.value
+
+
+def test_gallery_of_three_finds_the_reference(found):
+    (one,) = found(gallery)
+    assert one.controls_passed
+    assert one.details["hit_rate"]["3 candidates, no warp"] >= 0.9
+    # What the secret warp is worth.
+    assert (
+        one.details["ssim"]["3 candidates, no warp"]
+        > one.details["ssim"]["3 candidates, secret warp"]
+    )
+
+
+def test_trained_separation_works_where_nearly_all_is_shown(found):
+    (one,) = found(separation)
+    assert one.positive_control.value >= 0.95
+    assert one.controls_passed
+    assert one.value >= max(one.baseline.values())
+
+
+def test_two_deep_image_priors_share_a_mixture(found):
+    (one,) = found(deep_image_prior)
+    assert one.positive_control.passed
+    assert one.n == 2
+
+
+def test_mask_is_recovered_by_the_strongest_of_three(found):
+    default, *coarse = found(mask_recovery)
+    assert default.controls_passed
+    assert default.value == pytest.approx(max(default.details["dice"].values()), abs=1e-4)
+    assert default.value > default.baseline["population-mean mask"]
+    assert {one.setting for one in coarse} == {
+        "answers: strongest class only",
+        "answers: probabilities in quarters",
+    }
+    for one in coarse:
+        # The network on the proxy needs no answer: coarse ones hide nothing from it.
+        assert one.value >= default.details["dice"][mask_recovery.FROM_PROXY] - 1e-4
+        assert set(one.details["dice_of_the_site"]) > {"all probabilities"}
+
+
+def test_other_coefficients_are_tried_where_a_bundle_knows_them(make_scene, workshop):
+    scene = make_scene("mixup", coefficient_range=[0.25, 0.75])
+    one, *others = mask_recovery.attack(workshop(scene, steps=2))[:3]
+    assert one.setting == ""
+    assert [other.setting[:7] for other in others] == ["a = 0.3", "a = 0.7"]
+
+
+def test_people_are_recognised_in_proxies(found):
+    default, averaged = found(reidentification)
+    assert default.positive_control.value >= 0.8
+    assert default.controls_passed
+    assert default.value > default.baseline["chance"]
+    assert averaged.threat.proxies_per_subject == reidentification.AVERAGED
+
+
+def test_membership_is_chance_where_nobody_was_trained_on(found):
+    """The phantom's server is no trained network: there is nothing to find."""
+    (one,) = found(membership)
+    assert one.positive_control.passed
+    assert one.null_control.passed
+    low, high = one.interval
+    assert low < 0.5 < high
+
+
+@pytest.mark.parametrize("module", [averaging, follow_up, shared_reference, gallery, support])
+def test_what_mixes_nothing_has_nothing_to_unmix(plain, session_workshop, module):
+    with pytest.raises(NotRun):
+        module.attack(session_workshop(plain))
+
+
+def test_plain_shows_everything(found):
+    (image,) = found(separation, "plain")
+    assert image.value == pytest.approx(1, abs=1e-4)  # but for sixteen bits
+    (mask,) = found(mask_recovery, "plain")
+    assert mask.value > 0.9
+    (identity,) = found(reidentification, "plain")
+    assert identity.value == identity.positive_control.value == 1
+
+
+def test_attack_whose_control_fails_is_not_run(monkeypatch, mixup, session_workshop):
+    monkeypatch.setattr(support, "LEAST_PERCENT", 0.0)
+    monkeypatch.setattr(support, "_bare_percent", lambda *_: 0.0)
+    (one,) = support.attack(session_workshop(mixup))
+    assert one.status == "run"  # the bound is 0: the positive control passes
+    monkeypatch.setattr(gallery, "CONTROL_HIT_RATE", 1.1)
+    (one,) = gallery.attack(session_workshop(mixup))
+    assert one.status == "not run: control failed"
+
+
+def test_all_attacks_are_in_the_table():
+    assert list(run.ATTACKS) == ["A4", "A2", "A2b", "A3", "A1", "A5", "A6", "A16", "A15", "A14"]
+    assert [listed.finding.channel for listed in run.LISTED].count("image") == 7
+
+
+def test_ssim_of_an_image_with_itself_and_with_noise(people):
+    image = people[0].image
+    assert ssim(image, image) == pytest.approx(1)
+    noise = np.random.default_rng(0).random(image.shape, dtype=np.float32)
+    assert ssim(image, noise) < 0.2

@@ -1,0 +1,156 @@
+"""Without passed controls a finding is no finding, and no verdict is better than the strongest."""
+
+import numpy as np
+import pytest
+
+from veilseg.audit.chance import hit_interval, label_interval, permutation_interval
+from veilseg.audit.findings import CONTROL_FAILED, Control, Finding, Threat
+from veilseg.audit.verdict import nothing_known, sentence, share_learned, strongest
+from veilseg.evaluation.bootstrap import Interval
+
+FOUND = Interval(0.8, 0.7, 0.9, 5, 10)
+PASSED = Control("easy", 1.0, low=0.9)
+FAILED = Control("easy", 0.5, low=0.9)
+NULL = Control("nobody", 0.3, 0.2, 0.4)
+FINDING = Finding("A5", "Separation", "image", Threat(), "SSIM")
+
+
+def document(value: float, baseline: float, **asked: str) -> dict:
+    overall = Interval(value, value, value, 5, 10)
+    found = FINDING.measured(overall, {"mean image": baseline}, PASSED, NULL, **asked)
+    return found.document()
+
+
+def test_finding_with_both_controls_counts():
+    found = FINDING.measured(FOUND, {"mean image": 0.3}, PASSED, NULL)
+    assert (found.status, found.value, found.n, found.n_patients) == ("run", 0.8, 10, 5)
+    assert found.controls_passed
+
+
+@pytest.mark.parametrize(
+    ("positive", "null"),
+    [
+        (FAILED, NULL),
+        (PASSED, Control("nobody", 0.5, 0.2, 0.4)),
+        (PASSED, Control("nobody", float("nan"), 0.2, 0.4)),
+    ],
+)
+def test_failed_control_is_never_safety(positive, null):
+    found = FINDING.measured(Interval(0.01, 0, 0.1, 5, 10), {"mean image": 0.3}, positive, null)
+    assert found.status == CONTROL_FAILED
+    assert not found.document()["controls_passed"]
+    text = sentence("image", [found.document()])
+    assert text.startswith("Nothing can be said")
+    assert "hardly" not in text
+
+
+def test_verdict_is_that_of_the_strongest_attack():
+    weak, strong = document(0.35, 0.3), document(0.9, 0.3)
+    assert strongest([weak, strong]) is strong
+    assert "The server learns what the patient looks like:" in sentence("image", [weak, strong])
+    assert "in part" in sentence("image", [document(0.5, 0.3)])
+    assert "hardly learned" in sentence("image", [weak])
+
+
+def test_what_no_site_does_by_default_decides_nothing():
+    usual, other = document(0.4, 0.3), document(0.99, 0.3, setting="one for all", occurs="never")
+    assert strongest([usual, other]) is usual
+
+
+def test_attack_that_did_not_run_is_named_in_the_sentence():
+    missing = FINDING.not_run("too few patients").document()
+    assert missing["status"] == "not run: too few patients"
+    assert missing["value"] is None
+    assert "1 of 2 attacks did not run" in sentence("image", [document(0.9, 0.3), missing])
+
+
+def test_share_counts_from_knowing_nothing_to_the_raw_image():
+    assert share_learned(document(0.3, 0.3)) == pytest.approx(0)
+    assert share_learned(document(0.65, 0.3)) == pytest.approx(0.5)
+    assert share_learned(document(0.1, 0.3)) == 0
+    assert nothing_known(document(0.5, 0.25)) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(("value", "passed"), [(0.2, True), (0.4, True), (0.41, False)])
+def test_control_holds_both_ends(value, passed):
+    assert Control("nobody", value, 0.2, 0.4).passed is passed
+
+
+def test_open_ends_are_null_in_json():
+    assert PASSED.document() == {
+        "what": "easy",
+        "value": 1.0,
+        "low": 0.9,
+        "high": None,
+        "passed": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("threat", "words"),
+    [
+        (Threat(gallery=3), "3 candidates"),
+        (Threat(known_pairs=5), "5 images with their proxies"),
+        (Threat(proxies_per_subject=2), "2 proxies of one person"),
+        (Threat(colluding_site=True), "what one site keeps"),
+        (Threat(False, False, False, False), "nothing else"),
+    ],
+)
+def test_threat_in_words(threat, words):
+    assert words in threat.in_words()
+
+
+def test_permutation_interval_holds_chance_and_excludes_an_alignment():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(0.5, 0.1, (12, 12))
+    low, high = permutation_interval(scores)
+    assert low < scores.mean() < high
+    aligned = scores + 0.3 * np.eye(12)
+    assert np.diag(aligned).mean() > permutation_interval(aligned)[1]
+
+
+def test_permutation_interval_is_rarely_left_by_chance():
+    """At 99.9 % one in a thousand; of 100 none but with probability 0.1, fixed seeds."""
+    left = 0
+    for seed in range(100):
+        scores = np.random.default_rng([1, seed]).normal(size=(8, 8))
+        low, high = permutation_interval(scores, seed)
+        left += not low <= np.diag(scores).mean() <= high
+    assert left <= 1
+
+
+def test_hit_interval_is_binomial():
+    assert hit_interval(10, 0.1) == (0.0, 0.5)
+    low, high = hit_interval(100, 0.5)
+    assert low == pytest.approx(0.34, abs=0.01)
+    assert high == pytest.approx(0.66, abs=0.01)
+
+
+def test_label_interval_of_a_difference():
+    values = np.random.default_rng(0).normal(size=40)
+
+    def gap(scores, member):
+        return float(scores[member].mean() - scores[~member].mean())
+
+    low, high = label_interval(values, 20, gap)
+    assert low < 0 < high
+    assert abs(low + high) < 0.1
+    assert high < 2
+
+
+def test_what_a_site_can_be_told_to_do_is_said_beside():
+    usual = document(0.5, 0.3)
+    told = document(0.9, 0.3, setting="16 fresh proxies", occurs="if asked for")
+    text = sentence("image", [usual, told])
+    assert "in part: separation (A5) reaches SSIM 0.50" in text
+    assert "With 16 fresh proxies, separation (A5) reaches SSIM 0.90" in text
+    assert "With" not in sentence("image", [told | {"occurs": "by default"}, usual])
+
+
+def test_interval_that_holds_chance_is_no_finding():
+    wide = FINDING.measured(Interval(0.64, 0.41, 0.83, 5, 10), {"chance": 0.5}, PASSED, NULL)
+    assert "did not surely learn" in sentence("membership", [wide.document()])
+
+
+def test_gain_of_one_attack_over_another_is_no_measure_of_all():
+    assert share_learned(document(0.9, 0.1) | {"metric": "SSIM gained over one proxy"}) is None

@@ -1,0 +1,85 @@
+"""The sweep over settings, with both ends; and pictures of what audits found."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from veilseg.audit import frontier
+from veilseg.audit.frontier import NOTHING, RAW
+from veilseg.audit.laws import MixtureLaw, SweptLaw
+from veilseg.audit.pictures import frontier_plot, rows
+from veilseg.errors import WrongUsage
+
+
+@pytest.fixture(scope="module")
+def points(mixup, workshop):
+    patched = pytest.MonkeyPatch()
+    patched.setattr(frontier, "COEFFICIENTS", (0.2, 0.8))
+    patched.setattr(frontier, "COUNTS", (1, 2))
+    yield frontier.frontier(workshop(mixup, steps=40))
+    patched.undo()
+
+
+def test_more_of_the_patient_shows_more_and_keeps_more(points):
+    low, high = points[0], points[1]
+    assert (low["coefficient"], high["coefficient"], low["references"]) == (0.2, 0.8, 1)
+    for what in ("dice", "image", "mask"):
+        assert high[what] > low[what]
+
+
+def test_ends_are_the_raw_image_and_somebody_else(points):
+    raw, nothing = points[-2:]
+    assert (raw["what"], nothing["what"]) == (RAW, NOTHING)
+    assert raw["image"] > 0.9
+    assert raw["identity"] >= 0.8
+    assert nothing["identity"] <= 0.3
+    assert all(nothing[what] < raw[what] for what in ("dice", "image", "mask"))
+
+
+def test_every_setting_is_a_point(points):
+    settings = [(p["coefficient"], p["references"]) for p in points[:-2]]
+    assert settings == [(0.2, 1), (0.8, 1), (0.2, 2), (0.8, 2)]
+
+
+def test_mean_of_references_is_blander_than_one(mixup, people):
+    """Why more references do not simply hide more."""
+    law = mixup.law()
+    assert isinstance(law, MixtureLaw)
+    spread = {}
+    for count in (1, 4):
+        drawn = [
+            SweptLaw(law, (0.5, 0.5), (count,)).example(one, np.random.default_rng(seed))
+            for seed, one in enumerate(people[:10])
+        ]
+        assert all(one["reference_labels"].sum(axis=0) == pytest.approx(1) for one in drawn)
+        spread[count] = np.mean([one["reference"].std() for one in drawn])
+    assert spread[4] < 0.8 * spread[1]
+
+
+def test_plain_has_nothing_to_sweep(plain, session_workshop):
+    with pytest.raises(WrongUsage, match="mixes nothing"):
+        frontier.frontier(session_workshop(plain))
+
+
+def _pixels(encoded: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB"))
+
+
+def test_plot_of_the_sweep_shows_lines(points):
+    picture = _pixels(frontier_plot(points))
+    assert picture.shape[1] > 1000
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
+    # Where membership is unknown its panel says so and the others are drawn.
+    unknown = [point | {"membership": None} for point in points]
+    assert _pixels(frontier_plot(unknown)).shape == picture.shape
+
+
+@pytest.mark.parametrize("by_network", [False, True])
+def test_rows_show_people_and_what_was_found(mixup, session_workshop, by_network):
+    picture = _pixels(rows(session_workshop(mixup), by_network))
+    height, width, _ = picture.shape
+    assert width > height  # six panels for each of three people
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
