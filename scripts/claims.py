@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from evidence.audits import AUDITS, audit
 from evidence.background import LOG, Busy, last_line, only_one, running, start
 from evidence.jobs import EVALUATIONS, PUBLISHED, SHIPPED, TRAININGS, Training
 from evidence.places import ROOT, Places, Result, default_places
@@ -28,6 +29,7 @@ USAGE: dict[str, Callable[[Places, bool], None]] = {
     "demo": demo,
     "site": site,
     "overhead": overhead,
+    **{job.name: partial(audit, job) for job in AUDITS},
 }
 NAMES = (*(training.name for training in TRAININGS), *USAGE)
 TRIAL_STEPS = 2

@@ -7,6 +7,7 @@ from pathlib import Path
 from evidence.cells import NOT_YET, between, change, dice, head, people, row, with_range
 from evidence.goals import goals
 from evidence.jobs import BRAIN, HIPPOCAMPUS, PICTURES, SHIPPED
+from evidence.leaks import averaging, defences, frontier_settings, leaks, masks, verdicts
 from evidence.places import Places
 from evidence.summaries import POOLED
 from evidence.times import overhead, overhead_phases, training_time
@@ -33,7 +34,7 @@ def rendered(text: str, places: Places, bundle: str | None = None) -> str:
 
 def documents(places: Places) -> dict[Path, str | None]:
     """Every document with figures, and the bundle whose card it is."""
-    names = ("README.md", "docs/accuracy.md", "docs/training.md")
+    names = ("README.md", "docs/accuracy.md", "docs/privacy.md", "docs/training.md")
     pages = [places.root / name for name in names]
     cards = sorted(places.models.glob("[!.]*/README.md"))
     return {path: None for path in pages if path.is_file()} | {
@@ -223,6 +224,13 @@ BLOCKS: dict[str, Callable[[Places], str]] = {
     "goals": reached,
     "trainings": trainings,
     "lengths": lengths,
+    "leaks": leaks,
+    "verdicts": verdicts,
+    "defences": defences,
+    "masks": masks,
+    "averaging": averaging,
+    "frontier": frontier_settings,
+    "frontier-plot": plot("frontier", "Dice kept over what is learned, one panel per channel"),
     "demo": demo,
     "site": site,
     "margins-plot": plot("margins", "Private minus plain for each data set, with intervals"),

@@ -7,9 +7,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from evidence.audits import MIXUP
 from evidence.blocks import TITLES
 from evidence.jobs import SHIPPED
 from evidence.places import Places, Result
+from veilseg.audit.pictures import FRONTIER_INCHES, draw_frontier
 from veilseg.files import written_whole
 
 # Okabe–Ito: told apart by people who do not see red and green.
@@ -32,7 +34,7 @@ def draw(places: Places) -> None:
         results = [places.load(source) or {} for source in sources]
         figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
-        if not make(figure.subplots(), results):
+        if not make(figure, results):
             file.unlink(missing_ok=True)
             continue
         places.images.mkdir(parents=True, exist_ok=True)
@@ -50,8 +52,9 @@ def recorded(places: Places, name: str) -> str | None:
         return digest
 
 
-def margins(axes: Axes, results: Sequence[Result]) -> bool:
+def margins(figure: Figure, results: Sequence[Result]) -> bool:
     """Forest plot: one line per data set, its interval over patients."""
+    axes = figure.subplots()
     comparisons = results[0]["comparisons"]
     names = [name for name in reversed(TITLES) if name in comparisons]
     for height, name in enumerate(names):
@@ -75,8 +78,9 @@ def margins(axes: Axes, results: Sequence[Result]) -> bool:
     return True
 
 
-def curve(axes: Axes, results: Sequence[Result]) -> bool:
+def curve(figure: Figure, results: Sequence[Result]) -> bool:
     """Dice over a, learned and algebraic, plain as a line."""
+    axes = figure.subplots()
     points = results[0]["points"]
     places = [point["coefficient"] for point in points]
     for kind, colour, marker in (("learned", BLUE, "o"), ("algebraic", ORANGE, "s")):
@@ -89,8 +93,9 @@ def curve(axes: Axes, results: Sequence[Result]) -> bool:
     return True
 
 
-def mixtures(axes: Axes, results: Sequence[Result]) -> bool:
+def mixtures(figure: Figure, results: Sequence[Result]) -> bool:
     """Dice over K."""
+    axes = figure.subplots()
     points = results[0]["points"]
     counts = [point["mixtures"] for point in points]
     _line(axes, counts, [point["learned"] for point in points], "learned, a = ½", BLUE, "o")
@@ -99,8 +104,9 @@ def mixtures(axes: Axes, results: Sequence[Result]) -> bool:
     return True
 
 
-def calibration(axes: Axes, results: Sequence[Result]) -> bool:
+def calibration(figure: Figure, results: Sequence[Result]) -> bool:
     """Accuracy over confidence of each shipped bundle."""
+    axes = figure.subplots()
     there = [result for result in results if "calibration" in result]
     for result, colour in zip(there, (BLUE, ORANGE, GREEN, GREY), strict=False):
         bins = [one for one in result["calibration"]["bins"] if one["voxels"]]
@@ -121,13 +127,23 @@ def calibration(axes: Axes, results: Sequence[Result]) -> bool:
     return bool(there)
 
 
-Make = Callable[[Axes, Sequence[Result]], bool]
+def frontier(figure: Figure, results: Sequence[Result]) -> bool:
+    """Dice kept over what is learned, one panel per channel."""
+    points = results[0].get("frontier")
+    if points is not None:
+        figure.set_size_inches(FRONTIER_INCHES)
+        draw_frontier(figure, points)
+    return points is not None
+
+
+Make = Callable[[Figure, Sequence[Result]], bool]
 # Results that each plot shows, and what draws it; it says whether there was anything to draw.
 PLOTS: dict[str, tuple[tuple[str, ...], Make]] = {
     "margins": (("margins",), margins),
     "curve": (("curve",), curve),
     "mixtures": (("mixtures",), mixtures),
     "calibration": (SHIPPED, calibration),
+    "frontier": ((MIXUP.name,), frontier),
 }
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from evidence import blocks, goals, plots, summaries
+from evidence import audits, blocks, goals, plots, summaries
 from evidence.jobs import COEFFICIENTS, EVALUATIONS, FOLDS, MOST_MIXTURES, TRAININGS, curve_name
 from evidence.places import Places
 from figures import update
@@ -59,6 +59,13 @@ def everything() -> dict[str, dict]:
         one.name: result(one.name, [value - lost(one.name) for value in (0.8, 0.9, 0.7, 0.6)])
         for one in EVALUATIONS
     }
+
+
+SWEEP = [
+    {"what": what, "coefficient": a, "references": count, "dice": 0.8 * a, "image": a}
+    | {"mask": a, "identity": a, "membership": 0.5}
+    for what, a, count in (("mixture", 0.3, 1), ("mixture", 0.7, 1), ("raw image", 1.0, 0))
+]
 
 
 def publish(places: Places, evaluations: dict[str, dict]) -> None:
@@ -242,6 +249,7 @@ def test_plots_name_their_results_and_follow_them(places):
     page = places.root / "docs" / "accuracy.md"
     page.write_text("<!-- figures:curve-plot -->\n<!-- /figures -->\n")
     publish(places, everything())
+    places.store(audits.MIXUP.name, {"frontier": SWEEP})
     update(places)
     assert {file.stem for file in places.images.iterdir()} == set(plots.PLOTS)
     for name, (sources, _) in plots.PLOTS.items():

@@ -1,0 +1,150 @@
+"""What docs/privacy.md says is what audits found."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from evidence import audits, leaks
+from evidence.cells import NOT_YET
+from evidence.places import Places
+
+from veilseg.audit.attacks import (
+    averaging,
+    follow_up,
+    gallery,
+    mask_recovery,
+    reidentification,
+    separation,
+    shared_reference,
+    support,
+)
+from veilseg.audit.findings import CHANNELS, Control
+from veilseg.evaluation.bootstrap import Interval
+
+PASSED, NULL = Control("easy", 1.0, low=0.9), Control("nobody", 0.3, 0.2, 0.4)
+FAILED = Control("easy", 0.1, low=0.9)
+
+
+def found(finding, value, baseline, positive=PASSED, **fields):
+    details = fields.pop("details", {})
+    overall = Interval(value, value - 0.01, value + 0.01, 7, 40)
+    measured = finding.measured(overall, baseline, positive, NULL, details)
+    return replace(measured, **fields).document()
+
+
+def result(a5=0.7) -> dict:
+    kept = {"all probabilities": 0.87, "strongest class only": 0.81}
+    rates = {
+        f"{size} candidates, {warp}": rate
+        for size in (3, 10)
+        for warp, rate in (("no warp", 1.0), ("secret warp", 0.6))
+    }
+    by_default = [
+        found(support.FINDING, 0.0, {"backgrounds not filled": 21.6}),
+        found(
+            *(averaging.FINDING, 0.9, {"mean image": 0.35, "one proxy": 0.67}),
+            details={"ssim": {"1": 0.67, "16": 0.9}},
+            setting="16 fresh proxies, as with --allow-repeat",
+            occurs="if asked for",
+        ),
+        found(averaging.FINDING, 0.0, {"fresh proxies": 0.23}, metric="SSIM gained"),
+        found(follow_up.FINDING, 0.76, {"mean image": 0.35}, occurs="never"),
+        found(follow_up.FINDING, 0.78, {"mean image": 0.35}, occurs="if asked for"),
+        found(shared_reference.FINDING, 0.89, {"mean image": 0.35}, occurs="never"),
+        found(shared_reference.FINDING, 0.66, {"mean image": 0.35}),
+        found(gallery.FINDING, 0.6, {"chance": 0.1}, details={"hit_rate": rates}),
+        found(separation.FINDING, a5, {"mean image": 0.35}),
+    ]
+    mask = {"population-mean mask": 0.66}
+    return {
+        "coefficient": 0.5,
+        "channels": {
+            "image": by_default,
+            "mask": [
+                found(mask_recovery.FINDING, 0.8, mask, details={"strongest": "both"}),
+                found(
+                    *(mask_recovery.FINDING, 0.79, mask),
+                    details={"dice_of_the_site": kept},
+                    setting="answers: strongest class only",
+                    occurs="never",
+                ),
+            ],
+            "identity": [found(reidentification.FINDING, 0.95, {"chance": 0.03})],
+            "membership": [],
+        },
+        "frontier": [
+            {"what": "mixture", "coefficient": 0.5, "references": 2, "dice": 0.8, "image": 0.7}
+            | {"mask": 0.7, "identity": 0.9, "membership": None}
+        ],
+    }
+
+
+@pytest.fixture
+def places(tmp_path) -> Places:
+    return Places(tmp_path, tmp_path / "data", tmp_path / "work")
+
+
+def store(places: Places, *jobs: audits.Audit, **fields: float) -> None:
+    places.results.mkdir(exist_ok=True)
+    for job in jobs:
+        (places.results / f"{job.name}.json").write_text(json.dumps(result(**fields)))
+
+
+@pytest.mark.parametrize(
+    "block", [leaks.verdicts, leaks.defences, leaks.masks, leaks.averaging, leaks.frontier_settings]
+)
+def test_what_was_not_audited_is_not_told(places, block):
+    assert block(places) == NOT_YET
+    assert "not measured yet" in leaks.leaks(places)
+
+
+def test_table_has_the_strongest_attack_of_what_is_done_by_default(places):
+    store(places, audits.MIXUP)
+    table = leaks.leaks(places)
+    assert "| hippocampus, private | image | A5: supervised separation | SSIM 0.70" in table
+    assert "| hippocampus, private | identity | A15" in table
+    assert "0.90" not in table  # sixteen fresh proxies, if asked for
+    assert "0.89" not in table  # one reference for all, never
+
+
+def test_defences_are_priced_by_the_attack_they_are_against(places):
+    store(places, audits.MIXUP)
+    store(places, audits.LABELLED, a5=0.6)
+    table = leaks.defences(places)
+    assert (
+        "| background filled | A4, % of voxels that show the patient alone | 0.0 | 21.6 |" in table
+    )
+    assert "| memoised proxies | A2, SSIM gained by 16 fresh proxies | 0.00 | 0.23 |" in table
+    assert "| secret warp, 10 public candidates | A1, hit rate | 0.60 | 1.00 |" in table
+    assert "the site's Dice: 0.810 instead of 0.870" in table
+    assert "| A5, SSIM | 0.70 (0.69 to 0.71) | 0.60 (0.59 to 0.61) |" in table
+
+
+def test_attack_that_failed_its_control_is_no_figure(places):
+    failed = result()
+    failed["channels"]["identity"] = [
+        found(reidentification.FINDING, 0.05, {"chance": 0.03}, positive=FAILED)
+    ]
+    places.results.mkdir()
+    file = places.results / f"{audits.MIXUP.name}.json"
+    file.write_text(json.dumps(failed))
+    assert "| identity | none ran with its controls |" in leaks.leaks(places)
+    assert "Nothing can be said of who it is" in leaks.verdicts(places)
+
+
+def test_every_channel_has_its_words(places):
+    store(places, audits.MIXUP)
+    lines = leaks.verdicts(places).splitlines()
+    assert [line.partition(".")[0] for line in lines] == [f"- **{c.capitalize()}" for c in CHANNELS]
+
+
+def test_settings_name_their_references(places):
+    store(places, audits.MIXUP)
+    line = leaks.frontier_settings(places).splitlines()[-1]
+    assert line == "| a = 0.5, 2 references | 0.800 | 0.70 | 0.70 | 0.90 | – |"
+
+
+def test_audits_are_of_trained_bundles_and_have_names_of_their_own():
+    names = [job.name for job in audits.AUDITS]
+    assert len(set(names)) == len(names)
+    assert all(name.startswith("audit-") for name in names)
