@@ -6,7 +6,7 @@ from evidence.audits import CURVE, HEART, LABELLED, MIXUP, PLAIN, WHOLE_BRAIN, f
 from evidence.cells import NOT_YET, head, row
 from evidence.places import Places, Result
 from veilseg.audit.findings import CHANNELS, RUN
-from veilseg.audit.verdict import nothing_known, sentence, share_learned, strongest
+from veilseg.audit.verdict import nothing_known, sentence, strongest
 
 TITLES = {
     PLAIN: "hippocampus, raw images",
@@ -19,11 +19,11 @@ TITLES = {
 
 def leaks(places: Places) -> str:
     """The strongest attack on each channel of what a site does by default, for each audit."""
-    lines = head("audited", "channel", "strongest attack", "reaches", "knowing nothing", "controls")
+    lines = head("audited", "channel", "strongest attack", "reaches", "knowing nothing")
     for audit, title in TITLES.items():
         result = places.load(audit.name)
         if result is None:
-            lines.append(row(title, "not measured yet", "", "", "", ""))
+            lines.append(row(title, "not measured yet", "", "", ""))
             continue
         for channel in CHANNELS:
             found = findings(result, channel)
@@ -74,8 +74,10 @@ def averaging(places: Places) -> str:
     result = places.load(MIXUP.name)
     if result is None:
         return NOT_YET
-    fresh, _ = findings(result, "image", "A2")
-    curve = fresh["details"]["ssim"]
+    curves = [one["details"]["ssim"] for one in findings(result, "image", "A2") if one["details"]]
+    if not curves:
+        return "Not run: see the table above."
+    (curve,) = curves
     return "\n".join(
         [*head("fresh proxies", *curve), row("SSIM", *(f"{v:.2f}" for v in curve.values()))]
     )
@@ -97,83 +99,68 @@ def frontier_settings(places: Places) -> str:
     return "\n".join(lines)
 
 
-def _cells(best: Result | None) -> tuple[str, str, str, str]:
+def _cells(best: Result | None) -> tuple[str, str, str]:
     if best is None:
-        return "none ran with its controls", "", "", ""
-    controls = "passed" if best["controls_passed"] else "**failed**"
+        return "none ran with its controls", "", ""
     name = f"{best['attack']}: {best['title'].lower()}"
-    return name, f"{best['metric']} {_value(best)}", f"{nothing_known(best):.2f}", controls
+    return name, f"{best['metric']} {_value(best)}", f"{nothing_known(best):.2f}"
 
 
-def _value(one: Result) -> str:
+def _value(one: Result, digits: int = 2) -> str:
     low, high = one["interval"]
-    spread = "" if low is None else f" ({low:.2f} to {high:.2f})"
-    return f"{one['value']:.2f}{spread}"
+    spread = "" if low is None else f" ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{one['value']:.{digits}f}{spread}"
 
 
 def _defences(result: Result, labelled: Result | None) -> Iterator[tuple[str, str, str, str]]:
-    (bare,) = findings(result, "image", "A4")
-    yield (
-        "background filled",
-        "A4, % of voxels that show the patient alone",
-        f"{bare['value']:.1f}",
-        f"{bare['baseline']['backgrounds not filled']:.1f}",
-    )
-    fresh, memoised = findings(result, "image", "A2")
-    yield (
-        "memoised proxies",
-        f"A2, SSIM gained by {fresh['setting'].split(',')[0]}",
-        f"{memoised['value']:.2f}",
-        f"{memoised['baseline']['fresh proxies']:.2f}",
-    )
-    same, new = findings(result, "image", "A2b")
-    yield (
-        "a new reference on follow-up, instead of the same",
-        "A2b, SSIM from two scans",
-        _value(new),
-        _value(same),
-    )
-    shared, own = findings(result, "image", "A3")
-    yield (
-        "a reference for each image, instead of one for all",
-        "A3, SSIM",
-        _value(own),
-        _value(shared),
-    )
-    (gallery,) = findings(result, "image", "A1")
-    for size in (name.split()[0] for name in gallery["details"]["hit_rate"] if "no warp" in name):
-        rates = gallery["details"]["hit_rate"]
-        yield (
-            f"secret warp, {size} public candidates",
-            "A1, hit rate",
-            f"{rates[f'{size} candidates, secret warp']:.2f}",
-            f"{rates[f'{size} candidates, no warp']:.2f}",
-        )
-    default, *others = findings(result, "mask", "A16")
+    for one in findings(result, "image", "A4"):
+        bare = one["baseline"].get("backgrounds not filled")
+        without = "–" if bare is None else f"{bare:.1f}"
+        what = "A4, % of voxels that show the patient alone"
+        yield "background filled", what, _shown(one, 1), without
+    for one in findings(result, "image", "A2"):
+        if one["setting"] == "memoised":
+            without = f"{one['baseline']['fresh proxies']:.2f}"
+            yield "memoised proxies", "A2, SSIM gained over one proxy", _shown(one), without
+    what = "a new reference on follow-up, instead of the same"
+    yield from _pair(result, "A2b", what, "a second", "same", "SSIM from two scans")
+    what = "a reference for each image, instead of one for all"
+    yield from _pair(result, "A3", what, "a reference for each", "one reference", "SSIM")
+    for one in findings(result, "image", "A1"):
+        rates = one["details"].get("hit_rate", {})
+        for size in (name.split()[0] for name in rates if "no warp" in name):
+            names = (f"{size} candidates, {warp}" for warp in ("secret warp", "no warp"))
+            with_it, without = (rates[name] for name in names)
+            what = f"secret warp, {size} public candidates"
+            yield what, "A1, hit rate", f"{with_it:.2f}", f"{without:.2f}"
+    default, *others = findings(result, "mask", "A16") or [None]
     for one in others:
-        if one["setting"].startswith("answers: "):
-            (kept,) = (
-                value
-                for name, value in one["details"]["dice_of_the_site"].items()
-                if name != "all probabilities"
-            )
-            whole = one["details"]["dice_of_the_site"]["all probabilities"]
-            yield (
-                f"{one['setting']} (the site's Dice: {kept:.3f} instead of {whole:.3f})",
-                "A16, Dice",
-                _value(one),
-                _value(default),
-            )
+        kept = one["details"].get("dice_of_the_site", {})
+        for name, value in kept.items():
+            if name != "all probabilities":
+                whole = kept["all probabilities"]
+                what = f"answers: {name} (the site's Dice: {value:.3f} instead of {whole:.3f})"
+                yield what, "A16, Dice", _shown(one), _shown(default)
     if labelled is not None:
         for channel, attack in (("image", "A5"), ("mask", "A16"), ("identity", "A15")):
-            one, other = (findings(r, channel, attack)[0] for r in (result, labelled))
-            yield (
-                "synthetic references, instead of labelled cases",
-                f"{attack}, {one['metric']}",
-                _shown(one),
-                _shown(other),
-            )
+            pair = [findings(one, channel, attack) for one in (result, labelled)]
+            if all(pair):
+                one, other = (some[0] for some in pair)
+                what = "synthetic references, instead of labelled cases"
+                yield what, f"{attack}, {one['metric']}", _shown(one), _shown(other)
 
 
-def _shown(one: Result) -> str:
-    return _value(one) if share_learned(one) is not None else one["status"]
+def _pair(
+    result: Result, attack: str, what: str, good: str, bad: str, metric: str
+) -> Iterator[tuple[str, str, str, str]]:
+    """A defence whose attack has two settings, known by a word of theirs."""
+    found = findings(result, "image", attack)
+    with_it = [one for one in found if one["setting"].startswith(good)]
+    without = [one for one in found if bad in one["setting"] and one not in with_it]
+    if with_it and without:
+        yield what, f"{attack}, {metric}", _shown(with_it[0]), _shown(without[0])
+
+
+def _shown(one: Result, digits: int = 2) -> str:
+    """A value with its interval; of an attack that did not run, why."""
+    return _value(one, digits) if one["status"] == RUN else one["status"]

@@ -79,7 +79,8 @@ def test_page_is_one_file_for_people(audited, mixup_bundle, people, tmp_path):
     assert f"What a server learns from {open_client_half(mixup_bundle).manifest.name}" in page
     for heading in ("Image:", "Mask:", "Identity:", "Membership:", "Who attacks"):
         assert heading in page
-    assert "it is no encryption" in page
+    assert "It is not encryption and makes nobody anonymous" in page
+    assert "images of real patients" in page
     # Nothing is fetched from anywhere.
     assert re.findall(r'(?:src|href)="(?!data:)', page) == []
 
@@ -182,14 +183,17 @@ def test_quick_audit_of_a_shipped_bundle_passes_its_controls(veilseg, tmp_path):
     found = {
         (one["attack"], one["setting"]): one for channel in channels.values() for one in channel
     }
-    assert {one["status"] for one in found.values()} == {"run"}
-    assert all(one["controls_passed"] for one in found.values())
+    left_out = {one["attack"] for one in found.values() if one["status"] != "run"}
+    assert left_out == {"A6"}  # it takes minutes for each image
+    assert all(one["controls_passed"] for one in found.values() if one["attack"] != "A6")
     by_attack = {attack: one for (attack, _), one in reversed(found.items())}
     assert by_attack["A5"]["positive_control"]["value"] >= 0.95
     assert by_attack["A1"]["positive_control"]["value"] >= 0.9
     assert found["A2", "memoised"]["value"] == 0
     # An attack that is weaker than looking at the mixture would prove nothing.
-    assert by_attack["A5"]["value"] > by_attack["A5"]["baseline"]["the proxy itself"]
+    by_attacker = by_attack["A5"]["details"]["ssim"]
+    assert by_attacker["trained network"] > by_attacker["the proxy itself"]
+    assert by_attacker["trained network"] > by_attacker["linear attacker"]
     assert by_attack["A16"]["value"] > by_attack["A16"]["baseline"]["population-mean mask"]
     assert by_attack["A15"]["value"] >= 0.8
 

@@ -1,13 +1,17 @@
 """What chance alone gives: intervals for null controls."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
+from veilseg.evaluation.bootstrap import Interval, bootstrap_mean
+
 LEVEL = 0.999
 PERMUTATIONS = 20_000
+LABELLINGS = 5_000  # a statistic of ranks takes longer than a mean
 
 Statistic = Callable[[NDArray[np.float64], NDArray[np.bool_]], float]
 
@@ -37,26 +41,32 @@ def permutation_interval(scores: NDArray[np.float64], seed: int = 0) -> tuple[fl
 
 
 def label_interval(
-    values: NDArray[np.float64], positives: int, statistic: Statistic, seed: int = 0
+    values: NDArray[np.float64],
+    member: NDArray[np.bool_],
+    patients: Sequence[str],
+    statistic: Statistic,
+    seed: int = 0,
 ) -> tuple[float, float]:
-    """Where a statistic of two groups lies if who belongs to which is chance.
+    """Where a statistic of two groups lies if which patient belongs to which is chance.
 
     Parameters
     ----------
-    values : ndarray, shape (n,)
-    positives : int
-        How many are in the first group.
+    values, member : ndarray, shape (n,)
+    patients : sequence of str
+        Whose values they are; a patient is in one group.
     statistic : callable
         Of (values, boolean membership).
 
     Returns
     -------
     (low, high)
-        99.9 % of random memberships.
+        99.9 % of random memberships, as many patients in each group as there are.
     """
     rng = np.random.default_rng(seed)
-    member = np.arange(len(values)) < positives
-    found = [statistic(values, rng.permutation(member)) for _ in range(PERMUTATIONS)]
+    _, owner = np.unique(np.asarray(patients), return_inverse=True)
+    of_patient = np.zeros(owner.max() + 1, dtype=bool)
+    of_patient[owner] = member
+    found = [statistic(values, rng.permutation(of_patient)[owner]) for _ in range(LABELLINGS)]
     return _central(np.array(found))
 
 
@@ -64,6 +74,20 @@ def hit_interval(trials: int, chance: float) -> tuple[float, float]:
     """Where a hit rate lies if each of ``trials`` hits by ``chance``: 99.9 %, binomial."""
     low, high = binom.interval(LEVEL, trials, chance)
     return float(low / trials), float(high / trials)
+
+
+def rate(hits: Sequence[float], patients: Sequence[str]) -> Interval:
+    """A share of hits with its 95 % interval over patients.
+
+    By the bootstrap; exact (Clopper and Pearson) where all or none hit, of which a bootstrap would
+    be certain.
+    """
+    found = bootstrap_mean(hits, patients)
+    if 0 < found.mean < 1:
+        return found
+    bound = 0.025 ** (1 / found.patients)
+    low, high = (bound, 1.0) if found.mean == 1 else (0.0, 1 - bound)
+    return replace(found, low=low, high=high)
 
 
 def _central(values: NDArray[np.float64]) -> tuple[float, float]:

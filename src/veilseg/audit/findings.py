@@ -41,6 +41,10 @@ class Threat:
         Candidates it holds, among them the right one; 0 for none.
     known_pairs : int
         Images whose proxies it knows.
+    candidate_image : bool
+        Image and labels of somebody of whom it asks whether they were trained on.
+    subjects : int
+        People whose proxies it compares.
     proxies_per_subject : int
         Different proxies of one image, or of two scans of one person.
     colluding_site : bool
@@ -53,6 +57,8 @@ class Threat:
     auxiliary_images: bool = True
     gallery: int = 0
     known_pairs: int = 0
+    candidate_image: bool = False
+    subjects: int = 1
     proxies_per_subject: int = 1
     colluding_site: bool = False
 
@@ -67,11 +73,14 @@ class Threat:
                 ("labelled images of other people", self.auxiliary_images),
                 (f"{self.gallery} candidates, the right one among them", self.gallery),
                 (f"{self.known_pairs} images with their proxies", self.known_pairs),
+                ("image and labels of the person it asks about", self.candidate_image),
                 ("what one site keeps", self.colluding_site),
             )
             if given
         ]
         sees = "one proxy and its answer"
+        if self.subjects > 1:
+            sees = f"proxies of {self.subjects} people and their answers"
         if self.proxies_per_subject > 1:
             sees = f"{self.proxies_per_subject} proxies of one person and their answers"
         return f"It sees {sees}; it has {', '.join(has) or 'nothing else'}."

@@ -5,16 +5,18 @@ and two attackers'. So figures are comparable with each other, and a little belo
 one point alone would reach, on either side.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from veilseg.audit.attacks.mask_recovery import Labels, read_off
 from veilseg.audit.attacks.membership import SMALLEST_PROBABILITY, auc
-from veilseg.audit.attacks.reidentification import correlations, rank_1, second_acquisitions
+from veilseg.audit.attacks.reidentification import correlated, rank_1, second_acquisitions
 from veilseg.audit.findings import rounded
+from veilseg.audit.fitting import Batch
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import SETTINGS, Law, MixtureLaw, NobodyLaw, SweptLaw
 from veilseg.audit.scene import evenly, on_the_wire
@@ -119,9 +121,9 @@ class _Sweep:
         )
         attacker = workshop.trained(
             "frontier-separator",
-            lambda: Separator(*shape, {"setting": SETTINGS}),
+            lambda: Separator(*shape, {"setting": SETTINGS, "answer": scene.classes}),
             everywhere,
-            lambda network, batch: network.loss(batch),  # type: ignore[operator]  # a Separator
+            _answered_by(scheme),
             steps=steps,
         )
         assert isinstance(scheme, MixupTraining)
@@ -140,26 +142,28 @@ class _Sweep:
         drawn = [self._drawn(law, case, number) for number, case in enumerate(self.audited)]
         proxies = [one["proxy"] for one in drawn]
         answers = [self._answer(proxy) for proxy in proxies]
-        found = [self.attacker.separate(one["proxy"], one["setting"]) for one in drawn]
+        found = [
+            self.attacker.separate(one["proxy"], one["setting"], answer)
+            for one, answer in zip(drawn, answers, strict=True)
+        ]
         images = [image for image, _ in found]
-        masks = {
-            "network": [np.asarray(logits.argmax(axis=0), np.uint8) for _, logits in found],
-            # Labels of several references are mixed themselves; the patient's weigh most for a > ½.
-            "read off": [
-                read_off(answer, float(one["coefficient"]))
-                for answer, one in zip(answers, drawn, strict=True)
-            ],
-        }
+        of_answers = zip(answers, drawn, strict=True)
+        masks = [
+            [np.asarray(logits.argmax(axis=0), np.uint8) for _, logits in found],
+            [read_off(answer, float(one["coefficient"])) for answer, one in of_answers],
+            # Several references share what is left of the weight: the strongest is the patient's.
+            [np.asarray(answer.argmax(axis=0), np.uint8) for answer in answers],
+        ]
         truths = [one["image"] for one in drawn]
         labels = [np.asarray(one["target"].argmax(axis=0), np.uint8) for one in drawn]
         seen = (proxies, images)
-        ranks = [rank_1(correlations(some, self.gallery)) for some in seen]
+        scores = [of for some in seen for of in correlated(some, self.gallery).values()]
         return Point(
             *(what, coefficient, references),
             dice=self._dice([self._recovered(one) for one in drawn], labels),
             image=max(_mean_ssim(some, truths) for some in seen),
-            mask=max(self._dice(some, labels) for some in masks.values()),
-            identity=max(float(hits.mean()) for hits in ranks),
+            mask=max(self._dice(some, labels) for some in masks),
+            identity=max(float(rank_1(of).mean()) for of in scores),
             membership=self._membership(law, drawn, answers),
         )
 
@@ -200,6 +204,19 @@ class _Sweep:
             for one, truth in zip(found, labels, strict=True)
         ]
         return float(np.nanmean(scores))
+
+
+def _answered_by(scheme: nn.Module) -> Callable[[nn.Module, Batch], Tensor]:
+    """The loss of an attacker who sees what the scheme's server answers."""
+    assert isinstance(scheme, MixupTraining)
+
+    def loss(network: nn.Module, batch: Batch) -> Tensor:
+        assert isinstance(network, Separator)
+        with torch.no_grad():
+            answer = scheme.server_network(batch["proxy"]).float()
+        return network.loss(batch | {"answer": answer})
+
+    return loss
 
 
 def _mean_ssim(images: Sequence[Float32Array], truths: Sequence[Float32Array]) -> float:

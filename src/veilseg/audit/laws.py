@@ -110,8 +110,9 @@ class SweptLaw:
         a = np.float32(rng.uniform(*self.coefficients))
         count = int(rng.choice(self.counts))
         drawn = [self.law.reference(case, rng) for _ in range(count)]
-        drawn = [with_contrast(reference, case.image) for reference in drawn]
-        reference = np.mean([fill_background(one.image, rng) for one in drawn], axis=0)
+        mean = np.mean([fill_background(one.image, rng) for one in drawn], axis=0)
+        # A mean is blander than what it is of; a site would not send a bland reference.
+        reference = with_contrast(Reference(mean, drawn[0].labels), case.image).image
         labels = np.mean([one_hot(one.labels, self.law.classes) for one in drawn], axis=0)
         setting = np.ones((SETTINGS, *case.labels.shape), np.float32)
         setting *= np.array([a, count / max(self.counts)]).reshape(-1, *[1] * case.labels.ndim)

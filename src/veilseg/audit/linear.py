@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 
 from veilseg.audit.laws import Law
-from veilseg.audit.scene import Scene
+from veilseg.audit.scene import Scene, evenly
 from veilseg.payload import Float32Array
 
 # Fresh proxies of the attacker's own images that moments are estimated from.
@@ -33,7 +33,8 @@ class LinearAttacker:
     @classmethod
     def fitted(cls, scene: Scene, law: Law, samples: int = SAMPLES) -> Self:
         """Estimate the moments from fresh proxies of auxiliary images."""
-        cases = [scene.auxiliary[i % len(scene.auxiliary)] for i in range(samples)]
+        some = evenly(scene.auxiliary, samples)
+        cases = [some[i % len(some)] for i in range(samples)]
         seen = scene.simulate(law, cases, answered=False)
         images = np.stack([one.image for one in seen])
         proxies = np.stack([one.proxy for one in seen])

@@ -8,6 +8,10 @@ from typing import Any
 from veilseg.audit.findings import CHANNELS, RUN, Channel, Threat
 from veilseg.audit.verdict import Document, sentence
 
+COLUMNS = (
+    *("attack", "setting", "when this happens", "metric", "value", "images, patients"),
+    *("for comparison", "must succeed", "must fail"),
+)
 HEADS: dict[Channel, str] = {
     "image": "Image: what the patient looks like",
     "mask": "Mask: the segmentation",
@@ -56,17 +60,7 @@ def _template(name: str) -> str:
 def _table(head: str, findings: Sequence[Document]) -> str:
     if not findings:
         return f"<h3>{html.escape(head)}</h3><p class='failed'>No attack was asked for.</p>"
-    names = (
-        "attack",
-        "setting",
-        "a site does so",
-        "metric",
-        "value",
-        "without it",
-        "must succeed",
-        "must fail",
-    )
-    heads = "".join(f"<th>{name}</th>" for name in names)
+    heads = "".join(f"<th>{name}</th>" for name in COLUMNS)
     rows = "\n".join(_row(one) for one in findings)
     table = f"<table><tr>{heads}</tr>\n{rows}</table>"
     return f"<h3>{html.escape(head)}</h3><div class='wide'>{table}</div>"
@@ -79,19 +73,23 @@ def _row(one: Document) -> str:
         controls = _control(one["positive_control"]), _control(one["null_control"])
         return (
             f"<tr><td>{name}</td><td>{html.escape(one['setting'])}</td><td>{one['occurs']}</td>"
-            f"<td class='failed' colspan='3'>{reason}</td>"
+            f"<td class='failed' colspan='4'>{reason}</td>"
             f"<td>{controls[0]}</td><td>{controls[1]}</td></tr>"
         )
     low, high = one["interval"]
     spread = "" if low is None else f" ({low:.2f} to {high:.2f})"
-    without = "; ".join(f"{what} {value:.2f}" for what, value in one["baseline"].items())
+    known = "; ".join(
+        f"{what} {'–' if value is None else format(value, '.2f')}"
+        for what, value in one["baseline"].items()
+    )
     cells = [
         name,
         html.escape(one["setting"]),
         one["occurs"],
         html.escape(one["metric"]),
         f"{one['value']:.2f}{spread}",
-        html.escape(without),
+        f"{one['n']}, {one['n_patients']}",
+        html.escape(known),
         _control(one["positive_control"]),
         _control(one["null_control"]),
     ]
@@ -113,7 +111,10 @@ def _control(control: dict[str, Any] | None) -> str:
 def _threats(findings: Sequence[Document]) -> list[str]:
     seen: dict[str, str] = {}
     for one in findings:
-        seen.setdefault(f"{one['attack']} {one['title']}", Threat(**one["threat"]).in_words())
+        name = f"{one['attack']} {one['title']}"
+        words = Threat(**one["threat"]).in_words()
+        if words not in seen.get(name, ""):
+            seen[name] = f"{seen.get(name, '')} {words}".strip()
     return [
         f"<tr><td>{html.escape(name)}</td><td>{html.escape(words)}</td></tr>"
         for name, words in seen.items()

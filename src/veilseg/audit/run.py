@@ -19,7 +19,7 @@ from veilseg.audit.attacks import (
     shared_reference,
     support,
 )
-from veilseg.audit.findings import CHANNELS, Finding, NotRun
+from veilseg.audit.findings import CHANNELS, CONTROL_FAILED, RUN, Finding, NotRun
 from veilseg.audit.workshop import Workshop
 from veilseg.errors import VeilsegError, WrongUsage
 from veilseg.files import write_text_whole
@@ -93,6 +93,8 @@ def remembered(workshop: Workshop, name: str, make: Callable[[], Documents]) -> 
         documents: Documents = json.loads(file.read_text(encoding="utf-8"))
         return documents
     documents = make()
+    if any(one.get("status", RUN) not in (RUN, CONTROL_FAILED) for one in documents):
+        return documents  # next time it may be possible
     workshop.folder.mkdir(parents=True, exist_ok=True)
     write_text_whole(file, json.dumps(documents, indent=2, allow_nan=False) + "\n")
     return documents
@@ -106,14 +108,11 @@ def _found(name: str, workshop: Workshop) -> Documents:
         if patients < listed.least_patients:
             raise NotRun(f"{patients} patients to audit: {listed.least_patients} are needed")
         findings = listed.attack(workshop)
-    except (NotRun, VeilsegError) as error:
-        findings = [listed.finding.not_run(str(error))]
+    except (NotRun, VeilsegError, MemoryError) as error:
+        findings = [listed.finding.not_run(str(error) or "it takes more memory than there is")]
     return [finding.document() for finding in findings]
 
 
 def _key(workshop: Workshop, name: str) -> str:
-    scene = workshop.scene
-    people = [[case.name for case in cases] for cases in (scene.auxiliary, scene.audited)]
-    parts = [name, asdict(workshop.effort), scene.seed, scene.manifest.bundle_id, people]
-    parts.append(sorted(reference.patient for reference in scene.references))
+    parts = [name, asdict(workshop.effort), workshop.scene.seed, workshop.scene.fingerprint()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]

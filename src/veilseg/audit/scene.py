@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from veilseg import __version__
 from veilseg.audit.grids import central
 from veilseg.audit.laws import Law, MixtureLaw, RawLaw
 from veilseg.bundle import ClientBundle, ClientManifest
@@ -97,6 +99,19 @@ class Scene:
     @property
     def classes(self) -> int:
         return len(self.manifest.labels)
+
+    def fingerprint(self) -> str:
+        """Of all that a finding depends on but the effort and the seed, the code included."""
+        digest = hashlib.sha256(f"{__version__} {self.manifest.bundle_id}".encode())
+        for path in sorted(Path(__file__).parent.rglob("*.py")):
+            digest.update(path.read_bytes())
+        for cases in (self.auxiliary, self.audited, self.members, self.references):
+            digest.update(b"|")
+            for case in cases:
+                digest.update(f"{case.patient};".encode())
+                digest.update(case.image.tobytes())
+                digest.update(case.labels.tobytes())
+        return digest.hexdigest()
 
     def law(self, coefficient: float | None = None) -> Law:
         """How the attacker makes proxies like the site's, or at another coefficient."""

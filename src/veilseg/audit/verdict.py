@@ -3,26 +3,34 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from veilseg.audit.findings import RUN, Channel, Occurs
+from veilseg.audit.findings import CONTROL_FAILED, RUN, Channel, Occurs
 
 Document = Mapping[str, Any]
 
 # What share of the way from knowing nothing to having everything an attacker went.
 LEAKS, LEAKS_IN_PART = 0.5, 0.1
+# From fewer people nothing is said of others.
+LEAST_PATIENTS = 4
 
 MEASURES = ("SSIM", "Dice", "rank-1", "AUC")
-WHAT: dict[Channel, str] = {
-    "image": "what the patient looks like",
-    "mask": "the segmentation",
-    "identity": "who it is",
-    "membership": "whether somebody was trained on",
-}
-
-EVERYTHING: dict[Channel, str] = {
-    "image": "the image itself",
-    "mask": "the mask itself",
-    "identity": "everybody recognised",
-    "membership": "certainty",
+# What the server can do; what it can do in part; what 1 would be.
+WORDS: dict[Channel, tuple[str, str, str]] = {
+    "image": (
+        "can see what the patient looks like",
+        "can partly see what the patient looks like",
+        "the image itself",
+    ),
+    "mask": ("can draw the segmentation", "can partly draw the segmentation", "the mask itself"),
+    "identity": (
+        "can tell whose image it is",
+        "can sometimes tell whose image it is",
+        "everybody recognised",
+    ),
+    "membership": (
+        "can tell whose images trained the model",
+        "can partly tell whose images trained the model",
+        "certainty",
+    ),
 }
 
 
@@ -52,39 +60,68 @@ def nothing_known(finding: Document) -> float:
 
 
 def strongest(findings: Sequence[Document], occurs: Occurs = "by default") -> Document | None:
-    """The finding of a channel by which most is learned, of what a site does then."""
+    """The finding of a channel by which most is surely learned, of what a site does then.
+
+    Sure is what lies above knowing nothing with its whole interval; where nothing is, the one that
+    reaches most.
+    """
     scored = [
-        (share, one)
+        (_sure(one), share, one)
         for one in findings
-        if one["occurs"] == occurs and (share := share_learned(one)) is not None
+        if one["occurs"] == occurs
+        and one["n_patients"] >= LEAST_PATIENTS
+        and (share := share_learned(one)) is not None
     ]
-    return max(scored, key=lambda pair: pair[0])[1] if scored else None
+    return max(scored, key=lambda found: found[:2])[2] if scored else None
 
 
 def sentence(channel: Channel, findings: Sequence[Document]) -> str:
-    """One sentence for a channel, and another where a site can be told to do worse."""
+    """What is to be said of a channel, where a site can be told to do worse as well."""
+    if not findings:
+        return "Not measured: no attack on it was asked for."
     best, worse = strongest(findings), strongest(findings, "if asked for")
-    failed = sum(one["status"] != RUN for one in findings)
-    untold = f" {failed} of {len(findings)} attacks did not run: see the table." if failed else ""
+    attacks = {one["attack"] for one in findings}
+    failed = {one["attack"] for one in findings if one["status"] != RUN}
+    untold = ""
+    if failed:
+        untold = f" {len(failed)} of {len(attacks)} attacks did not run in full: see the table."
+    despite = "".join(
+        f" Though its control failed, {_reached(one)}: at least that much leaks."
+        for one in findings
+        if one["status"] == CONTROL_FAILED and _leaks_all_the_same(one)
+    )
     if best is None:
-        return f"Nothing can be said of {WHAT[channel]}: no attack ran with its controls.{untold}"
-    share, nothing = share_learned(best) or 0.0, nothing_known(best)
-    low = best["interval"][0]
-    if low is not None and low <= nothing:
-        begin = f"These attacks did not surely learn {WHAT[channel]}"
+        return f"Not measured: no attack ran with its controls.{despite}{untold}"
+    nothing, share = nothing_known(best), share_learned(best) or 0.0
+    able, partly, everything = WORDS[channel]
+    if not _sure(best):
+        begin = f"It cannot be told from {best['n_patients']} people whether the server {able}"
     elif share >= LEAKS:
-        begin = f"The server learns {WHAT[channel]}"
+        begin = f"The server {able}"
     elif share >= LEAKS_IN_PART:
-        begin = f"The server learns {WHAT[channel]} in part"
+        begin = f"The server {partly}"
     else:
-        begin = f"The server hardly learned {WHAT[channel]} by these attacks"
+        begin = f"By these attacks the server hardly {able}"
     more = ""
     if worse is not None and (share_learned(worse) or 0.0) > share:
         more = f" With {worse['setting']}, {_reached(worse)}."
     return (
-        f"{begin}: {_reached(best)}; knowing nothing gives {nothing:.2f}, and 1 is "
-        f"{EVERYTHING[channel]}.{more}{untold}"
+        f"{begin}: {_reached(best)}; knowing nothing gives {nothing:.2f}, and 1 would be "
+        f"{everything}.{more}{despite}{untold}"
     )
+
+
+def _sure(one: Document) -> bool:
+    """Whether the whole interval lies above knowing nothing."""
+    low = one["interval"][0]
+    return low is not None and low > nothing_known(one)
+
+
+def _leaks_all_the_same(one: Document) -> bool:
+    """A weak attack that finds something has found it, if it finds nothing where nothing is."""
+    null = one["null_control"]
+    measure = one["metric"].partition(",")[0] in MEASURES and one["occurs"] == "by default"
+    return measure and null is not None and null["passed"] and _sure(one)
 
 
 def _reached(one: Document) -> str:

@@ -6,7 +6,7 @@ Both are kept in a folder, so that an audit that was broken off goes on where it
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -25,9 +25,6 @@ from veilseg.files import written_whole
 from veilseg.payload import Float32Array
 from veilseg.training.batches import batch_size
 
-# Every output of a null control is compared with every truth: so many of each.
-NULL_CASES = 12
-
 Report = Callable[[int, int, str], None]
 
 
@@ -41,8 +38,9 @@ class Effort:
     steps : int
         Of a network that is trained.
     audited : int
-        Patients' images attacked at the most, and by attacks that fit each image anew.
+        Images attacked, at the most.
     fitted : int
+        Those by attacks that fit a network to each image; 0: such attacks are left out.
     iterations : int
         Of a network that is fitted to one image.
     proxies : int
@@ -70,7 +68,7 @@ class Effort:
     registration: int = 30
 
 
-QUICK = Effort("quick", steps=200, audited=12, fitted=1, iterations=150)
+QUICK = Effort("quick", steps=200, audited=12, fitted=0)
 FULL = Effort(
     *("full", 2000, 60, 6),
     iterations=500,
@@ -179,9 +177,8 @@ class Workshop:
         digest = hashlib.sha256(
             json.dumps(
                 [
-                    *(name, steps, scene.seed, scene.manifest.bundle_id),
-                    *[[case.name for case in cases] for cases in (scene.auxiliary, scene.members)],
-                    len(scene.references),
+                    *(name, steps, scene.seed, scene.fingerprint()),
+                    asdict(self.effort),
                 ]
             ).encode()
         )

@@ -34,7 +34,7 @@ class Request:
 
 
 def audit(request: Request) -> None:
-    """Attack a bundle on a data set and report what was learned; needs the ``audit`` extra."""
+    """Attack a bundle on a data set and report what was learned; needs the ``train`` extra."""
     try:
         from veilseg.audit.cast import cast_of, scene_of
         from veilseg.audit.frontier import frontier
@@ -45,7 +45,7 @@ def audit(request: Request) -> None:
         from veilseg.audit.workshop import FULL, QUICK, Workshop
     except ModuleNotFoundError as error:
         raise MissingDependency(
-            f"{error.name}: not installed: pip install 'veilseg[audit]'"
+            f"{error.name}: not installed: pip install 'veilseg[train]'"
         ) from error
     names = chosen_attacks(request.attacks)
     for file in (request.json_file, request.html_file):
@@ -54,6 +54,8 @@ def audit(request: Request) -> None:
     if request.json_file.resolve() == request.html_file.resolve():
         raise WrongUsage("--json and --html: would overwrite each other")
     bundle = open_client_half(request.bundle)
+    if request.frontier and bundle.manifest.scheme not in NEEDS_VAULT:
+        raise WrongUsage(f"--frontier: {bundle.manifest.name} mixes nothing: nothing is swept")
     server = LocalServer(open_server_half(request.bundle))
     dataset = read_dataset(request.dataset)
     same = Path(request.references).resolve() == request.dataset.resolve()

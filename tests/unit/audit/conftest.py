@@ -66,7 +66,14 @@ def plain(make_scene: Callable[..., Scene]) -> Scene:
 
 
 def _workshop(scene: Scene, folder: Path, **effort: object) -> Workshop:
-    spent = {"name": "test", "steps": 150, "audited": AUDITED, "fitted": 2, "proxies": 8}
+    spent = {
+        "name": "test",
+        "steps": 150,
+        "audited": AUDITED,
+        "fitted": 0,
+        "proxies": 8,
+        "registration": 100,
+    }
     return Workshop(scene, Effort(**(spent | effort)), folder, lambda *_: None)
 
 

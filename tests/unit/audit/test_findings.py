@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from veilseg.audit.chance import hit_interval, label_interval, permutation_interval
+from veilseg.audit.chance import hit_interval, label_interval, permutation_interval, rate
 from veilseg.audit.findings import CONTROL_FAILED, Control, Finding, Threat
 from veilseg.audit.verdict import nothing_known, sentence, share_learned, strongest
 from veilseg.evaluation.bootstrap import Interval
@@ -40,16 +40,16 @@ def test_failed_control_is_never_safety(positive, null):
     assert found.status == CONTROL_FAILED
     assert not found.document()["controls_passed"]
     text = sentence("image", [found.document()])
-    assert text.startswith("Nothing can be said")
+    assert text.startswith("Not measured: no attack ran with its controls.")
     assert "hardly" not in text
 
 
 def test_verdict_is_that_of_the_strongest_attack():
     weak, strong = document(0.35, 0.3), document(0.9, 0.3)
     assert strongest([weak, strong]) is strong
-    assert "The server learns what the patient looks like:" in sentence("image", [weak, strong])
-    assert "in part" in sentence("image", [document(0.5, 0.3)])
-    assert "hardly learned" in sentence("image", [weak])
+    assert "The server can see what the patient looks like:" in sentence("image", [weak, strong])
+    assert "partly" in sentence("image", [document(0.5, 0.3)])
+    assert "hardly can see" in sentence("image", [weak])
 
 
 def test_what_no_site_does_by_default_decides_nothing():
@@ -61,7 +61,7 @@ def test_attack_that_did_not_run_is_named_in_the_sentence():
     missing = FINDING.not_run("too few patients").document()
     assert missing["status"] == "not run: too few patients"
     assert missing["value"] is None
-    assert "1 of 2 attacks did not run" in sentence("image", [document(0.9, 0.3), missing])
+    assert "1 of 1 attacks did not run" in sentence("image", [document(0.9, 0.3), missing])
 
 
 def test_share_counts_from_knowing_nothing_to_the_raw_image():
@@ -126,31 +126,63 @@ def test_hit_interval_is_binomial():
     assert high == pytest.approx(0.66, abs=0.01)
 
 
-def test_label_interval_of_a_difference():
+def test_label_interval_draws_whole_patients():
     values = np.random.default_rng(0).normal(size=40)
+    member = np.arange(40) < 20
+    patients = [f"p{number // 2}" for number in range(40)]
 
     def gap(scores, member):
         return float(scores[member].mean() - scores[~member].mean())
 
-    low, high = label_interval(values, 20, gap)
-    assert low < 0 < high
-    assert abs(low + high) < 0.1
-    assert high < 2
+    low, high = label_interval(values, member, patients, gap)
+    assert low < 0 < high < 2
+    # A patient's two values go together: twins widen what chance can do.
+    twins = np.repeat(np.random.default_rng(1).normal(size=20), 2)
+    alone = label_interval(twins, member, [str(n) for n in range(40)], gap)
+    together = label_interval(twins, member, patients, gap)
+    assert together[1] - together[0] > 1.2 * (alone[1] - alone[0])
 
 
 def test_what_a_site_can_be_told_to_do_is_said_beside():
     usual = document(0.5, 0.3)
     told = document(0.9, 0.3, setting="16 fresh proxies", occurs="if asked for")
     text = sentence("image", [usual, told])
-    assert "in part: separation (A5) reaches SSIM 0.50" in text
+    assert "looks like: separation (A5) reaches SSIM 0.50" in text
     assert "With 16 fresh proxies, separation (A5) reaches SSIM 0.90" in text
     assert "With" not in sentence("image", [told | {"occurs": "by default"}, usual])
 
 
 def test_interval_that_holds_chance_is_no_finding():
     wide = FINDING.measured(Interval(0.64, 0.41, 0.83, 5, 10), {"chance": 0.5}, PASSED, NULL)
-    assert "did not surely learn" in sentence("membership", [wide.document()])
+    assert "cannot be told from 5 people" in sentence("membership", [wide.document()])
 
 
 def test_gain_of_one_attack_over_another_is_no_measure_of_all():
     assert share_learned(document(0.9, 0.1) | {"metric": "SSIM gained over one proxy"}) is None
+
+
+def test_weak_attack_that_found_something_has_found_it():
+    """A failed positive control forbids to call anything safe, not to call it leaking."""
+    failed = FINDING.measured(FOUND, {"mean image": 0.3}, FAILED, NULL).document()
+    text = sentence("image", [failed])
+    assert "Not measured" in text
+    assert "Though its control failed, separation (A5) reaches SSIM 0.80" in text
+    blind = FINDING.measured(FOUND, {"mean image": 0.3}, FAILED, Control("nobody", 0.9, 0.2, 0.4))
+    assert "Though" not in sentence("image", [blind.document()])
+
+
+def test_surely_learned_beats_a_higher_value_that_may_be_chance():
+    wide = FINDING.measured(Interval(0.9, 0.2, 1.0, 5, 10), {"chance": 0.3}, PASSED, NULL)
+    sure = document(0.6, 0.3)
+    assert strongest([wide.document(), sure]) is sure
+
+
+def test_nothing_is_said_of_others_from_three_people():
+    few = FINDING.measured(Interval(0.9, 0.8, 1.0, 3, 3), {"chance": 0.3}, PASSED, NULL)
+    assert strongest([few.document()]) is None
+
+
+@pytest.mark.parametrize(("hits", "low", "high"), [([1] * 12, 0.735, 1), ([0] * 12, 0, 0.265)])
+def test_all_or_none_is_not_certain(hits, low, high):
+    found = rate(hits, [f"p{number}" for number in range(12)])
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-3)

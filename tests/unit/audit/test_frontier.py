@@ -12,6 +12,7 @@ from veilseg.audit.frontier import NOTHING, RAW
 from veilseg.audit.laws import MixtureLaw, SweptLaw
 from veilseg.audit.pictures import frontier_plot, rows
 from veilseg.errors import WrongUsage
+from veilseg.schemes.references import LEAST_CONTRAST, contrast
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +45,16 @@ def test_every_setting_is_a_point(points):
     assert settings == [(0.2, 1), (0.8, 1), (0.2, 2), (0.8, 2)]
 
 
-def test_mean_of_references_is_blander_than_one(mixup, people):
-    """Why more references do not simply hide more."""
+def test_mean_of_references_keeps_the_contrast_of_one(mixup, people):
+    """A mean is blander than what it is of; it is stretched as any reference of a site."""
     law = mixup.law()
     assert isinstance(law, MixtureLaw)
-    spread = {}
-    for count in (1, 4):
-        drawn = [
-            SweptLaw(law, (0.5, 0.5), (count,)).example(one, np.random.default_rng(seed))
-            for seed, one in enumerate(people[:10])
-        ]
-        assert all(one["reference_labels"].sum(axis=0) == pytest.approx(1) for one in drawn)
-        spread[count] = np.mean([one["reference"].std() for one in drawn])
-    assert spread[4] < 0.8 * spread[1]
+    for seed, person in enumerate(people[:10]):
+        swept = SweptLaw(law, (0.5, 0.5), (4,))
+        one = swept.example(person, np.random.default_rng(seed))
+        assert one["reference_labels"].sum(axis=0) == pytest.approx(1)
+        least = LEAST_CONTRAST * contrast(person.image)
+        assert one["reference"].std() >= 0.95 * least
 
 
 def test_plain_has_nothing_to_sweep(plain, session_workshop):
@@ -70,7 +68,7 @@ def _pixels(encoded: str) -> np.ndarray:
 
 def test_plot_of_the_sweep_shows_lines(points):
     picture = _pixels(frontier_plot(points))
-    assert picture.shape[1] > 1000
+    assert picture.shape[1] > 900
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
     # Where membership is unknown its panel says so and the others are drawn.
     unknown = [point | {"membership": None} for point in points]

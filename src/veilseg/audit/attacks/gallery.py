@@ -9,7 +9,7 @@ from numpy.random import Generator
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate, relu
 
-from veilseg.audit.chance import hit_interval
+from veilseg.audit.chance import hit_interval, rate
 from veilseg.audit.findings import Control, Finding, NotRun, Occurs, Threat, rounded
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import MixtureLaw
@@ -17,13 +17,13 @@ from veilseg.audit.scene import Observation, evenly
 from veilseg.audit.similarity import ssim
 from veilseg.audit.workshop import Workshop
 from veilseg.datasets.cases import PreparedCase
-from veilseg.evaluation.bootstrap import bootstrap_mean
 from veilseg.payload import Float32Array
 from veilseg.schemes.mixup.mixing import mix
 from veilseg.schemes.references import Reference, labelled_reference
 from veilseg.training.interface import Arrays, one_hot
 
 SMALL_GALLERY, CONTROL_HIT_RATE = 3, 0.9
+EASY_COEFFICIENT = 0.2
 FINDING = Finding(
     *("A1", "Gallery of references", "image"),
     Threat(gallery=SMALL_GALLERY, knows_networks=False),
@@ -84,7 +84,11 @@ def attack(workshop: Workshop) -> list[Finding]:
     outside [0, 1] is taken.
     """
     scene = workshop.scene
-    sizes = workshop.effort.galleries
+    # One of the attacker's people is kept as the one whom no gallery has.
+    most = len(workshop.scene.auxiliary) - 1
+    sizes = [size for size in workshop.effort.galleries if size <= most]
+    if not sizes:
+        raise NotRun(f"the attacker has {most + 1} images: too few for a gallery")
     finding = replace(FINDING, threat=replace(FINDING.threat, gallery=sizes[-1]))
     law = scene.law()
     if not isinstance(law, MixtureLaw):
@@ -114,21 +118,16 @@ def attack(workshop: Workshop) -> list[Finding]:
             images[name] = float(
                 np.mean([ssim(g.image, one.image) for g, one in zip(found, seen, strict=True)])
             )
-    small = f"{SMALL_GALLERY} candidates, no warp"
-    positive = Control(small, hits[small], low=CONTROL_HIT_RATE)
-    missed = []
-    for number, case in enumerate(people):
-        one = _mixture(workshop, GalleryLaw(law, absent, False), case, number)
-        guess = guess_reference(
-            one.proxy, bases[:SMALL_GALLERY], law.coefficient, workshop.effort.registration, False
-        )
-        # Which candidate is called right is as good as drawn: none is.
-        drawn = np.random.default_rng([scene.seed, 9, number]).integers(SMALL_GALLERY)
-        missed.append(float(guess.candidate == drawn))
+    # The registration itself has to work, where the reference is most of the mixture.
+    easy = replace(law, coefficient=EASY_COEFFICIENT)
+    named = _hits(workshop, easy, people, bases[:SMALL_GALLERY], warped=True)
+    what = f"{SMALL_GALLERY} candidates, secret warp, a = {EASY_COEFFICIENT:g}"
+    positive = Control(what, named, low=CONTROL_HIT_RATE)
+    missed = _hits(workshop, law, people, bases[:SMALL_GALLERY], warped=False, of=absent)
     low, high = hit_interval(len(people), 1 / SMALL_GALLERY)
-    null = Control("the reference is none of the candidates", float(np.mean(missed)), low, high)
+    null = Control("the reference is none of the candidates", missed, low, high)
     largest = f"{sizes[-1]} candidates, secret warp"
-    overall = bootstrap_mean(curves[largest], [case.patient for case in people])
+    overall = rate(curves[largest], [case.patient for case in people])
     details = {
         "hit_rate": {name: rounded(value) for name, value in hits.items()},
         "ssim": {name: rounded(value) for name, value in images.items()},
@@ -137,6 +136,25 @@ def attack(workshop: Workshop) -> list[Finding]:
     chance = {"chance": 1 / sizes[-1]}
     occurs: Occurs = "by default" if scene.references else "if asked for"
     return [finding.measured(overall, chance, positive, null, details, setting, occurs)]
+
+
+def _hits(
+    workshop: Workshop,
+    law: MixtureLaw,
+    people: Sequence[PreparedCase],
+    bases: Sequence[PreparedCase],
+    warped: bool,
+    of: PreparedCase | None = None,
+) -> float:
+    """How often the candidate is named whose turn it is; ``of`` is mixed in, whoever's turn."""
+    found = []
+    for number, case in enumerate(people):
+        right = number % len(bases)
+        one = _mixture(workshop, GalleryLaw(law, of or bases[right], warped), case, number)
+        steps = workshop.effort.registration
+        guess = guess_reference(one.proxy, bases, law.coefficient, steps, warped)
+        found.append(guess.candidate == right)
+    return float(np.mean(found))
 
 
 def guess_reference(

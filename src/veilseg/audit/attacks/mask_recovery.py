@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veilseg.audit.attacks.separation import CONTROL_COEFFICIENT
-from veilseg.audit.chance import permutation_interval
 from veilseg.audit.findings import Control, Finding, Threat, rounded
 from veilseg.audit.grids import fitted
-from veilseg.audit.laws import NobodyLaw
+from veilseg.audit.nulls import null_of_masks, proxies_of_nobody
 from veilseg.audit.scene import Observation, Scene
 from veilseg.audit.separator import separated, separator
-from veilseg.audit.workshop import NULL_CASES, Workshop
+from veilseg.audit.workshop import Workshop
 from veilseg.evaluation.bootstrap import bootstrap_mean
 from veilseg.evaluation.dice import dice_per_class, mean_foreground
 from veilseg.payload import Float32Array
@@ -23,7 +22,8 @@ from veilseg.training.interface import one_hot
 Labels = NDArray[np.uint8]
 # By how much a trained network has to beat the mask of nobody where the proxy is nearly raw.
 LEAST_GAIN = 0.1
-READ_OFF, FROM_PROXY, FROM_BOTH = "read off the answer", "network on proxy", "network on both"
+READ_OFF, STRONGEST_READ_OFF = "read off the answer", "read off its strongest classes"
+FROM_PROXY, FROM_BOTH = "network on proxy", "network on both"
 FINDING = Finding("A16", "Mask recovery", "mask", Threat(), "Dice")
 # Where classes of patient and reference can be told apart by their weights.
 OTHER_COEFFICIENTS = (0.3, 0.7)
@@ -87,9 +87,7 @@ def _found_at(workshop: Workshop, a: float) -> Finding:
     null = _null(workshop, a, best)
     if a == scene.coefficient:
         return FINDING.measured(overall, baseline, positive, null, details)
-    return FINDING.measured(
-        overall, baseline, positive, null, details, f"a = {a:g}", "if asked for"
-    )
+    return FINDING.measured(overall, baseline, positive, null, details, f"a = {a:g}", "never")
 
 
 def _coarse(workshop: Workshop, name: str, default: Finding) -> Finding:
@@ -127,7 +125,10 @@ def recovered_masks(
     workshop: Workshop, coefficient: float, seen: Sequence[Observation]
 ) -> dict[str, list[Labels]]:
     """The patient's mask by every attacker, of each observation."""
-    found = {READ_OFF: [read_off(one.answer, coefficient) for one in seen]}
+    found = {
+        READ_OFF: [read_off(one.answer, coefficient) for one in seen],
+        STRONGEST_READ_OFF: [read_off(strongest_class(one.answer), coefficient) for one in seen],
+    }
     if workshop.scene.mixes:
         for name, sees_answer in ((FROM_PROXY, False), (FROM_BOTH, True)):
             network = separator(workshop, coefficient, sees_answer)
@@ -190,15 +191,8 @@ def _positive(workshop: Workshop, nobody: float) -> Control:
 
 def _null(workshop: Workshop, coefficient: float, best: str) -> Control:
     """The same attack on proxies of other people, scored as if they were of the audited."""
-    scene = workshop.scene
-    law = NobodyLaw(scene.law(coefficient), scene.auxiliary)
-    seen = scene.simulate(law, workshop.audited[:NULL_CASES], answered=True)
-    maps = recovered_masks(workshop, coefficient, seen)[best]
-    scores = np.array([[_dice(one, other.labels, scene.classes) for other in seen] for one in maps])
-    # A case without foreground in truth and result has no Dice and says nothing.
-    scores = np.nan_to_num(scores, nan=float(np.nanmean(scores)))
-    low, high = permutation_interval(scores, scene.seed)
-    return Control("proxies of other people", float(np.diag(scores).mean()), low, high)
+    seen = proxies_of_nobody(workshop, workshop.scene.law(coefficient), answered=True)
+    return null_of_masks(workshop, recovered_masks(workshop, coefficient, seen)[best])
 
 
 def _of(seen: Sequence[Observation], classes: int) -> list[float]:

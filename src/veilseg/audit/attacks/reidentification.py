@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, leaky_relu, normalize
 
 from veilseg.audit.attacks.averaging import means
-from veilseg.audit.chance import hit_interval
+from veilseg.audit.chance import hit_interval, rate
 from veilseg.audit.findings import Control, Finding, Threat, rounded
 from veilseg.audit.fitting import Batch, run
 from veilseg.audit.grids import central, fitted
@@ -22,7 +22,6 @@ from veilseg.audit.scene import Observation
 from veilseg.audit.separator import separated, separator
 from veilseg.audit.workshop import Workshop
 from veilseg.datasets.cases import PreparedCase
-from veilseg.evaluation.bootstrap import bootstrap_mean
 from veilseg.payload import Float32Array
 from veilseg.training.augmentation import Augmentation
 from veilseg.training.interface import Arrays
@@ -101,8 +100,8 @@ def attack(workshop: Workshop) -> list[Finding]:
     found = comparisons(workshop, seen, gallery)
     hits = {name: rank_1(scores) for name, scores in found.items()}
     best = max(hits, key=lambda name: float(np.mean(hits[name])))
-    overall = bootstrap_mean(hits[best].tolist(), [case.patient for case in cases])
-    raw = _correlated([one.image for one in seen], gallery)
+    overall = rate(hits[best].tolist(), [case.patient for case in cases])
+    raw = correlated([one.image for one in seen], gallery)
     known = max(float(rank_1(scores).mean()) for scores in raw.values())
     positive = Control("raw image against raw image", known, low=CONTROL_RANK_1)
     nobody = scene.simulate(NobodyLaw(scene.law(), scene.auxiliary), cases, answered=True)
@@ -124,10 +123,10 @@ def attack(workshop: Workshop) -> list[Finding]:
         seen,
         *(scene.observe(cases, number, answered=False) for number in range(1, AVERAGED)),
     ]
-    scores = _correlated(means(several), gallery)
+    scores = correlated(means(several), gallery)
     best = max(scores, key=lambda name: float(rank_1(scores[name]).mean()))
-    overall = bootstrap_mean(rank_1(scores[best]).tolist(), [case.patient for case in cases])
-    setting = f"mean of {AVERAGED} fresh proxies, as with --allow-repeat; {setting}"
+    overall = rate(rank_1(scores[best]).tolist(), [case.patient for case in cases])
+    setting = f"mean of {AVERAGED} fresh proxies (--allow-repeat); {setting}"
     averaged = replace(finding, threat=threat)
     return [
         default,
@@ -144,7 +143,7 @@ def comparisons(
     scene = workshop.scene
     tile = scene.manifest.tile_shape
     proxies = [one.proxy for one in seen]
-    found = _correlated(proxies, gallery)
+    found = correlated(proxies, gallery)
     if scene.mixes:
         network = separator(workshop, scene.coefficient, sees_answer=True)
         images = [image for image, _ in separated(network, seen)]
@@ -191,10 +190,10 @@ def second_acquisitions(
         rng = np.random.default_rng([scene.seed, 8, number])
         image, _ = again(case.image, case.labels, rng)
         gallery.append(image[(slice(None), *central(case.labels.shape, tile))])
-    return cases, gallery, "the same images, placed and coloured anew"
+    return cases, gallery, "the same images, altered as a second scan would be"
 
 
-def _correlated(
+def correlated(
     queries: Sequence[Float32Array], gallery: Sequence[Float32Array]
 ) -> dict[str, NDArray[np.float64]]:
     sharp = [[_details(image) for image in images] for images in (queries, gallery)]

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from veilseg.audit.chance import permutation_interval
 from veilseg.audit.findings import Control, Finding, Threat, rounded
-from veilseg.audit.laws import NobodyLaw
 from veilseg.audit.linear import LinearAttacker
+from veilseg.audit.nulls import null_of_images, proxies_of_nobody
+from veilseg.audit.scene import Observation
 from veilseg.audit.separator import separated, separator
-from veilseg.audit.similarity import ms_ssim, psnr_db, similarities, ssim
-from veilseg.audit.workshop import NULL_CASES, Workshop
+from veilseg.audit.similarity import ms_ssim, psnr_db, ssim
+from veilseg.audit.workshop import Workshop
 from veilseg.evaluation.bootstrap import bootstrap_mean
 from veilseg.payload import Float32Array
 
@@ -21,18 +21,16 @@ CONTROL_COEFFICIENT = 0.9
 CONTROL_SSIM = 0.95
 PROXY, LINEAR, TRAINED = "the proxy itself", "linear attacker", "trained network"
 
+Attacker = Callable[[Sequence[Observation]], list[Float32Array]]
+
 
 def attack(workshop: Workshop) -> list[Finding]:
     """A5: how much of the patient image a trained network gets out of one proxy."""
     scene, seen = workshop.scene, workshop.observed()
     patients = [one.patient for one in seen]
     truths = [one.image for one in seen]
-    linear = LinearAttacker.fitted(scene, scene.law())
-    found = {PROXY: [one.proxy for one in seen]}
-    if scene.mixes:
-        found[LINEAR] = [linear(one.proxy) for one in seen]
-        network = separator(workshop, scene.coefficient, sees_answer=True)
-        found[TRAINED] = [image for image, _ in separated(network, seen)]
+    attackers = _attackers(workshop)
+    found = {name: attack_on(seen) for name, attack_on in attackers.items()}
     scores = {
         name: [ssim(one, truth) for one, truth in zip(images, truths, strict=True)]
         for name, images in found.items()
@@ -41,6 +39,7 @@ def attack(workshop: Workshop) -> list[Finding]:
     overall = bootstrap_mean(scores[best], patients)
     details: dict[str, Any] = {
         "strongest": best,
+        "ssim": {name: rounded(float(np.mean(values))) for name, values in scores.items()},
         "ms_ssim": _mean(ms_ssim, found[best], truths),
         "psnr_db": _mean(psnr_db, found[best], truths),
     }
@@ -54,8 +53,21 @@ def attack(workshop: Workshop) -> list[Finding]:
         "mean image": workshop.ssim_of_nobody(),
         **{name: float(np.mean(values)) for name, values in scores.items() if name != best},
     }
-    null = _null(workshop, best, linear)
+    nobody = proxies_of_nobody(workshop, scene.law(), answered=best == TRAINED)
+    null = null_of_images(workshop, attackers[best](nobody))
     return [FINDING.measured(overall, baseline, _positive(workshop), null, details)]
+
+
+def _attackers(workshop: Workshop) -> dict[str, Attacker]:
+    """Images that are made of observations, by name."""
+    scene = workshop.scene
+    attackers: dict[str, Attacker] = {PROXY: lambda seen: [one.proxy for one in seen]}
+    if scene.mixes:
+        linear = LinearAttacker.fitted(scene, scene.law())
+        network = separator(workshop, scene.coefficient, sees_answer=True)
+        attackers[LINEAR] = lambda seen: [linear(one.proxy) for one in seen]
+        attackers[TRAINED] = lambda seen: [image for image, _ in separated(network, seen)]
+    return attackers
 
 
 def _positive(workshop: Workshop) -> Control:
@@ -75,21 +87,6 @@ def _positive(workshop: Workshop) -> Control:
         ]
     )
     return Control(f"mixtures at a = {CONTROL_COEFFICIENT:g}", float(value), low=CONTROL_SSIM)
-
-
-def _null(workshop: Workshop, best: str, linear: LinearAttacker) -> Control:
-    """The same attack on proxies of other people, scored as if they were of the audited."""
-    scene = workshop.scene
-    law = NobodyLaw(scene.law(), scene.auxiliary)
-    seen = scene.simulate(law, workshop.audited[:NULL_CASES], answered=best == TRAINED)
-    if best == TRAINED:
-        network = separator(workshop, scene.coefficient, sees_answer=True)
-        images = [image for image, _ in separated(network, seen)]
-    else:
-        images = [linear(one.proxy) if best == LINEAR else one.proxy for one in seen]
-    scores = similarities(images, [one.image for one in seen])
-    low, high = permutation_interval(scores, scene.seed)
-    return Control("proxies of other people", float(np.diag(scores).mean()), low, high)
 
 
 def _mean(
