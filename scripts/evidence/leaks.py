@@ -62,7 +62,7 @@ def masks(places: Places) -> str:
         return NOT_YET
     lines = head("a", "strongest attacker", "Dice", "population-mean mask")
     for one in findings(result, "mask", "A16"):
-        if one["occurs"] != "never" and one["status"] == RUN:
+        if not one["setting"].startswith("answers: ") and one["status"] == RUN:
             name = one["setting"].removeprefix("a = ") or f"{result['coefficient']:g}"
             baseline = f"{one['baseline']['population-mean mask']:.2f}"
             lines.append(row(name, one["details"]["strongest"], _value(one), baseline))

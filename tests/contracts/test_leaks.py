@@ -141,6 +141,18 @@ def test_attack_that_failed_its_control_is_no_figure(places):
     )
 
 
+def test_masks_are_told_for_each_coefficient_and_not_for_coarse_answers(places):
+    swept = result()
+    mask = swept["channels"]["mask"]
+    mask.append({**mask[0], "setting": "a = 0.3", "occurs": "never", "value": 0.9})
+    places.results.mkdir()
+    (places.results / f"{audits.CURVE.name}.json").write_text(json.dumps(swept))
+    assert [line.split(" | ")[0] for line in leaks.masks(places).splitlines()[2:]] == [
+        "| 0.5",
+        "| 0.3",
+    ]
+
+
 def test_every_channel_has_its_words(places):
     store(places, audits.MIXUP)
     lines = leaks.verdicts(places).splitlines()

@@ -68,7 +68,10 @@ class MixtureLaw:
     bases: Sequence[PreparedCase] = ()
 
     def example(self, case: PreparedCase, rng: Generator) -> Arrays:
-        reference = self.reference(case, rng)
+        return self.mixed(case, self.reference(case, rng), rng)
+
+    def mixed(self, case: PreparedCase, reference: Reference, rng: Generator) -> Arrays:
+        """An example with a given reference; the generator fills the backgrounds."""
         mixture, reference = mix(case.image, reference, self.coefficient, rng)
         return {
             "proxy": mixture,

@@ -101,7 +101,7 @@ def sentence(channel: Channel, findings: Sequence[Document]) -> str:
     elif share >= LEAKS_IN_PART:
         begin = f"The server {partly}"
     else:
-        begin = f"By these attacks the server hardly {able}"
+        begin = f"By these attacks the server {able.replace('can', 'can hardly', 1)}"
     more = ""
     if worse is not None and (share_learned(worse) or 0.0) > share:
         more = f" With {worse['setting']}, {_reached(worse)}."

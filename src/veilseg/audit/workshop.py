@@ -48,8 +48,8 @@ class Effort:
     people_per_step : int
         That a network is to tell apart in one step.
     thorough : bool
-        Whether networks are trained that only add strength: one like the server's, to learn how
-        hard each candidate is (A14), and one that takes means of proxies apart (A2).
+        Whether networks are trained that only add strength: one that takes means of proxies apart
+        (A2), and one that compares proxies with images (A15).
     galleries : tuple of int
         Numbers of candidates, rising.
     registration : int
@@ -76,7 +76,6 @@ FULL = Effort(
     galleries=(3, 10, 30),
     registration=60,
 )
-EFFORTS = {effort.name: effort for effort in (QUICK, FULL)}
 
 
 @dataclass

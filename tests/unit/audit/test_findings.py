@@ -49,7 +49,7 @@ def test_verdict_is_that_of_the_strongest_attack():
     assert strongest([weak, strong]) is strong
     assert "The server can see what the patient looks like:" in sentence("image", [weak, strong])
     assert "partly" in sentence("image", [document(0.5, 0.3)])
-    assert "hardly can see" in sentence("image", [weak])
+    assert "the server can hardly see" in sentence("image", [weak])
 
 
 def test_what_no_site_does_by_default_decides_nothing():

@@ -18,9 +18,8 @@ from veilseg.audit.similarity import ssim
 from veilseg.audit.workshop import Workshop
 from veilseg.datasets.cases import PreparedCase
 from veilseg.payload import Float32Array
-from veilseg.schemes.mixup.mixing import mix
 from veilseg.schemes.references import Reference, labelled_reference
-from veilseg.training.interface import Arrays, one_hot
+from veilseg.training.interface import Arrays
 
 SMALL_GALLERY, CONTROL_HIT_RATE = 3, 0.9
 EASY_COEFFICIENT = 0.2
@@ -50,14 +49,7 @@ class GalleryLaw:
         reference = Reference(self.base.image, self.base.labels)
         if self.warped:
             reference = labelled_reference(reference, case.labels.shape, rng)
-        mixture, reference = mix(case.image, reference, self.law.coefficient, rng)
-        return {
-            "proxy": mixture,
-            "image": case.image,
-            "target": one_hot(case.labels, self.law.classes),
-            "reference": reference.image,
-            "reference_labels": one_hot(reference.labels, self.law.classes),
-        }
+        return self.law.mixed(case, reference, rng)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ from veilseg.audit.workshop import Workshop, mean_image
 from veilseg.datasets.cases import PreparedCase
 from veilseg.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
 from veilseg.payload import Float32Array
-from veilseg.schemes.mixup.mixing import mix
 from veilseg.schemes.references import Reference
-from veilseg.training.interface import Arrays, one_hot
+from veilseg.training.interface import Arrays
 
 FINDING = Finding("A3", "One reference for several people", "image", Threat(), "SSIM")
 # In SSIM, of all proxies over one.
@@ -36,14 +35,7 @@ class OneReferenceLaw:
 
     def example(self, case: PreparedCase, rng: Generator) -> Arrays:  # noqa: ARG002 - nothing random
         same = np.random.default_rng([self.seed, 4])
-        mixture, reference = mix(case.image, self.reference, self.law.coefficient, same)
-        return {
-            "proxy": mixture,
-            "image": case.image,
-            "target": one_hot(case.labels, self.law.classes),
-            "reference": reference.image,
-            "reference_labels": one_hot(reference.labels, self.law.classes),
-        }
+        return self.law.mixed(case, self.reference, same)
 
 
 def attack(workshop: Workshop) -> list[Finding]:
