@@ -1,7 +1,6 @@
 """What the shipped bundles reach on people they have not seen, measured anew."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -12,19 +11,14 @@ from veilseg.evaluation.bootstrap import bootstrap_difference
 from veilseg.evaluation.dice import mean_foreground
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA = Path(os.environ.get("VEILSEG_DATA", ROOT.parent / "shared" / "data"))
 LARGEST_LOSS = 0.02
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.timeout(1800),
-    pytest.mark.skipif(not DATA.is_dir(), reason=f"needs the data sets in {DATA.name}"),
-]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 
-def measured(bundle: str, dataset: str, folder: Path) -> dict:
+def measured(bundle: str, dataset: Path, folder: Path) -> dict:
     out = folder / f"{bundle}.json"
-    arguments = ["evaluate", ROOT / "models" / bundle, DATA / dataset, "--split", "test"]
+    arguments = ["evaluate", ROOT / "models" / bundle, dataset, "--split", "test"]
     done = CliRunner().invoke(app, list(map(str, [*arguments, "--json", out])))
     assert done.exit_code == 0, done.output
     return json.loads(out.read_text())
@@ -38,9 +32,12 @@ def per_case(result: dict) -> list[float]:
     ("family", "dataset", "least_plain", "least_people"),
     [("hippocampus", "hippocampus", 0.875, 7), ("brain-tissue", "brain_t1_oasis_3d", 0.85, 5)],
 )
-def test_private_is_nearly_as_good_as_plain(tmp_path, family, dataset, least_plain, least_people):
+def test_private_is_nearly_as_good_as_plain(
+    shared_data, tmp_path, family, dataset, least_plain, least_people
+):
     plain, mixup = (
-        measured(f"{family}-{scheme}", dataset, tmp_path) for scheme in ("plain", "mixup")
+        measured(f"{family}-{scheme}", shared_data / dataset, tmp_path)
+        for scheme in ("plain", "mixup")
     )
     assert plain["n_patients"] >= least_people
     assert plain["mean_dice"] >= least_plain

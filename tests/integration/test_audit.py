@@ -1,7 +1,6 @@
 """``veilseg audit`` as a user runs it: files, exit codes, lines of errors, going on."""
 
 import json
-import os
 import re
 import shutil
 from dataclasses import replace
@@ -15,7 +14,6 @@ from veilseg.bundle import open_client_half, open_server_half, seal
 from veilseg.datasets.layout import read_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA = Path(os.environ.get("VEILSEG_DATA", ROOT.parent / "shared" / "data"))
 # Of twenty people the last four are audited.
 PEOPLE = tuple(f"person{number:02d}" for number in range(20))
 UNTRAINED = "A4,A2,A2b,A3"
@@ -172,11 +170,10 @@ def test_results_have_somewhere_to_go(veilseg, mixup_bundle, people, tmp_path):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.skipif(not DATA.is_dir(), reason=f"needs the data sets in {DATA.name}")
-def test_quick_audit_of_a_shipped_bundle_passes_its_controls(veilseg, tmp_path):
+def test_quick_audit_of_a_shipped_bundle_passes_its_controls(veilseg, shared_data, tmp_path):
     """What is shipped, on real images: every control, and what is known to leak."""
     files = ["--json", tmp_path / "audit.json", "--html", tmp_path / "audit.html"]
-    bundle, dataset = ROOT / "models" / "hippocampus-mixup", DATA / "hippocampus"
+    bundle, dataset = ROOT / "models" / "hippocampus-mixup", shared_data / "hippocampus"
     ended = veilseg("audit", bundle, dataset, "--quick", *files)
     assert ended.code == 0, ended.err
     channels = json.loads((tmp_path / "audit.json").read_text())["channels"]
@@ -200,10 +197,9 @@ def test_quick_audit_of_a_shipped_bundle_passes_its_controls(veilseg, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-@pytest.mark.skipif(not DATA.is_dir(), reason=f"needs the data sets in {DATA.name}")
-def test_two_frames_of_a_heart_are_known_to_be_of_one_person(veilseg, tmp_path):
+def test_two_frames_of_a_heart_are_known_to_be_of_one_person(veilseg, shared_data, tmp_path):
     """Real second images of the same people: raw against raw must succeed, or nothing is said."""
-    data, bundle = DATA / "cardiac_acdc_2d", tmp_path / "heart"
+    data, bundle = shared_data / "cardiac_acdc_2d", tmp_path / "heart"
     options = ["--scheme", "mixup", "--fold", "1/5", "--steps", 60]
     ended = veilseg("train", data, "--out", bundle, *options)
     assert ended.code == 0, ended.err

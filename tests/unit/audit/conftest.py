@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from veilseg.audit.scene import Scene
 from veilseg.audit.workshop import Effort, Workshop
-from veilseg.bundle import open_client_half, open_server_half
+from veilseg.bundle import ClientManifest, open_client_half, open_server_half
 from veilseg.cli.local import LocalServer
 from veilseg.datasets.cases import PreparedCase
 
@@ -31,6 +31,13 @@ def person(number: int, shape: tuple[int, ...] = SHAPE) -> PreparedCase:
     image = np.array([0, 0.4, 0.85])[labels] + 0.08 * grain / grain.std()
     image = np.where(labels > 0, image.clip(0.05, 1), 0)
     return PreparedCase(f"c{number}", f"p{number}", image[None].astype(np.float32), labels)
+
+
+@pytest.fixture(scope="session")
+def shipped_mixup() -> ClientManifest:
+    """Of the hippocampus bundle in ``models/``."""
+    models = Path(__file__).resolve().parents[3] / "models"
+    return open_client_half(models / "hippocampus-mixup").manifest
 
 
 @pytest.fixture(scope="session")

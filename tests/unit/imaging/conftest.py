@@ -65,12 +65,3 @@ def make_brain() -> Callable[..., Volume]:
         return Volume(array[None].astype(np.float32), Geometry(array.shape, affine))
 
     return build
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Real data beside the checkout; the test is skipped where there is none."""
-    folder = Path(__file__).resolve().parents[4] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip("needs the real data sets in ../shared/data")
-    return folder
