@@ -15,6 +15,9 @@ from veilseg.vault.vault import LabelledReference
 
 # An attacker's images beyond this many bring little and cost memory.
 MOST_AUXILIARY = 200
+# Of the people who are not audited, one in so many is the site's, whether it takes references from
+# them or not: so audits of one data set have the same attacker and can be compared.
+SITE_PART = 4
 
 Progress = Callable[[int, int], None]
 
@@ -29,7 +32,7 @@ class Cast:
     auxiliary : tuple of Case
         The attacker's own.
     references : tuple of Case
-        The site's; empty where they come from elsewhere.
+        The site's, should it take its references from these data.
     members : frozenset of str
         Names of those auxiliary cases that the server half was trained on; empty where unknown.
     """
@@ -40,17 +43,15 @@ class Cast:
     members: frozenset[str]
 
 
-def cast_of(bundle: ClientBundle, dataset: Dataset, shares_references: bool) -> Cast:
-    """Audited are the patients whom the bundle's split holds out; all others are the attacker's.
+def cast_of(bundle: ClientBundle, dataset: Dataset) -> Cast:
+    """Audited are the patients whom the bundle's split holds out; of the others a quarter is the
+    site's, and three are the attacker's.
 
     Parameters
     ----------
     bundle : ClientBundle
     dataset : Dataset
         Best the one the bundle was trained on: only then is it known who was trained on.
-    shares_references : bool
-        Whether the site's references are of this data set as well: every second of the other
-        patients is the site's then, and the attacker has the rest.
 
     Raises
     ------
@@ -73,9 +74,9 @@ def cast_of(bundle: ClientBundle, dataset: Dataset, shares_references: bool) -> 
     split = split_by_patient(dataset, Fold.parse(fold) if known and fold else None)
     others = (*split.train, *split.validation)
     people = list(dict.fromkeys(case.patient for case in others))
-    of_site = set(people[1::2]) if shares_references else set()
+    of_site = set(people[1::SITE_PART])
     own = tuple(case for case in others if case.patient not in of_site)
-    if not own or (shares_references and not of_site):
+    if not own or not of_site:
         raise InvalidDataset(
             f"{dataset.folder}: {len(people)} patients are not audited: too few to be the site's "
             "references and the attacker's"

@@ -5,7 +5,7 @@ and two attackers'. So figures are comparable with each other, and a little belo
 one point alone would reach, on either side.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ from veilseg.audit.similarity import ssim
 from veilseg.audit.workshop import Workshop
 from veilseg.datasets.cases import PreparedCase
 from veilseg.errors import WrongUsage
+from veilseg.evaluation.bootstrap import Interval, bootstrap_mean
 from veilseg.evaluation.dice import dice_per_class, mean_foreground
 from veilseg.payload import Float32Array
 from veilseg.schemes.mixup.training import MixupTraining
@@ -55,6 +56,8 @@ class Point:
         Of what the site gets.
     image, mask, identity, membership : float
         SSIM, Dice, rank-1 and AUC of the strongest attacker.
+    intervals : dict of (low, high)
+        95 %, patients drawn anew, of Dice kept, image and mask.
     """
 
     what: str
@@ -65,6 +68,7 @@ class Point:
     mask: float
     identity: float
     membership: float
+    intervals: dict[str, tuple[float | None, float | None]]
 
 
 def frontier(workshop: Workshop) -> list[dict[str, object]]:
@@ -158,13 +162,21 @@ class _Sweep:
         labels = [np.asarray(one["target"].argmax(axis=0), np.uint8) for one in drawn]
         seen = (proxies, images)
         scores = [of for some in seen for of in correlated(some, self.gallery).values()]
+        measured = {
+            "dice": self._dice([self._recovered(one) for one in drawn], labels),
+            "image": _best(self._interval(_ssim(some, truths)) for some in seen),
+            "mask": _best(self._dice(some, labels) for some in masks),
+        }
         return Point(
             *(what, coefficient, references),
-            dice=self._dice([self._recovered(one) for one in drawn], labels),
-            image=max(_mean_ssim(some, truths) for some in seen),
-            mask=max(self._dice(some, labels) for some in masks),
+            dice=measured["dice"].mean,
+            image=measured["image"].mean,
+            mask=measured["mask"].mean,
             identity=max(float(rank_1(of).mean()) for of in scores),
             membership=self._membership(law, drawn, answers),
+            intervals={
+                name: (rounded(found.low), rounded(found.high)) for name, found in measured.items()
+            },
         )
 
     def _membership(
@@ -198,12 +210,16 @@ class _Sweep:
             found = self.scheme.predict(batch)
         return np.asarray(found[0].argmax(dim=0).numpy(), dtype=np.uint8)
 
-    def _dice(self, found: Sequence[Labels], labels: Sequence[Labels]) -> float:
-        scores = [
-            mean_foreground(dice_per_class(one, truth, self.classes))
-            for one, truth in zip(found, labels, strict=True)
-        ]
-        return float(np.nanmean(scores))
+    def _dice(self, found: Sequence[Labels], labels: Sequence[Labels]) -> Interval:
+        return self._interval(
+            [
+                mean_foreground(dice_per_class(one, truth, self.classes))
+                for one, truth in zip(found, labels, strict=True)
+            ]
+        )
+
+    def _interval(self, scores: Sequence[float]) -> Interval:
+        return bootstrap_mean(scores, [case.patient for case in self.audited])
 
 
 def _answered_by(scheme: nn.Module) -> Callable[[nn.Module, Batch], Tensor]:
@@ -219,8 +235,12 @@ def _answered_by(scheme: nn.Module) -> Callable[[nn.Module, Batch], Tensor]:
     return loss
 
 
-def _mean_ssim(images: Sequence[Float32Array], truths: Sequence[Float32Array]) -> float:
-    return float(np.mean([ssim(one, truth) for one, truth in zip(images, truths, strict=True)]))
+def _ssim(images: Sequence[Float32Array], truths: Sequence[Float32Array]) -> list[float]:
+    return [ssim(one, truth) for one, truth in zip(images, truths, strict=True)]
+
+
+def _best(tried: Iterable[Interval]) -> Interval:
+    return max(tried, key=lambda found: found.mean)
 
 
 def _loss(one: Arrays, answer: Float32Array) -> float:

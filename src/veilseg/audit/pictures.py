@@ -83,6 +83,7 @@ def draw_frontier(figure: Figure, points: Sequence[Mapping[str, Any]]) -> None:
             name = "1 reference" if count == 1 else f"{count} references"
             axis.plot(*places, marker="o", markersize=4, label=name)
         for point in points:
+            _spread(axis, point, channel)
             if point["what"] != "mixture":
                 axis.plot(point[channel], point["dice"], "ks")
                 _named(axis, point["what"], point, channel)
@@ -91,6 +92,16 @@ def draw_frontier(figure: Figure, points: Sequence[Mapping[str, Any]]) -> None:
     for axis in axes[::2]:
         axis.set_ylabel("Dice that the site gets")
     axes[0].legend(fontsize=8)
+
+
+def _spread(axis: Axes, point: Mapping[str, Any], channel: str) -> None:
+    """Intervals as thin lines, behind everything."""
+    x, y, lines = point[channel], point["dice"], point["intervals"]
+    for name, across in (("dice", False), (channel, True)):
+        low, high = lines.get(name, (None, None))
+        if low is not None:
+            places = ([low, high], [y, y]) if across else ([x, x], [low, high])
+            axis.plot(*places, color="0.8", linewidth=0.8, zorder=0)
 
 
 def _named(axis: Axes, name: str, point: Mapping[str, Any], channel: str) -> None:

@@ -14,6 +14,7 @@ from veilseg.audit.attacks import (
     gallery,
     mask_recovery,
     membership,
+    reference_person,
     reidentification,
     separation,
     shared_reference,
@@ -45,9 +46,11 @@ LISTED = (
     Listed(shared_reference.FINDING, shared_reference.attack),
     Listed(gallery.FINDING, gallery.attack, 1),
     Listed(separation.FINDING, separation.attack),
+    Listed(reference_person.IMAGE, reference_person.image),
     Listed(deep_image_prior.FINDING, deep_image_prior.attack),
     Listed(mask_recovery.FINDING, mask_recovery.attack),
     Listed(reidentification.FINDING, reidentification.attack),
+    Listed(reference_person.IDENTITY, reference_person.identity),
     Listed(membership.FINDING, membership.attack, 2),
 )
 ATTACKS = {listed.finding.attack: listed for listed in LISTED}

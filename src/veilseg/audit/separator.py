@@ -5,22 +5,28 @@ image, there is one in the mask.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import l1_loss
+from torch.nn.functional import avg_pool2d, avg_pool3d, l1_loss
 
 from veilseg.audit.fitting import Batch, run
-from veilseg.audit.scene import Observation
+from veilseg.audit.laws import Law
+from veilseg.audit.linear import LinearAttacker
+from veilseg.audit.scene import Observation, Scene
 from veilseg.audit.workshop import Workshop
 from veilseg.networks.u_net import HalfResolutionUNet
 from veilseg.payload import Float32Array
 from veilseg.training.losses import soft_target_loss
 
 FILTERS = (48, 96, 128)
+IMAGE_WEIGHT = 2  # against the mask
+# Of SSIM in the loss: Wang et al. 2004, for intensities in [0, 1].
+WINDOW, SMALL_MEAN, SMALL_SPREAD = 7, 0.01**2, 0.03**2
 # Of the steps, for networks that go on from another: with answers, at another coefficient.
-ANSWERED_PART, OTHER_PART = 4, 2
+ANSWERED_PART, OTHER_PART = 0.25, 0.75
 
 
 class Separator(nn.Module):
@@ -31,12 +37,30 @@ class Separator(nn.Module):
     spatial_dims, channels, classes : int
     beside : dict of int
         What is looked at beside the proxy, by its name in a batch, and how many maps it has.
+    first : LinearAttacker or None
+        Whose filter gives the first guess of the image; None: the proxy is the first guess. Its
+        mean maps are not used, for tiles may be cut from anywhere.
     """
 
+    gain: Tensor
+    shift: Tensor
+
     def __init__(
-        self, spatial_dims: int, channels: int, classes: int, beside: dict[str, int]
+        self,
+        spatial_dims: int,
+        channels: int,
+        classes: int,
+        beside: dict[str, int],
+        first: LinearAttacker | None = None,
     ) -> None:
         super().__init__()
+        one = (1,) * (spatial_dims + 1)
+        gain, shift = torch.ones(1, *one), torch.zeros(2, *one)
+        if first is not None:
+            means = [float(first.mean_proxy.mean()), float(first.mean_image.mean())]
+            gain, shift = torch.from_numpy(first.gain)[None], torch.tensor(means).reshape(2, *one)
+        self.register_buffer("gain", gain, persistent=False)
+        self.register_buffer("shift", shift, persistent=False)
         self.channels, self.beside = channels, tuple(beside)
         maps = channels + sum(beside.values())
         self.network = HalfResolutionUNet(spatial_dims, maps, channels + classes, FILTERS)
@@ -44,19 +68,23 @@ class Separator(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """(N, C + …, …) to (N, C + K, …): the image, then class logits."""
         found = self.network(maps).float()
-        # What the mixture shows is the first guess of the image.
-        image = maps[:, : self.channels].float() + found[:, : self.channels]
+        proxy = maps[:, : self.channels].float()
+        axes = tuple(range(2, maps.ndim))
+        spectrum = torch.fft.fftn(proxy - self.shift[0], dim=axes) * self.gain
+        guess = torch.fft.ifftn(spectrum, dim=axes).real + self.shift[1]
+        image = guess + found[:, : self.channels]
         return torch.cat([image, found[:, self.channels :]], dim=1)
 
     def loss(self, batch: Batch) -> Tensor:
-        """L1 of the image and of its gradients; cross-entropy and Dice of the mask."""
+        """L1 of the image and of its gradients, SSIM; cross-entropy and Dice of the mask."""
         found = self(torch.cat([batch[name] for name in ("proxy", *self.beside)], dim=1))
         image, logits = found[:, : self.channels], found[:, self.channels :]
         wanted = batch["image"]
         sharp = sum(
             l1_loss(image.diff(dim=axis), wanted.diff(dim=axis)) for axis in range(2, image.ndim)
         )
-        return 4 * (l1_loss(image, wanted) + sharp) + soft_target_loss(logits, batch["target"])
+        of_image = l1_loss(image, wanted) + sharp + dissimilarity(image, wanted)
+        return IMAGE_WEIGHT * of_image + soft_target_loss(logits, batch["target"])
 
     @torch.no_grad()
     def go_on_from(self, other: "Separator") -> None:
@@ -78,6 +106,25 @@ class Separator(nn.Module):
         return np.clip(both[: self.channels], 0, 1), both[self.channels :]
 
 
+def dissimilarity(found: Tensor, wanted: Tensor) -> Tensor:
+    """1 − SSIM with a flat window, axis by axis: a tenth of the time of MONAI's in 3D."""
+    dims = found.ndim - 2
+    pooled = avg_pool3d if dims == 3 else avg_pool2d
+
+    def local(maps: Tensor) -> Tensor:
+        for axis in range(dims):
+            window = [min(WINDOW, maps.shape[2 + axis]) if i == axis else 1 for i in range(dims)]
+            maps = pooled(maps, window, 1)
+        return maps
+
+    first, second = local(found), local(wanted)
+    variances = local(found**2) - first**2 + local(wanted**2) - second**2
+    covariance = local(found * wanted) - first * second
+    luminance = (2 * first * second + SMALL_MEAN) / (first**2 + second**2 + SMALL_MEAN)
+    structure = (2 * covariance + SMALL_SPREAD) / (variances + SMALL_SPREAD)
+    return 1 - (luminance * structure).mean()
+
+
 def separator(workshop: Workshop, coefficient: float, sees_answer: bool) -> Separator:
     """The network for mixtures of a coefficient, trained once and used by both channels.
 
@@ -85,34 +132,30 @@ def separator(workshop: Workshop, coefficient: float, sees_answer: bool) -> Sepa
     sees the answer as well from the one that does not: asking the server takes longer than a step.
     """
     scene = workshop.scene
-    shape = len(scene.manifest.tile_shape), len(scene.manifest.channels), scene.classes
     name, law = f"separator-a{coefficient:g}", scene.law(coefficient)
+    start = None
+    if sees_answer or coefficient != scene.coefficient:
+        start = separator(workshop, coefficient if sees_answer else scene.coefficient, False)
     steps = workshop.effort.steps
     if not sees_answer:
-        start = None
-        if coefficient != scene.coefficient:
-            start = separator(workshop, scene.coefficient, sees_answer=False)
-            steps = max(1, steps // OTHER_PART)
-        found = workshop.trained(name, lambda: _network(shape, {}, start), law, _loss, steps)
+        steps = steps if start is None else max(1, round(OTHER_PART * steps))
+        build = partial(_network, scene, law, {}, start)
+        found = workshop.trained(name, build, law, _loss, steps)
     else:
-        start = separator(workshop, coefficient, sees_answer=False)
-        beside = {"answer": scene.classes}
 
         def loss(network: nn.Module, batch: Batch) -> Tensor:
             return _loss(network, workshop.with_answers(batch))
 
-        steps = max(1, steps // ANSWERED_PART)
-        found = workshop.trained(
-            f"{name}-answer", lambda: _network(shape, beside, start), law, loss, steps
-        )
+        steps = max(1, round(ANSWERED_PART * steps))
+        build = partial(_network, scene, law, {"answer": scene.classes}, start)
+        found = workshop.trained(f"{name}-answer", build, law, loss, steps)
     assert isinstance(found, Separator)
     return found
 
 
-def _network(
-    shape: tuple[int, int, int], beside: dict[str, int], start: Separator | None
-) -> Separator:
-    network = Separator(*shape, beside)
+def _network(scene: Scene, law: Law, beside: dict[str, int], start: Separator | None) -> Separator:
+    shape = len(scene.manifest.tile_shape), len(scene.manifest.channels), scene.classes
+    network = Separator(*shape, beside, LinearAttacker.fitted(scene, law))
     if start is not None:
         network.go_on_from(start)
     return network

@@ -53,7 +53,7 @@ class Effort:
     galleries : tuple of int
         Numbers of candidates, rising.
     registration : int
-        Steps by which candidates are registered.
+        Steps by which candidates are registered, at half the resolution.
     """
 
     name: str
@@ -65,16 +65,16 @@ class Effort:
     people_per_step: int = 8
     thorough: bool = False
     galleries: tuple[int, ...] = (3,)
-    registration: int = 30
+    registration: int = 60
 
 
-QUICK = Effort("quick", steps=200, audited=12, fitted=0)
+QUICK = Effort("quick", steps=180, audited=12, fitted=0, registration=40)
 FULL = Effort(
     *("full", 2000, 60, 6),
     iterations=500,
     thorough=True,
     galleries=(3, 10, 30),
-    registration=60,
+    registration=120,
 )
 
 

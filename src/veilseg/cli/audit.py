@@ -58,11 +58,12 @@ def audit(request: Request) -> None:
         raise WrongUsage(f"--frontier: {bundle.manifest.name} mixes nothing: nothing is swept")
     server = LocalServer(open_server_half(request.bundle))
     dataset = read_dataset(request.dataset)
-    same = Path(request.references).resolve() == request.dataset.resolve()
-    cast = cast_of(bundle, dataset, same and bundle.manifest.scheme in NEEDS_VAULT)
+    cast = cast_of(bundle, dataset)
     references = []
     if bundle.manifest.scheme in NEEDS_VAULT:
-        references = labelled_references(bundle, request.references, cast.references or None)
+        same = Path(request.references).resolve() == request.dataset.resolve()
+        of_site = cast.references if same else None
+        references = labelled_references(bundle, request.references, of_site)
     with progress("reading") as show:
         scene = scene_of(bundle, server, cast, references, request.seed, show)
     effort = QUICK if request.quick else FULL

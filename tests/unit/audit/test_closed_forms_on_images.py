@@ -18,7 +18,7 @@ from veilseg.evaluation.dice import dice_per_class, mean_foreground
 from veilseg.training.interface import one_hot
 
 PEOPLE, PAIRS = 60, 240
-# Of shares. Sixty people are few: measured, the forms are missed by up to 3 %, of many mixtures 6 %.
+# Of shares. Sixty people are few: the forms are missed by up to 3 %, by many mixtures 6 %.
 TOLERANCE = 0.05
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from numpy.random import Generator
@@ -55,13 +54,13 @@ def attack(workshop: Workshop) -> list[Finding]:
     scene = workshop.scene
     if not scene.mixes:
         raise NotRun("a proxy is the image: there is nothing to average")
-    counts = tuple(count for count in COUNTS if count <= workshop.effort.proxies)
+    counts = counts_of(workshop)
     audited = workshop.audited
     seen = [scene.observe(audited, number, answered=False) for number in range(counts[-1])]
     truths = [one.image for one in seen[0]]
     patients = [one.patient for one in seen[0]]
     averaged = {count: means(seen[:count]) for count in counts}
-    found = {count: _attackers(workshop, counts, count) for count in counts}
+    found = {count: _attackers(workshop, count) for count in counts}
     tried = {
         count: {name: [of(mean) for mean in averaged[count]] for name, of in found[count].items()}
         for count in counts
@@ -108,28 +107,37 @@ def attack(workshop: Workshop) -> list[Finding]:
     ]
 
 
-def _attackers(workshop: Workshop, counts: tuple[int, ...], count: int) -> dict[str, Attacker]:
+def _attackers(workshop: Workshop, count: int) -> dict[str, Attacker]:
     """What is made of a mean of so many proxies, by name."""
     scene = workshop.scene
     attackers: dict[str, Attacker] = {
         LINEAR: LinearAttacker.fitted(scene, MeanLaw(scene.law(), (count,)))
     }
     if workshop.effort.thorough:
-        shape = len(scene.manifest.tile_shape), len(scene.manifest.channels), scene.classes
-        network = workshop.trained(
-            "separator-means",
-            lambda: Separator(*shape, {"setting": 1}),
-            MeanLaw(scene.law(), counts),
-            lambda network, batch: network.loss(batch),  # type: ignore[operator]  # a Separator
-        )
-        assert isinstance(network, Separator)
-        attackers[TRAINED] = partial(_separated, network, count)
+        attackers[TRAINED] = lambda mean: separated_mean(workshop, mean, count)[0]
     return attackers
 
 
-def _separated(network: Separator, count: int, mean: Float32Array) -> Float32Array:
+def separated_mean(
+    workshop: Workshop, mean: Float32Array, count: int
+) -> tuple[Float32Array, Float32Array]:
+    """Image and class logits that a network, trained once, finds in the mean of some proxies."""
+    scene = workshop.scene
+    shape = len(scene.manifest.tile_shape), len(scene.manifest.channels), scene.classes
+    network = workshop.trained(
+        "separator-means",
+        lambda: Separator(*shape, {"setting": 1}),
+        MeanLaw(scene.law(), counts_of(workshop)),
+        lambda network, batch: network.loss(batch),  # type: ignore[operator]  # a Separator
+    )
+    assert isinstance(network, Separator)
     setting = np.full((1, *mean.shape[1:]), 1 / count, np.float32)
-    return network.separate(mean, setting)[0]
+    return network.separate(mean, setting)
+
+
+def counts_of(workshop: Workshop) -> tuple[int, ...]:
+    """How many proxies are averaged, rising."""
+    return tuple(count for count in COUNTS if count <= workshop.effort.proxies)
 
 
 def means(seen: list[list[Observation]]) -> list[Float32Array]:

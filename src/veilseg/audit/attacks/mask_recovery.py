@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from veilseg.audit.attacks.averaging import means, separated_mean
 from veilseg.audit.attacks.separation import CONTROL_COEFFICIENT
 from veilseg.audit.findings import Control, Finding, Threat, rounded
 from veilseg.audit.grids import fitted
@@ -24,6 +25,9 @@ Labels = NDArray[np.uint8]
 LEAST_GAIN = 0.1
 READ_OFF, STRONGEST_READ_OFF = "read off the answer", "read off its strongest classes"
 FROM_PROXY, FROM_BOTH = "network on proxy", "network on both"
+MEAN_READ_OFF, FROM_MEAN = "read off the mean answer", "network on the mean proxy"
+# Proxies of one image, where a site allows several.
+SEVERAL = (4, 16)
 FINDING = Finding("A16", "Mask recovery", "mask", Threat(), "Dice")
 # Where classes of patient and reference can be told apart by their weights.
 OTHER_COEFFICIENTS = (0.3, 0.7)
@@ -50,17 +54,19 @@ COARSE = {"strongest class only": strongest_class, "probabilities in quarters": 
 def attack(workshop: Workshop) -> list[Finding]:
     """Dice of the patient's mask by the strongest of several attackers.
 
-    At the default coefficient, and at others that the bundle was trained for.
+    At the default coefficient, and at others that the bundle was trained for; from coarser answers,
+    and from those to several proxies of one image.
     """
     default = _found_at(workshop, workshop.scene.coefficient)
+    if not workshop.scene.mixes:
+        return [default]
     others = [_found_at(workshop, a) for a in _others(workshop.scene)]
-    coarse = COARSE if workshop.scene.mixes else ()
-    return [default, *others, *(_coarse(workshop, name, default) for name in coarse)]
+    coarse = [_coarse(workshop, name, default) for name in COARSE]
+    counts = SEVERAL if workshop.effort.thorough else SEVERAL[:1]
+    return [default, *others, *coarse, *(_averaged(workshop, n, default) for n in counts)]
 
 
 def _others(scene: Scene) -> list[float]:
-    if not scene.mixes:
-        return []
     own = scene.coefficient
     low, high = scene.manifest.settings.get("coefficient_range", (own, own))
     return [a for a in OTHER_COEFFICIENTS if low <= a <= high and a != scene.coefficient]
@@ -73,7 +79,7 @@ def _found_at(workshop: Workshop, a: float) -> Finding:
     scores = {name: _scores(maps, truths, scene.classes) for name, maps in found.items()}
     best = max(scores, key=lambda name: _mean(scores[name]))
     overall = bootstrap_mean(scores[best], [one.patient for one in seen])
-    population = [population_mask(workshop)] * len(seen)
+    population = [_labels(population_map(workshop))] * len(seen)
     baseline = {"population-mean mask": _mean(_scores(population, truths, scene.classes))}
     if scene.mixes:
         of_others = [one.reference_labels for one in seen if one.reference_labels is not None]
@@ -81,7 +87,7 @@ def _found_at(workshop: Workshop, a: float) -> Finding:
     details = {
         "strongest": best,
         "dice": {name: rounded(_mean(values)) for name, values in scores.items()},
-        "size_correlation": rounded(_size_correlation(found[best], truths)),
+        "volume_correlation": _volume_correlations(scene, found[best], truths),
     }
     positive = _positive(workshop, baseline["population-mean mask"])
     null = _null(workshop, a, best)
@@ -119,6 +125,35 @@ def _coarse(workshop: Workshop, name: str, default: Finding) -> Finding:
     controls = default.positive_control, default.null_control
     setting = f"answers: {name}"
     return FINDING.measured(overall, default.baseline, *controls, details, setting, "never")
+
+
+def _averaged(workshop: Workshop, count: int, default: Finding) -> Finding:
+    """What answers to several proxies of one image show: references' masks average away as well."""
+    scene, a = workshop.scene, workshop.scene.coefficient
+    seen = [scene.observe(workshop.audited, number) for number in range(count)]
+    truths = [one.labels for one in seen[0]]
+    of_others = (1 - a) * population_map(workshop)
+    answers = [
+        np.mean([one.answer for one in of_case], axis=0) for of_case in zip(*seen, strict=True)
+    ]
+    found = {MEAN_READ_OFF: [_labels(answer - of_others) for answer in answers]}
+    if workshop.effort.thorough:
+        mixed = means(seen)
+        found[FROM_MEAN] = [_labels(separated_mean(workshop, z, count)[1]) for z in mixed]
+    scores = {name: _scores(maps, truths, scene.classes) for name, maps in found.items()}
+    best = max(scores, key=lambda name: _mean(scores[name]))
+    details = {
+        "strongest": best,
+        "dice": {name: rounded(_mean(values)) for name, values in scores.items()},
+    }
+    overall = bootstrap_mean(scores[best], [one.patient for one in seen[0]])
+    assert default.positive_control is not None
+    assert default.null_control is not None
+    controls = default.positive_control, default.null_control
+    baseline = default.baseline | {"one proxy": default.value or 0.0}
+    setting = f"{count} fresh proxies and their answers (--allow-repeat, --mixtures)"
+    finding = replace(FINDING, threat=replace(FINDING.threat, proxies_per_subject=count))
+    return finding.measured(overall, baseline, *controls, details, setting, "if asked for")
 
 
 def recovered_masks(
@@ -166,12 +201,12 @@ def read_off(answer: Float32Array, coefficient: float) -> Labels:
     return labels
 
 
-def population_mask(workshop: Workshop) -> Labels:
-    """Each voxel's most frequent class among the attacker's own cases."""
+def population_map(workshop: Workshop) -> Float32Array:
+    """How frequent each class is at each voxel, among the attacker's own cases: (K, *tile)."""
     scene = workshop.scene
     tile = scene.manifest.tile_shape
-    votes = sum(one_hot(fitted(case, tile).labels, scene.classes) for case in scene.auxiliary)
-    return _labels(np.asarray(votes))
+    maps = [one_hot(fitted(case, tile).labels, scene.classes) for case in scene.auxiliary]
+    return np.asarray(np.mean(maps, axis=0), dtype=np.float32)
 
 
 def _positive(workshop: Workshop, nobody: float) -> Control:
@@ -215,9 +250,15 @@ def _labels(maps: Float32Array) -> Labels:
     return np.asarray(maps.argmax(axis=0), dtype=np.uint8)
 
 
-def _size_correlation(found: Sequence[Labels], truths: Sequence[Labels]) -> float:
-    """Pearson's r of the foreground's size in what was found and in the truth."""
-    sizes = np.array([[np.count_nonzero(maps) for maps in both] for both in (found, truths)])
-    if len(found) < 3 or not sizes.std(axis=1).all():
-        return float("nan")
-    return float(np.corrcoef(sizes)[0, 1])
+def _volume_correlations(
+    scene: Scene, found: Sequence[Labels], truths: Sequence[Labels]
+) -> dict[str, float | None]:
+    """Pearson's r of each structure's volume in what was found and in the truth."""
+    correlations = {}
+    for number, label in enumerate(scene.manifest.labels[1:], start=1):
+        volumes = np.array(
+            [[np.count_nonzero(maps == number) for maps in both] for both in (found, truths)]
+        )
+        told = len(found) > 2 and volumes.std(axis=1).all()
+        correlations[label.name] = rounded(np.corrcoef(volumes)[0, 1]) if told else None
+    return correlations

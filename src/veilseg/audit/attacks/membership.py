@@ -1,6 +1,6 @@
 """A14: was this person among those whom the server's network was trained on?"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +26,7 @@ FINDING = Finding("A14", "Membership", "membership", Threat(candidate_image=True
 # Proxies of each candidate whose losses are averaged: the attacker makes as many as it likes.
 PROXIES_PER_CANDIDATE = 4
 RESAMPLES = 2000
+SHADOW_PART = 3  # of the steps, which are meant for harder tasks
 FALSE_POSITIVE_RATE = 0.01
 # A network that has seen four people, over and over, without augmentation.
 OVERFITTED_PEOPLE, CONTROL_AUC = 4, 0.9
@@ -53,16 +54,24 @@ def attack(workshop: Workshop) -> list[Finding]:
     groups = [_observed(workshop, law, people) for people in (members, others)]
     people = [case.patient for case in (*members, *others)]
     member = np.arange(len(people)) < len(members)
-    of_server = _all_losses(groups, scene.coefficient)
     shadows = [
         _network(workshop, f"shadow-{number}", law, own)
         for number, own in enumerate((first, second))
     ]
-    of_shadow = [
+    statistic, rehearsed = _rehearsed(workshop, law, shadows, (first, second))
+
+    all_of_server = _all_losses(groups, scene.coefficient)
+    all_of_shadow = [
         _all_losses([_answered_by(shadow, group) for group in groups], scene.coefficient)
         for shadow in shadows
     ]
-    scores = {LOSS: -of_server, CALIBRATED: np.mean(of_shadow, axis=0) - of_server}
+    calibrated = {
+        name: np.mean([losses[name] for losses in all_of_shadow], axis=0) - all_of_server[name]
+        for name in STATISTICS
+    }
+    of_server = all_of_server[statistic]
+    of_shadow = [losses[statistic] for losses in all_of_shadow]
+    scores = {LOSS: -of_server, CALIBRATED: calibrated[statistic]}
     found = {name: auc(values, member) for name, values in scores.items()}
     # What an uncalibrated loss tells, networks that saw neither may tell as well.
     best = CALIBRATED
@@ -71,12 +80,37 @@ def attack(workshop: Workshop) -> list[Finding]:
     low, high = label_interval(unseen, member, people, auc, scene.seed)
     null = Control("a network that saw neither", auc(unseen, member), low, high)
     details = {
+        "statistic": statistic,
         "auc": {name: rounded(value) for name, value in found.items()},
         "auc_of_shadows": [rounded(auc(-losses, member)) for losses in of_shadow],
+        "auc_by_statistic": {
+            name: rounded(auc(values, member)) for name, values in calibrated.items()
+        },
+        "auc_in_rehearsal": {name: rounded(value) for name, value in rehearsed.items()},
         "tpr_at_1_percent_fpr": rounded(true_positive_rate(scores[best], member)),
         "non_members": len(others),
     }
     return [FINDING.measured(overall, {"chance": 0.5}, _positive(workshop), null, details)]
+
+
+def _rehearsed(
+    workshop: Workshop,
+    law: Law,
+    shadows: Sequence[nn.Module],
+    of_shadows: Sequence[Sequence[PreparedCase]],
+) -> tuple[str, dict[str, float]]:
+    """Which statistic of the loss map tells best whom a shadow was trained on, calibrated by the
+    other: the attacker chooses by networks of its own, of which it knows who was in.
+    """
+    scene = workshop.scene
+    groups = [[scene.simulate(law, people, answered=False)] for people in of_shadows]
+    in_first = np.arange(sum(map(len, of_shadows))) < len(of_shadows[0])
+    first, second = (
+        _all_losses([_answered_by(shadow, group) for group in groups], scene.coefficient)
+        for shadow in shadows
+    )
+    told = {name: auc(second[name] - first[name], in_first) for name in STATISTICS}
+    return max(told, key=lambda name: told[name]), told
 
 
 def _thirds(
@@ -91,8 +125,22 @@ def _thirds(
 
 def _all_losses(
     groups: Sequence[list[list[Observation]]], coefficient: float
-) -> NDArray[np.float64]:
-    return np.concatenate([_losses(group, coefficient) for group in groups])
+) -> dict[str, NDArray[np.float64]]:
+    """Each statistic of each candidate's loss maps, mean over draws."""
+    maps = [
+        [[_loss_map(one, coefficient) for one in of_case] for of_case in zip(*group, strict=True)]
+        for group in groups
+    ]
+    return {
+        name: np.array(
+            [
+                np.mean([statistic(*drawn) for drawn in of_case])
+                for group in maps
+                for of_case in group
+            ]
+        )
+        for name, statistic in STATISTICS.items()
+    }
 
 
 def auc(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> float:
@@ -122,7 +170,7 @@ def _positive(workshop: Workshop) -> Control:
         _answered_by(network, [scene.simulate(law, people, answered=False)])
         for people in (few, workshop.audited)
     ]
-    scores = -np.concatenate([_losses(group, 1.0) for group in groups])
+    scores = -_all_losses(groups, 1.0)["mean"]
     value = auc(scores, np.arange(len(scores)) < len(few))
     return Control(f"a network that was trained on {len(few)} people", value, low=CONTROL_AUC)
 
@@ -141,7 +189,7 @@ def _network(
             target = a * target + (1 - a) * batch["reference_labels"]
         return soft_target_loss(network(batch["proxy"]), target)
 
-    steps = max(1, workshop.effort.steps // 2)
+    steps = max(1, workshop.effort.steps // SHADOW_PART)
     return workshop.trained(
         name, lambda: Segmenter(*kinds), law, loss, steps, cases=people, augment=augment
     )
@@ -165,21 +213,28 @@ def _answered_by(network: nn.Module, groups: list[list[Observation]]) -> list[li
     ]
 
 
-def _losses(groups: list[list[Observation]], coefficient: float) -> NDArray[np.float64]:
-    """Cross-entropy of each candidate's answers, mean over voxels and draws."""
-    found = [[_loss(one, coefficient) for one in group] for group in groups]
-    mean: NDArray[np.float64] = np.mean(np.array(found, dtype=np.float64), axis=0)
-    return mean
-
-
-def _loss(one: Observation, coefficient: float) -> float:
+def _loss_map(
+    one: Observation, coefficient: float
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Cross-entropy of one answer, voxel by voxel, and where the candidate has a structure."""
     classes = len(one.answer)
     target = one_hot(one.labels, classes)
     if one.reference_labels is not None:
         reference = one_hot(one.reference_labels, classes)
         target = coefficient * target + (1 - coefficient) * reference
     log = np.log(np.maximum(one.answer, SMALLEST_PROBABILITY))
-    return float(-(target * log).sum(axis=0).mean())
+    return np.asarray(-(target * log).sum(axis=0), dtype=np.float64), one.labels > 0
+
+
+def _in_structures(losses: NDArray[np.float64], structure: NDArray[np.bool_]) -> float:
+    return float(losses[structure].mean()) if structure.any() else float(losses.mean())
+
+
+STATISTICS: dict[str, Callable[[NDArray[np.float64], NDArray[np.bool_]], float]] = {
+    "mean": lambda losses, _: float(losses.mean()),
+    "mean in structures": _in_structures,
+    "worst hundredth": lambda losses, _: float(np.percentile(losses, 99)),
+}
 
 
 def _softmax(logits: Float32Array) -> Float32Array:

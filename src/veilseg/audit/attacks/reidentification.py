@@ -20,6 +20,7 @@ from veilseg.audit.grids import central, fitted
 from veilseg.audit.laws import Law, NobodyLaw
 from veilseg.audit.scene import Observation
 from veilseg.audit.separator import separated, separator
+from veilseg.audit.similarity import ms_ssim
 from veilseg.audit.workshop import Workshop
 from veilseg.datasets.cases import PreparedCase
 from veilseg.payload import Float32Array
@@ -33,13 +34,16 @@ CONTROL_RANK_1 = 0.8
 SHIFT_PART = 8
 # Of the augmentation that training uses: how far two scans of one person differ.
 SECOND_SCAN = 0.3
+# In voxels, and of the range of intensities.
+SMOOTHED, OTHER_NOISE = 0.7, 0.03
 # Coarser than this many voxels is how somebody lay in the coil rather than who it is.
 DETAIL = 3.0
 # Proxies of one person, where the site allows several.
 AVERAGED = 4
-WHOLE, DETAILS, ANSWERS, SEPARATED, SIAMESE = (
+WHOLE, DETAILS, STRUCTURE, ANSWERS, SEPARATED, SIAMESE = (
     "correlation",
     "correlation of details",
+    "MS-SSIM",
     "correlation of answers",
     "correlation after A5",
     "Siamese network",
@@ -153,6 +157,7 @@ def comparisons(
     found[ANSWERS] = correlations(answers, [scene.server(image)[1:] for image in gallery])
     if not workshop.effort.thorough:
         return found
+    found[STRUCTURE] = np.array([[ms_ssim(one, entry) for entry in gallery] for one in proxies])
     siamese = workshop.trained(
         "siamese",
         lambda: Siamese(len(tile), len(scene.manifest.channels)),
@@ -189,8 +194,17 @@ def second_acquisitions(
     for number, case in enumerate(cases):
         rng = np.random.default_rng([scene.seed, 8, number])
         image, _ = again(case.image, case.labels, rng)
-        gallery.append(image[(slice(None), *central(case.labels.shape, tile))])
+        gallery.append(
+            _with_other_noise(image, rng)[(slice(None), *central(image.shape[1:], tile))]
+        )
     return cases, gallery, "the same images, altered as a second scan would be"
+
+
+def _with_other_noise(image: Float32Array, rng: Generator) -> Float32Array:
+    """A second scan has noise of its own: most of the first one's is smoothed away."""
+    smooth = ndimage.gaussian_filter(image, (0, *[SMOOTHED] * (image.ndim - 1)))
+    noisy = smooth + OTHER_NOISE * rng.standard_normal(image.shape, dtype=np.float32)
+    return np.where(image > 0, np.clip(noisy, 0, 1), 0).astype(np.float32)
 
 
 def correlated(

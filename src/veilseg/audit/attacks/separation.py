@@ -4,8 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from veilseg.audit.findings import Control, Finding, Threat, rounded
+from veilseg.audit.fitting import run
+from veilseg.audit.laws import RawLaw
 from veilseg.audit.linear import LinearAttacker
 from veilseg.audit.nulls import null_of_images, proxies_of_nobody
 from veilseg.audit.scene import Observation
@@ -13,7 +16,10 @@ from veilseg.audit.separator import separated, separator
 from veilseg.audit.similarity import ms_ssim, psnr_db, ssim
 from veilseg.audit.workshop import Workshop
 from veilseg.evaluation.bootstrap import bootstrap_mean
+from veilseg.evaluation.dice import dice_per_class, mean_foreground
+from veilseg.networks.segmenter import Segmenter
 from veilseg.payload import Float32Array
+from veilseg.training.losses import soft_target_loss
 
 FINDING = Finding("A5", "Supervised separation", "image", Threat(), "SSIM")
 # Nearly all of the patient: an attack that fails here works nowhere.
@@ -49,6 +55,10 @@ def attack(workshop: Workshop) -> list[Finding]:
         details["ssim_best_of_two"] = rounded(
             float(np.mean(np.maximum(scores[best], of_reference)))
         )
+    if workshop.effort.thorough:
+        labels = [one.labels for one in seen]
+        details["dice_of_anatomy"] = _dice_of_anatomy(workshop, found[best], labels)
+        details["dice_of_anatomy_in_raw_images"] = _dice_of_anatomy(workshop, truths, labels)
     baseline = {
         "mean image": workshop.ssim_of_nobody(),
         **{name: float(np.mean(values)) for name, values in scores.items() if name != best},
@@ -68,6 +78,27 @@ def _attackers(workshop: Workshop) -> dict[str, Attacker]:
         attackers[LINEAR] = lambda seen: [linear(one.proxy) for one in seen]
         attackers[TRAINED] = lambda seen: [image for image, _ in separated(network, seen)]
     return attackers
+
+
+def _dice_of_anatomy(
+    workshop: Workshop, images: Sequence[Float32Array], labels: Sequence[NDArray[np.uint8]]
+) -> float | None:
+    """Whether organs are where they were, as a network of the attacker for raw images sees them."""
+    scene = workshop.scene
+    kinds = len(scene.manifest.tile_shape), len(scene.manifest.channels), scene.classes
+    network = workshop.trained(
+        "anatomy",
+        lambda: Segmenter(*kinds),
+        RawLaw(scene.classes),
+        lambda network, batch: soft_target_loss(network(batch["proxy"]), batch["target"]),
+        steps=max(1, workshop.effort.steps // 2),
+    )
+    found = [run(network, image).argmax(axis=0).astype(np.uint8) for image in images]
+    scores = [
+        mean_foreground(dice_per_class(one, truth, scene.classes))
+        for one, truth in zip(found, labels, strict=True)
+    ]
+    return rounded(float(np.nanmean(scores)))
 
 
 def _positive(workshop: Workshop) -> Control:
