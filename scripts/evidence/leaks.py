@@ -62,7 +62,8 @@ def masks(places: Places) -> str:
         return NOT_YET
     lines = head("a", "strongest attacker", "Dice", "population-mean mask")
     for one in findings(result, "mask", "A16"):
-        if not one["setting"].startswith("answers: ") and one["status"] == RUN:
+        mixed_otherwise = not one["setting"] or one["setting"].startswith("a = ")
+        if mixed_otherwise and one["status"] == RUN:
             name = one["setting"].removeprefix("a = ") or f"{result['coefficient']:g}"
             baseline = f"{one['baseline']['population-mean mask']:.2f}"
             lines.append(row(name, one["details"]["strongest"], _value(one), baseline))
@@ -141,6 +142,13 @@ def _defences(result: Result, labelled: Result | None) -> Iterator[tuple[str, st
                 whole = kept["all probabilities"]
                 what = f"answers: {name} (the site's Dice: {value:.3f} instead of {whole:.3f})"
                 yield what, "A16, Dice", _shown(one), _shown(default)
+        if one["occurs"] == "if asked for":
+            yield (
+                f"one proxy instead of {one['setting']}",
+                "A16, Dice",
+                _shown(default),
+                _shown(one),
+            )
     if labelled is not None:
         for channel, attack in (("image", "A5"), ("mask", "A16"), ("identity", "A15")):
             pair = [findings(one, channel, attack) for one in (result, labelled)]

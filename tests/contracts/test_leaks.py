@@ -74,6 +74,11 @@ def result(a5=0.7) -> dict:
                     setting="answers: strongest class only",
                     occurs="never",
                 ),
+                found(
+                    *(mask_recovery.FINDING, 0.83, mask),
+                    setting="4 fresh proxies and their answers",
+                    occurs="if asked for",
+                ),
             ],
             "identity": [found(reidentification.FINDING, 0.95, {"chance": 0.03})],
             "membership": [],

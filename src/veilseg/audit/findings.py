@@ -14,6 +14,8 @@ Direction = Literal["higher leaks more", "lower leaks more"]
 
 # When a site does what is attacked: unless told otherwise, if told to, or not at all.
 Occurs = Literal["by default", "if asked for", "never"]
+# Whose image, mask or identity: with labelled references, a mixture is of two people.
+Person = Literal["patient", "reference"]
 
 RUN = "run"
 CONTROL_FAILED = "not run: control failed"
@@ -147,6 +149,8 @@ class Finding:
         What is attacked, where an attack has several.
     occurs : Occurs
         When a site does that.
+    person : Person
+        Who is found out about.
     details : dict
         Anything else: curves, other metrics.
     """
@@ -167,6 +171,7 @@ class Finding:
     status: str = RUN
     setting: str = ""
     occurs: Occurs = "by default"
+    person: Person = "patient"
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -213,6 +218,7 @@ class Finding:
             "title": self.title,
             "setting": self.setting,
             "occurs": self.occurs,
+            "person": self.person,
             "status": self.status,
             "metric": self.metric,
             "direction": self.direction,

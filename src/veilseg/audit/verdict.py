@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from veilseg.audit.findings import CONTROL_FAILED, RUN, Channel, Occurs
+from veilseg.audit.findings import CONTROL_FAILED, RUN, Channel, Occurs, Person
 
 Document = Mapping[str, Any]
 
@@ -59,8 +59,10 @@ def nothing_known(finding: Document) -> float:
     )
 
 
-def strongest(findings: Sequence[Document], occurs: Occurs = "by default") -> Document | None:
-    """The finding of a channel by which most is surely learned, of what a site does then.
+def strongest(
+    findings: Sequence[Document], occurs: Occurs = "by default", person: Person = "patient"
+) -> Document | None:
+    """The finding of a channel by which most is surely learned of somebody, when a site does that.
 
     Sure is what lies above knowing nothing with its whole interval; where nothing is, the one that
     reaches most.
@@ -68,7 +70,7 @@ def strongest(findings: Sequence[Document], occurs: Occurs = "by default") -> Do
     scored = [
         (_sure(one), share, one)
         for one in findings
-        if one["occurs"] == occurs
+        if (one["occurs"], one["person"]) == (occurs, person)
         and one["n_patients"] >= LEAST_PATIENTS
         and (share := share_learned(one)) is not None
     ]
@@ -80,6 +82,7 @@ def sentence(channel: Channel, findings: Sequence[Document]) -> str:
     if not findings:
         return "Not measured: no attack on it was asked for."
     best, worse = strongest(findings), strongest(findings, "if asked for")
+    other = strongest(findings, person="reference")
     attacks = {one["attack"] for one in findings}
     failed = {one["attack"] for one in findings if one["status"] != RUN}
     untold = ""
@@ -105,6 +108,11 @@ def sentence(channel: Channel, findings: Sequence[Document]) -> str:
     more = ""
     if worse is not None and (share_learned(worse) or 0.0) > share:
         more = f" With {worse['setting']}, {_reached(worse)}."
+    if other is not None:
+        more += (
+            f" Of the person whose case is the reference, {_reached(other)}; knowing nothing gives "
+            f"{nothing_known(other):.2f}."
+        )
     return (
         f"{begin}: {_reached(best)}; knowing nothing gives {nothing:.2f}, and 1 would be "
         f"{everything}.{more}{despite}{untold}"

@@ -57,6 +57,16 @@ def test_what_no_site_does_by_default_decides_nothing():
     assert strongest([usual, other]) is usual
 
 
+def test_patient_and_reference_are_two_people():
+    patient, reference = document(0.6, 0.3), document(0.95, 0.3) | {"person": "reference"}
+    assert strongest([patient, reference]) is patient
+    told = sentence("image", [patient, reference])
+    assert "reaches SSIM 0.60" in told.partition("Of the person whose case is the reference")[0]
+    assert told.endswith(
+        "separation (A5) reaches SSIM 0.95 (0.95 to 0.95); knowing nothing gives 0.30."
+    )
+
+
 def test_attack_that_did_not_run_is_named_in_the_sentence():
     missing = FINDING.not_run("too few patients").document()
     assert missing["status"] == "not run: too few patients"

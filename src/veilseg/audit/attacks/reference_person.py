@@ -27,9 +27,13 @@ from veilseg.evaluation.bootstrap import bootstrap_mean
 from veilseg.payload import Float32Array
 
 PROXY, REMAINDER = "the proxy itself", "what is left after A5"
-IMAGE = Finding("A5r", "Supervised separation of the reference", "image", Threat(), "SSIM")
+IMAGE = Finding(
+    *("A5r", "Supervised separation of the reference", "image", Threat(), "SSIM"),
+    person="reference",
+)
 IDENTITY = Finding(
-    "A15r", "Re-identification of the reference", "identity", Threat(gallery=1), "rank-1"
+    *("A15r", "Re-identification of the reference", "identity", Threat(gallery=1), "rank-1"),
+    person="reference",
 )
 # The reference is nearly all of the mixture.
 CONTROL_COEFFICIENT, CONTROL_SSIM = 0.1, 0.95
