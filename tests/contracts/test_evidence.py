@@ -64,6 +64,7 @@ def everything() -> dict[str, dict]:
 SWEEP = [
     {"what": what, "coefficient": a, "references": count, "dice": 0.8 * a, "image": a}
     | {"mask": a, "identity": a, "membership": 0.5}
+    | {"intervals": {"dice": [0.7 * a, 0.9 * a], "image": [None, None], "mask": [0.9 * a, a]}}
     for what, a, count in (("mixture", 0.3, 1), ("mixture", 0.7, 1), ("raw image", 1.0, 0))
 ]
 

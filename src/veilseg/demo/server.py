@@ -2,6 +2,7 @@
 
 import contextlib
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,9 +28,13 @@ def server_process(bundles: list[Path]) -> Iterator[str]:
         If it stops or does not listen in time; with the last line it wrote.
     """
     command = [sys.executable, "-m", "veilseg.cli.main", "serve", *map(str, bundles), "--port", "0"]
+    process: subprocess.Popen[str] | None = None
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         try:
+            with _interrupts_deferred():
+                process = subprocess.Popen(
+                    command, stdout=subprocess.PIPE, stderr=errors, text=True
+                )
             url = _listening(process)
             if url is None:
                 errors.seek(0)
@@ -37,14 +42,36 @@ def server_process(bundles: list[Path]) -> Iterator[str]:
                 raise ServerUnreachable(f"the demo's server did not start: {last}")
             yield url
         finally:
-            process.terminate()
-            try:
-                process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+            if process is not None:
+                _stop(process)
+
+
+def _stop(process: "subprocess.Popen[str]") -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+@contextlib.contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """Ctrl-C while a process starts would leave it behind, known to nobody: it is heard after."""
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignored or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard:
+        raise KeyboardInterrupt
 
 
 def _listening(process: "subprocess.Popen[str]") -> str | None:
