@@ -53,6 +53,11 @@ def page(document: dict[str, Any], pictures: str, plot: str | None, steps: int) 
     )
 
 
+def shown(value: float) -> str:
+    """Two digits behind the point; of what they would call nothing, the first one that counts."""
+    return f"{value:.1g}" if 0 < abs(value) < 0.005 else f"{value:.2f}"
+
+
 def _template(name: str) -> str:
     return resources.files("veilseg.audit").joinpath(name).read_text(encoding="utf-8")
 
@@ -77,9 +82,9 @@ def _row(one: Document) -> str:
             f"<td>{controls[0]}</td><td>{controls[1]}</td></tr>"
         )
     low, high = one["interval"]
-    spread = "" if low is None else f" ({low:.2f} to {high:.2f})"
+    spread = "" if low is None else f" ({shown(low)} to {shown(high)})"
     known = "; ".join(
-        f"{what} {'–' if value is None else format(value, '.2f')}"
+        f"{what} {'–' if value is None else shown(value)}"
         for what, value in one["baseline"].items()
     )
     cells = [
@@ -87,7 +92,7 @@ def _row(one: Document) -> str:
         html.escape(one["setting"]),
         one["occurs"],
         html.escape(one["metric"]),
-        f"{one['value']:.2f}{spread}",
+        f"{shown(one['value'])}{spread}",
         f"{one['n']}, {one['n_patients']}",
         html.escape(known),
         _control(one["positive_control"]),
@@ -101,11 +106,11 @@ def _control(control: dict[str, Any] | None) -> str:
         return "–"
     low, high = control["low"], control["high"]
     if low is None:
-        wanted = "anything" if high is None else f"at most {high:.2f}"
+        wanted = "anything" if high is None else f"at most {shown(high)}"
     else:
-        wanted = f"at least {low:.2f}" if high is None else f"{low:.2f} to {high:.2f}"
+        wanted = f"at least {shown(low)}" if high is None else f"{shown(low)} to {shown(high)}"
     mark = "passed" if control["passed"] else "<b class='failed'>failed</b>"
-    return f"{html.escape(control['what'])}: {control['value']:.2f} (wanted {wanted}), {mark}"
+    return f"{html.escape(control['what'])}: {shown(control['value'])} (wanted {wanted}), {mark}"
 
 
 def _threats(findings: Sequence[Document]) -> list[str]:

@@ -5,6 +5,7 @@ import pytest
 
 from veilseg.audit.chance import hit_interval, label_interval, permutation_interval, rate
 from veilseg.audit.findings import CONTROL_FAILED, Control, Finding, Threat
+from veilseg.audit.report import shown
 from veilseg.audit.verdict import nothing_known, sentence, share_learned, strongest
 from veilseg.evaluation.bootstrap import Interval
 
@@ -196,3 +197,9 @@ def test_nothing_is_said_of_others_from_three_people():
 def test_all_or_none_is_not_certain(hits, low, high):
     found = rate(hits, [f"p{number}" for number in range(12)])
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-3)
+
+
+def test_small_figures_are_not_rounded_to_nothing():
+    assert [shown(value) for value in (0.0, 0.00049, 0.0049, 0.005, 0.756, -0.0001)] == [
+        *("0.00", "0.0005", "0.005", "0.01", "0.76", "-0.0001")
+    ]
