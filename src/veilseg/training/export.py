@@ -89,11 +89,11 @@ def export_onnx(
     noise = [0.1 + 0.8 * torch.rand(t.shape, generator=generator) for t in inputs.values()]
     rounded = _rounded(network)
     for values in (list(inputs.values()), noise):
+        sent = [value.half() if wire else value for value in values]
         with torch.no_grad():
-            expected, trained = (one(*values).numpy() for one in (rounded, network))
-        feeds = {
-            name: (t.half() if wire else t).numpy() for name, t in zip(inputs, values, strict=True)
-        }
+            given = [value.float() for value in sent]
+            expected, trained = (one(*given).numpy() for one in (rounded, network))
+        feeds = {name: value.numpy() for name, value in zip(inputs, sent, strict=True)}
         found = session.run([output], feeds)[0].astype(np.float32)
         deviation = float(np.abs(found - expected).max())
         if found.shape != expected.shape or not deviation <= LARGEST_DEVIATION:
