@@ -50,7 +50,8 @@ def export_onnx(
     Raises
     ------
     IntegrityError
-        If ONNX Runtime and torch differ by more than the tolerance.
+        If ONNX Runtime and torch differ by more than the tolerance at the same rounded weights, or
+        rounding the weights moves the output by more than its own, on average.
     """
     if len({tensor.data_ptr() for tensor in inputs.values()}) < len(inputs):
         raise ValueError("inputs share memory: they would be traced as one")

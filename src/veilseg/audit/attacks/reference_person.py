@@ -21,7 +21,7 @@ from veilseg.audit.nulls import OUTPUTS, POOL, carried, null_control
 from veilseg.audit.scene import Observation, evenly
 from veilseg.audit.separator import separated, separator
 from veilseg.audit.similarity import similarities, ssim
-from veilseg.audit.workshop import Workshop
+from veilseg.audit.workshop import Workshop, mean_image
 from veilseg.datasets.cases import PreparedCase
 from veilseg.evaluation.bootstrap import bootstrap_mean
 from veilseg.payload import Float32Array
@@ -45,17 +45,17 @@ def image(workshop: Workshop) -> list[Finding]:
     scene, law = workshop.scene, _law(workshop)
     seen = workshop.observed()
     truths = [_reference(one) for one in seen]
-    found = {PROXY: [one.proxy for one in seen], REMAINDER: _remainders(workshop, seen)}
+    found = {name: attack_on(workshop, seen) for name, attack_on in ATTACKERS.items()}
     scores = {
         name: [ssim(one, truth) for one, truth in zip(images, truths, strict=True)]
         for name, images in found.items()
     }
     best = max(scores, key=lambda name: float(np.mean(scores[name])))
     overall = bootstrap_mean(scores[best], [one.patient for one in seen])
-    mean = np.mean([fitted(case, truths[0].shape[1:]).image for case in scene.auxiliary], axis=0)
+    mean = mean_image(scene.auxiliary, scene.manifest.tile_shape)
     baseline = {"mean image": float(np.mean([ssim(mean, truth) for truth in truths]))}
     details = {"ssim": {name: rounded(float(np.mean(some))) for name, some in scores.items()}}
-    controls = _positive(workshop), _null(workshop, law)
+    controls = _positive(workshop), _null(workshop, law, best)
     return [IMAGE.measured(overall, baseline, *controls, details)]
 
 
@@ -105,11 +105,18 @@ def _law(workshop: Workshop) -> MixtureLaw:
     return law
 
 
+def _proxies(workshop: Workshop, seen: Sequence[Observation]) -> list[Float32Array]:  # noqa: ARG001 - one interface
+    return [one.proxy for one in seen]
+
+
 def _remainders(workshop: Workshop, seen: Sequence[Observation]) -> list[Float32Array]:
     network = separator(workshop, workshop.scene.coefficient, sees_answer=True)
     a = workshop.scene.coefficient
     found = [image for image, _ in separated(network, seen)]
     return [_left(one.proxy, x, a) for one, x in zip(seen, found, strict=True)]
+
+
+ATTACKERS = {PROXY: _proxies, REMAINDER: _remainders}
 
 
 def _left(proxy: Float32Array, patient: Float32Array, coefficient: float) -> Float32Array:
@@ -156,13 +163,14 @@ def _positive(workshop: Workshop) -> Control:
     return Control(what, float(value), low=CONTROL_SSIM)
 
 
-def _null(workshop: Workshop, law: MixtureLaw) -> Control:
-    """What is left of proxies, against references that were drawn for others."""
+def _null(workshop: Workshop, law: MixtureLaw, best: str) -> Control:
+    """What the same attacker finds, against references that were drawn for others."""
     scene = workshop.scene
     tile = scene.manifest.tile_shape
     people = [fitted(case, tile) for case in evenly(workshop.audited, OUTPUTS)]
-    found = _remainders(workshop, scene.simulate(law, people, answered=True))
-    drawn_for = [fitted(case, tile) for case in evenly(carried(workshop), OUTPUTS + POOL)]
+    found = ATTACKERS[best](workshop, scene.simulate(law, people, answered=True))
+    others = carried(workshop)
+    drawn_for = [fitted(others[n % len(others)], tile) for n in range(OUTPUTS + POOL)]
     drawn = replace(scene, seed=scene.seed + 1).simulate(law, drawn_for, answered=False)
     truths = [_reference(one) for one in drawn]
     return null_control(workshop, similarities(found, truths))
