@@ -12,6 +12,8 @@ from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
+from veilseg.networks.instance_norm import INSTANCE_NORM
+
 # Of the fine level: more of them cost time in proportion.
 FINE_FEATURES = 8
 
@@ -42,7 +44,7 @@ def context_network(
         strides=[first_stride] + [2] * (len(filters) - 1),
         upsample_kernel_size=[2] * (len(filters) - 1),
         filters=list(filters),
-        norm_name=("INSTANCE", {"affine": True}),
+        norm_name=INSTANCE_NORM,
         res_block=False,
     )
 
