@@ -44,6 +44,38 @@ def proxies_of_nobody(workshop: Workshop, law: Law, answered: bool = False) -> l
     return workshop.scene.simulate(NobodyLaw(law, carried(workshop)), people, answered)
 
 
+def several_of_nobody(
+    workshop: Workshop,
+    people: Sequence[PreparedCase],
+    others: Sequence[PreparedCase],
+    count: int,
+    answered: bool = False,
+) -> list[list[Observation]]:
+    """Several proxies of each image, as the site would make them: (count, people).
+
+    Parameters
+    ----------
+    workshop : Workshop
+    people : sequence of PreparedCase
+        Whom the proxies are said to show.
+    others : sequence of PreparedCase
+        Whom they carry, in turn: all proxies of one image carry the same person.
+    count : int
+    answered : bool
+        Whether to ask the server; else answers are empty.
+    """
+    scene = workshop.scene
+    tile = scene.manifest.tile_shape
+    drawn: list[list[Observation]] = [[] for _ in range(count)]
+    for number, case in enumerate(people):
+        law = NobodyLaw(scene.law(), [others[number % len(others)]])
+        same = [fitted(case, tile)] * count
+        found = scene.simulate(law, same, answered, first=number * count)
+        for one, of_draw in zip(found, drawn, strict=True):
+            of_draw.append(one)
+    return drawn
+
+
 def null_of_images(
     workshop: Workshop, found: Sequence[Float32Array], window: tuple[slice, ...] = ()
 ) -> Control:

@@ -168,7 +168,7 @@ class Scene:
         return found
 
     def simulate(
-        self, law: Law, cases: Sequence[PreparedCase], answered: bool
+        self, law: Law, cases: Sequence[PreparedCase], answered: bool, first: int = 0
     ) -> list[Observation]:
         """Proxies of these cases by a law instead of the site, for controls.
 
@@ -178,9 +178,11 @@ class Scene:
         cases : sequence of PreparedCase
         answered : bool
             Whether to ask the server; else answers are empty.
+        first : int
+            Number of the first draw: other numbers give other proxies.
         """
         observations = []
-        for number, case in enumerate(cases):
+        for number, case in enumerate(cases, start=first):
             rng = np.random.default_rng([self.seed, 3, number])
             window = central(case.labels.shape, self.manifest.tile_shape)
             found = {

@@ -139,6 +139,7 @@ def test_deep_image_priors_are_left_out_of_a_quick_audit(mixup, workshop):
 def test_mask_is_recovered_by_the_strongest_of_three(found):
     default, *coarse, averaged = found(mask_recovery)
     assert averaged.setting.startswith("4 fresh proxies and their answers")
+    assert averaged.null_control.value != default.null_control.value
     # The phantom's server segments a mixture badly; real answers are averaged in tests/integration.
     assert averaged.value == pytest.approx(
         averaged.details["dice"][mask_recovery.MEAN_READ_OFF], abs=1e-4
@@ -152,6 +153,7 @@ def test_mask_is_recovered_by_the_strongest_of_three(found):
         "answers: probabilities in quarters",
     }
     for one in coarse:
+        assert one.controls_passed
         # The network on the proxy needs no answer: coarse ones hide nothing from it.
         assert one.value >= default.details["dice"][mask_recovery.FROM_PROXY] - 1e-4
         assert set(one.details["dice_of_the_site"]) > {"all probabilities"}
@@ -170,6 +172,7 @@ def test_people_are_recognised_in_proxies(found):
     assert default.controls_passed
     assert default.value > default.baseline["chance"]
     assert averaged.threat.proxies_per_subject == reidentification.AVERAGED
+    assert averaged.controls_passed
 
 
 def test_membership_is_chance_where_nobody_was_trained_on(found):
@@ -215,6 +218,24 @@ def test_attack_that_finds_everything_everywhere_is_not_run(monkeypatch, mixup, 
     assert not nulls.null_of_masks(workshop, masks).passed
     nobody = [case.image for case in nulls.carried(workshop)[: len(shown)]]
     assert nulls.null_of_images(workshop, nobody).passed
+
+
+def test_several_proxies_of_nobody_carry_one_person_and_fresh_references(mixup, session_workshop):
+    workshop = session_workshop(mixup)
+    people = nulls.said_to_show(workshop)
+    others = nulls.carried(workshop)
+    drawn = nulls.several_of_nobody(workshop, people, others, count=8)
+    shown = [
+        np.mean([one.proxy for one in of_case], axis=0) for of_case in zip(*drawn, strict=True)
+    ]
+    for number, (mean, person) in enumerate(zip(shown, people, strict=True)):
+        alike = [np.corrcoef(mean.ravel(), other.image.ravel())[0, 1] for other in others]
+        assert np.argmax(alike) == number % len(others)
+        assert [one.patient for one in (of_draw[number] for of_draw in drawn)] == [
+            person.patient
+        ] * 8
+    first, second = (of_draw[0].reference for of_draw in drawn[:2])
+    assert not np.array_equal(first, second)
 
 
 def test_integral_of_a_difference_is_the_image(people):

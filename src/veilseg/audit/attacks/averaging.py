@@ -140,7 +140,7 @@ def counts_of(workshop: Workshop) -> tuple[int, ...]:
     return tuple(count for count in COUNTS if count <= workshop.effort.proxies)
 
 
-def means(seen: list[list[Observation]]) -> list[Float32Array]:
+def means(seen: Sequence[Sequence[Observation]]) -> list[Float32Array]:
     """The mean proxy of each case over its proxies."""
     return [
         np.mean([one.proxy for one in of_case], axis=0, dtype=np.float32)

@@ -1,6 +1,6 @@
 """A16: the patient's mask from the answer, from the proxy, and from both."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -11,7 +11,13 @@ from veilseg.audit.attacks.averaging import means, separated_mean
 from veilseg.audit.attacks.separation import CONTROL_COEFFICIENT
 from veilseg.audit.findings import Control, Finding, Threat, rounded
 from veilseg.audit.grids import fitted
-from veilseg.audit.nulls import null_of_masks, proxies_of_nobody
+from veilseg.audit.nulls import (
+    carried,
+    null_of_masks,
+    proxies_of_nobody,
+    said_to_show,
+    several_of_nobody,
+)
 from veilseg.audit.scene import Observation, Scene
 from veilseg.audit.separator import separated, separator
 from veilseg.audit.workshop import Workshop
@@ -121,25 +127,17 @@ def _coarse(workshop: Workshop, name: str, default: Finding) -> Finding:
     }
     overall = bootstrap_mean(scores[best], [one.patient for one in seen])
     assert default.positive_control is not None
-    assert default.null_control is not None
-    controls = default.positive_control, default.null_control
+    controls = default.positive_control, _null(workshop, scene.coefficient, best, change)
     setting = f"answers: {name}"
     return FINDING.measured(overall, default.baseline, *controls, details, setting, "never")
 
 
 def _averaged(workshop: Workshop, count: int, default: Finding) -> Finding:
     """What answers to several proxies of one image show: references' masks average away as well."""
-    scene, a = workshop.scene, workshop.scene.coefficient
+    scene = workshop.scene
     seen = [scene.observe(workshop.audited, number) for number in range(count)]
     truths = [one.labels for one in seen[0]]
-    of_others = (1 - a) * population_map(workshop)
-    answers = [
-        np.mean([one.answer for one in of_case], axis=0) for of_case in zip(*seen, strict=True)
-    ]
-    found = {MEAN_READ_OFF: [_labels(answer - of_others) for answer in answers]}
-    if workshop.effort.thorough:
-        mixed = means(seen)
-        found[FROM_MEAN] = [_labels(separated_mean(workshop, z, count)[1]) for z in mixed]
+    found = _masks_of_means(workshop, seen)
     scores = {name: _scores(maps, truths, scene.classes) for name, maps in found.items()}
     best = max(scores, key=lambda name: _mean(scores[name]))
     details = {
@@ -147,13 +145,31 @@ def _averaged(workshop: Workshop, count: int, default: Finding) -> Finding:
         "dice": {name: rounded(_mean(values)) for name, values in scores.items()},
     }
     overall = bootstrap_mean(scores[best], [one.patient for one in seen[0]])
+    nobody = several_of_nobody(workshop, said_to_show(workshop), carried(workshop), count, True)
     assert default.positive_control is not None
-    assert default.null_control is not None
-    controls = default.positive_control, default.null_control
+    controls = (
+        default.positive_control,
+        null_of_masks(workshop, _masks_of_means(workshop, nobody)[best]),
+    )
     baseline = default.baseline | {"one proxy": default.value or 0.0}
     setting = f"{count} fresh proxies and their answers (--allow-repeat, --mixtures)"
     finding = replace(FINDING, threat=replace(FINDING.threat, proxies_per_subject=count))
     return finding.measured(overall, baseline, *controls, details, setting, "if asked for")
+
+
+def _masks_of_means(
+    workshop: Workshop, seen: Sequence[Sequence[Observation]]
+) -> dict[str, list[Labels]]:
+    """Masks from the mean proxies and answers of each case, by attacker."""
+    of_others = (1 - workshop.scene.coefficient) * population_map(workshop)
+    answers = [
+        np.mean([one.answer for one in of_case], axis=0) for of_case in zip(*seen, strict=True)
+    ]
+    found = {MEAN_READ_OFF: [_labels(answer - of_others) for answer in answers]}
+    if workshop.effort.thorough:
+        mixed = means(seen)
+        found[FROM_MEAN] = [_labels(separated_mean(workshop, z, len(seen))[1]) for z in mixed]
+    return found
 
 
 def recovered_masks(
@@ -224,9 +240,15 @@ def _positive(workshop: Workshop, nobody: float) -> Control:
     return Control(what, value, low=nobody + LEAST_GAIN)
 
 
-def _null(workshop: Workshop, coefficient: float, best: str) -> Control:
+def _null(
+    workshop: Workshop,
+    coefficient: float,
+    best: str,
+    change: Callable[[Float32Array], Float32Array] = _unchanged,
+) -> Control:
     """The same attack on proxies of other people, scored as if they were of the audited."""
-    seen = proxies_of_nobody(workshop, workshop.scene.law(coefficient), answered=True)
+    nobody = proxies_of_nobody(workshop, workshop.scene.law(coefficient), answered=True)
+    seen = [replace(one, answer=change(one.answer)) for one in nobody]
     return null_of_masks(workshop, recovered_masks(workshop, coefficient, seen)[best])
 
 

@@ -18,6 +18,7 @@ from veilseg.audit.findings import Control, Finding, Threat, rounded
 from veilseg.audit.fitting import Batch, run
 from veilseg.audit.grids import central, fitted
 from veilseg.audit.laws import Law, NobodyLaw
+from veilseg.audit.nulls import WHAT, several_of_nobody
 from veilseg.audit.scene import Observation
 from veilseg.audit.separator import separated, separator
 from veilseg.audit.similarity import ms_ssim
@@ -109,9 +110,7 @@ def attack(workshop: Workshop) -> list[Finding]:
     known = max(float(rank_1(scores).mean()) for scores in raw.values())
     positive = Control("raw image against raw image", known, low=CONTROL_RANK_1)
     nobody = scene.simulate(NobodyLaw(scene.law(), scene.auxiliary), cases, answered=True)
-    missed = rank_1(comparisons(workshop, nobody, gallery)[best])
-    low, high = hit_interval(len(cases), 1 / len(gallery))
-    null = Control("proxies of other people", float(missed.mean()), low, high)
+    null = _null(rank_1(comparisons(workshop, nobody, gallery)[best]), len(gallery))
     details = {
         "strongest": best,
         "rank_1": {name: rounded(float(values.mean())) for name, values in hits.items()},
@@ -122,22 +121,36 @@ def attack(workshop: Workshop) -> list[Finding]:
     default = finding.measured(overall, chance, positive, null, details, setting)
     if not scene.mixes:
         return [default]
-    threat = Threat(gallery=len(gallery), proxies_per_subject=AVERAGED)
-    several = [
-        seen,
-        *(scene.observe(cases, number, answered=False) for number in range(1, AVERAGED)),
-    ]
-    scores = correlated(means(several), gallery)
-    best = max(scores, key=lambda name: float(rank_1(scores[name]).mean()))
-    overall = rate(rank_1(scores[best]).tolist(), [case.patient for case in cases])
-    setting = f"mean of {AVERAGED} fresh proxies (--allow-repeat); {setting}"
-    averaged = replace(finding, threat=threat)
-    return [
-        default,
-        averaged.measured(
-            overall, chance, positive, null, {"strongest": best}, setting, "if asked for"
-        ),
-    ]
+    return [default, _averaged(workshop, default, cases, gallery)]
+
+
+def _averaged(
+    workshop: Workshop,
+    default: Finding,
+    cases: Sequence[PreparedCase],
+    gallery: Sequence[Float32Array],
+) -> Finding:
+    """The same with the mean of several proxies of each person."""
+    scene = workshop.scene
+    seen = [scene.observe(cases, number, answered=False) for number in range(AVERAGED)]
+    hits = {name: rank_1(scores) for name, scores in correlated(means(seen), gallery).items()}
+    best = max(hits, key=lambda name: float(hits[name].mean()))
+    overall = rate(hits[best].tolist(), [case.patient for case in cases])
+    nobody = means(several_of_nobody(workshop, cases, scene.auxiliary, AVERAGED))
+    assert default.positive_control is not None
+    controls = (
+        default.positive_control,
+        _null(rank_1(correlated(nobody, gallery)[best]), len(gallery)),
+    )
+    setting = f"mean of {AVERAGED} fresh proxies (--allow-repeat); {default.setting}"
+    finding = replace(FINDING, threat=Threat(gallery=len(gallery), proxies_per_subject=AVERAGED))
+    details = {"strongest": best}
+    return finding.measured(overall, default.baseline, *controls, details, setting, "if asked for")
+
+
+def _null(hits: NDArray[np.float64], candidates: int) -> Control:
+    low, high = hit_interval(len(hits), 1 / candidates)
+    return Control(WHAT, float(hits.mean()), low, high)
 
 
 def comparisons(
