@@ -19,6 +19,7 @@ from veilseg.audit.findings import rounded
 from veilseg.audit.fitting import Batch
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import SETTINGS, Law, MixtureLaw, NobodyLaw, SweptLaw
+from veilseg.audit.linear import LinearAttacker
 from veilseg.audit.scene import evenly, on_the_wire
 from veilseg.audit.separator import Separator
 from veilseg.audit.similarity import ssim
@@ -132,7 +133,7 @@ class _Sweep:
         )
         assert isinstance(scheme, MixupTraining)
         assert isinstance(attacker, Separator)
-        self.scheme, self.attacker = scheme, attacker
+        self.scene, self.scheme, self.attacker = scene, scheme, attacker
         self.classes, self.tile, self.seed = scene.classes, scene.manifest.tile_shape, scene.seed
         cases, self.gallery, _ = second_acquisitions(workshop)
         most = min(len(cases), workshop.effort.audited)
@@ -160,7 +161,8 @@ class _Sweep:
         ]
         truths = [one["image"] for one in drawn]
         labels = [np.asarray(one["target"].argmax(axis=0), np.uint8) for one in drawn]
-        seen = (proxies, images)
+        linear = LinearAttacker.fitted(self.scene, law)
+        seen = (proxies, [linear(proxy) for proxy in proxies], images)
         scores = [of for some in seen for of in correlated(some, self.gallery).values()]
         measured = {
             "dice": self._dice([self._recovered(one) for one in drawn], labels),

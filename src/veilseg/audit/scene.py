@@ -188,6 +188,7 @@ class Scene:
             found = {
                 name: array[(slice(None), *window)]
                 for name, array in law.example(case, rng).items()
+                if array.ndim  # a number, as the coefficient, has no place
             }
             tile = on_the_wire(found["proxy"])
             answer = self._answer(tile, answered)
