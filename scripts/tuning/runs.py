@@ -31,9 +31,11 @@ from veilseg.networks.unmixer import algebraic_solution
 from veilseg.schemes.mixup.training import UNMIXER_INPUTS, MixupTraining
 from veilseg.schemes.trainable import TRAINABLE
 from veilseg.training.allocator import keep_freed_memory
-from veilseg.training.batches import Examples, batches
+from veilseg.training.batches import Examples
 from veilseg.training.crops import cropped
-from veilseg.training.interface import SchemeTraining, one_hot
+from veilseg.training.examples import one_hot
+from veilseg.training.interface import SchemeTraining
+from veilseg.training.loader import batches
 from veilseg.training.loop import LARGEST_GRADIENT_NORM, learning_rate_factor
 from veilseg.training.plan import plan_and_prepare
 from veilseg.training.processes import launch

@@ -15,7 +15,8 @@
     │   └── WrongUsage          options that do not go together
     ├── IntegrityError          a hash, format version or identity that does not match
     │   ├── BundleIntegrity
-    │   └── VaultIntegrity
+    │   ├── VaultIntegrity
+    │   └── WrongKey            a consortium key that the bundle was not trained with
     └── ServerError             the other side of the wire
         ├── ServerUnreachable
         ├── ServerRefused       it answered with an error
@@ -80,6 +81,10 @@ class BundleIntegrity(IntegrityError):
 
 class VaultIntegrity(IntegrityError):
     """A vault that is damaged or belongs to another bundle."""
+
+
+class WrongKey(IntegrityError):
+    """A consortium key that the bundle was not trained with."""
 
 
 class ServerError(VeilsegError):

@@ -24,11 +24,15 @@ class Proxy:
 
     Attributes
     ----------
-    array : ndarray, shape (C, X, Y, Z) or (C, X, Y), float32
-        On the bundle's grid. No header, name, affine or date goes with it.
+    array : ndarray, float32
+        On the bundle's grid, (C, X, Y, Z) or (C, X, Y); or of tiles that were protected one by one,
+        (T, …). No header, name, affine or date goes with it.
+    tiled : bool
+        Whether it is of tiles.
     """
 
     array: Float32Array
+    tiled: bool = False
 
     def digest(self) -> str:
         """SHA-256 of shape and wire bytes: equal digests mean equal traffic."""
@@ -42,8 +46,9 @@ class Answer:
 
     Attributes
     ----------
-    array : ndarray, shape (K, X, Y, Z) or (K, X, Y), float32
-        One map per class on the proxy's grid; its meaning belongs to the scheme.
+    array : ndarray, float32
+        One map per class on the proxy's grid, (K, X, Y, Z) or (K, X, Y); or what was answered to
+        each tile, (T, …). Its meaning belongs to the scheme.
     """
 
     array: Float32Array

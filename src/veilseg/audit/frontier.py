@@ -16,7 +16,6 @@ from veilseg.audit.attacks.mask_recovery import Labels, read_off
 from veilseg.audit.attacks.membership import SMALLEST_PROBABILITY, auc
 from veilseg.audit.attacks.reidentification import correlated, rank_1, second_acquisitions
 from veilseg.audit.findings import rounded
-from veilseg.audit.fitting import Batch
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import SETTINGS, Law, MixtureLaw, NobodyLaw, SweptLaw
 from veilseg.audit.linear import LinearAttacker
@@ -31,7 +30,8 @@ from veilseg.evaluation.dice import dice_per_class, mean_foreground
 from veilseg.payload import Float32Array
 from veilseg.schemes.mixup.training import MixupTraining
 from veilseg.schemes.population import population_template
-from veilseg.training.interface import Arrays
+from veilseg.training.examples import Arrays
+from veilseg.training.loader import Batch
 from veilseg.training.processes import launch
 from veilseg.training.recipe import Recipe
 

@@ -9,6 +9,7 @@ from numpy.random import Generator
 
 from veilseg.audit.grids import fitted
 from veilseg.datasets.cases import PreparedCase
+from veilseg.scheme import ClientHalf
 from veilseg.schemes.mixup.mixing import mix
 from veilseg.schemes.references import (
     Reference,
@@ -18,7 +19,7 @@ from veilseg.schemes.references import (
     synthetic_reference,
     with_contrast,
 )
-from veilseg.training.interface import Arrays, one_hot
+from veilseg.training.examples import Arrays, one_hot
 
 # Maps by which a network is told coefficient and number of references.
 SETTINGS = 2
@@ -43,6 +44,21 @@ class RawLaw:
     def example(self, case: PreparedCase, rng: Generator) -> Arrays:  # noqa: ARG002 - one interface
         return {
             "proxy": case.image,
+            "image": case.image,
+            "target": one_hot(case.labels, self.classes),
+        }
+
+
+@dataclass(frozen=True)
+class EncodedLaw:
+    """Encodings, as a site makes them of whole tiles."""
+
+    classes: int
+    half: ClientHalf
+
+    def example(self, case: PreparedCase, rng: Generator) -> Arrays:  # noqa: ARG002 - one interface
+        return {
+            "proxy": self.half.protect(case.image, case.patient)[0].array[0],
             "image": case.image,
             "target": one_hot(case.labels, self.classes),
         }

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import matplotlib as mpl
@@ -11,11 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from veilseg.audit.attacks.mask_recovery import read_off
+from veilseg.audit.attacks.inversion import inverter_of_all
+from veilseg.audit.attacks.layout import drawn
+from veilseg.audit.attacks.mask_recovery import population_map, read_off
 from veilseg.audit.linear import LinearAttacker
 from veilseg.audit.scene import Observation
 from veilseg.audit.separator import separated, separator
-from veilseg.audit.workshop import Workshop
+from veilseg.audit.workshop import Workshop, mean_image
+from veilseg.schemes.encoding.sequence import Layout
 
 PANEL_INCHES = 2.2
 DPI = 110
@@ -38,7 +42,11 @@ def rows(workshop: Workshop, by_network: bool) -> str:
     scene = workshop.scene
     seen = workshop.observed()[:PEOPLE]
     images = [one.proxy for one in seen]
-    masks = [read_off(one.answer, scene.coefficient) for one in seen]
+    if scene.encodes:
+        seen, images = _of_encodings(workshop, by_network)
+        masks = [population_map(workshop).argmax(axis=0)] * len(seen)
+    else:
+        masks = [read_off(one.answer, scene.coefficient) for one in seen]
     if scene.mixes and not by_network:
         linear = LinearAttacker.fitted(scene, scene.law())
         images = [linear(one.proxy) for one in seen]
@@ -58,6 +66,21 @@ def rows(workshop: Workshop, by_network: bool) -> str:
             if number == 0:
                 axis.set_title(title, fontsize=10)
     return _encoded(figure)
+
+
+def _of_encodings(
+    workshop: Workshop, by_network: bool
+) -> tuple[list[Observation], list[NDArray[np.float32]]]:
+    """Encodings as their first component, on the grid; and what known pairs invert them to."""
+    scene, seen = workshop.scene, workshop.observed()[:PEOPLE]
+    layout = Layout.from_json(scene.manifest.settings["image_levels"])
+    mean = mean_image(scene.auxiliary, scene.manifest.tile_shape)
+    shown = [first for first, _ in drawn(seen, layout, mean)]
+    images = shown
+    if by_network:
+        network = inverter_of_all(workshop)
+        images = [network.inverted(one.proxy) for one in seen]
+    return [replace(one, proxy=first) for one, first in zip(seen, shown, strict=True)], images
 
 
 def frontier_plot(points: Sequence[Mapping[str, Any]]) -> str:

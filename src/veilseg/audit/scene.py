@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veilseg import __version__
-from veilseg.audit.grids import central
-from veilseg.audit.laws import Law, MixtureLaw, RawLaw
+from veilseg.audit.grids import central, fitted
+from veilseg.audit.laws import EncodedLaw, Law, MixtureLaw, RawLaw
 from veilseg.bundle import ClientBundle, ClientManifest
 from veilseg.client.pipeline import process
 from veilseg.client.processor import TileProcessor
 from veilseg.datasets.cases import PreparedCase
 from veilseg.payload import WIRE_DTYPE, Float32Array, Proxy, Receipt
+from veilseg.scheme import ClientHalf
+from veilseg.schemes.encoding.key import ConsortiumKey
 from veilseg.schemes.mixup.client import MixupReceipt, has_synthetic_references
 from veilseg.schemes.references import TEMPLATE_FILE, Template
 from veilseg.schemes.registry import client_half
@@ -72,6 +74,8 @@ class Scene:
     references : sequence of LabelledReference
         Of the site; empty for synthetic ones.
     seed : int
+    key : ConsortiumKey or None
+        Of the site's consortium.
     """
 
     bundle: ClientBundle
@@ -81,6 +85,7 @@ class Scene:
     members: Sequence[PreparedCase] = ()
     references: Sequence[LabelledReference] = ()
     seed: int = 0
+    key: ConsortiumKey | None = None
 
     @property
     def manifest(self) -> ClientManifest:
@@ -90,6 +95,11 @@ class Scene:
     def mixes(self) -> bool:
         """Whether proxies are mixtures."""
         return self.manifest.scheme == "mixup"
+
+    @property
+    def encodes(self) -> bool:
+        """Whether proxies are encodings of single tiles."""
+        return self.manifest.scheme == "encoding"
 
     @property
     def coefficient(self) -> float:
@@ -115,6 +125,8 @@ class Scene:
 
     def law(self, coefficient: float | None = None) -> Law:
         """How the attacker makes proxies like the site's, or at another coefficient."""
+        if self.encodes:
+            return EncodedLaw(self.classes, self.client())
         if not self.mixes:
             return RawLaw(self.classes)
         a = self.coefficient if coefficient is None else coefficient
@@ -122,6 +134,10 @@ class Scene:
         if not self.references and has_synthetic_references(self.manifest):
             template = Template.load(self.bundle.file(TEMPLATE_FILE))
         return MixtureLaw(self.classes, a, template, self.auxiliary)
+
+    def client(self) -> ClientHalf:
+        """The site's half of a scheme that needs no vault."""
+        return client_half(self.bundle, None, key=self.key)
 
     def observe(
         self,
@@ -142,9 +158,17 @@ class Scene:
         answered : bool
             Whether to ask the server; else answers are empty.
         """
-        a = coefficient if self.mixes else None
+        if not self.mixes:
+            half = self.client()
+            tile = self.manifest.tile_shape
+            cut = [fitted(case, tile) for case in cases] if self.encodes else cases
+            return [
+                self._observe(half.protect(case.image, case.patient, mixture), case, answered)
+                for case in cut
+            ]
+        a = coefficient
         with Vault.in_memory(AUDIT_KEY, self.references) as vault:
-            half = client_half(self.bundle, vault if self.mixes else None, coefficient=a)
+            half = client_half(self.bundle, vault, coefficient=a)
             return [
                 self._observe(half.protect(case.image, case.patient, mixture), case, answered)
                 for case in cases
@@ -184,9 +208,11 @@ class Scene:
         observations = []
         for number, case in enumerate(cases, start=first):
             rng = np.random.default_rng([self.seed, 3, number])
+            if self.encodes:
+                case = fitted(case, self.manifest.tile_shape)
             window = central(case.labels.shape, self.manifest.tile_shape)
             found = {
-                name: array[(slice(None), *window)]
+                name: array if array.ndim == 1 else array[(slice(None), *window)]
                 for name, array in law.example(case, rng).items()
                 if array.ndim  # a number, as the coefficient, has no place
             }
@@ -210,7 +236,8 @@ class Scene:
     ) -> Observation:
         window = central(case.labels.shape, self.manifest.tile_shape)
         proxy, receipt = sent
-        tile = on_the_wire(proxy.array[(slice(None), *window)])
+        shown = proxy.array[0] if proxy.tiled else proxy.array[(slice(None), *window)]
+        tile = on_the_wire(shown)
         reference, reference_labels = None, None
         if isinstance(receipt, MixupReceipt):
             reference = receipt.reference.image[(slice(None), *window)]

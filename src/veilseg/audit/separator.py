@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, avg_pool3d, l1_loss
 
-from veilseg.audit.fitting import Batch, run
+from veilseg.audit.fitting import run
 from veilseg.audit.laws import Law
 from veilseg.audit.linear import LinearAttacker
 from veilseg.audit.scene import Observation, Scene
 from veilseg.audit.workshop import Workshop
 from veilseg.networks.u_net import HalfResolutionUNet
 from veilseg.payload import Float32Array
+from veilseg.training.loader import Batch
 from veilseg.training.losses import soft_target_loss
 
 FILTERS = (48, 96, 128)

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from veilseg.audit.fitting import Batch, fit
+from veilseg.audit.fitting import fit
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import Law
 from veilseg.audit.scene import Observation, Scene, evenly
@@ -23,7 +24,8 @@ from veilseg.audit.similarity import ssim
 from veilseg.datasets.cases import PreparedCase
 from veilseg.files import written_whole
 from veilseg.payload import Float32Array
-from veilseg.training.batches import batch_size
+from veilseg.training.batches import Examples, batch_size
+from veilseg.training.loader import Batch
 
 Report = Callable[[int, int, str], None]
 
@@ -131,24 +133,38 @@ class Workshop:
         augment: bool = True,
     ) -> nn.Module:
         """A network by name, trained on the attacker's own cases unless it is there already."""
+        scene = self.scene
+        steps = self.effort.steps if steps is None else steps
+        tile = scene.manifest.tile_shape
+        own = scene.auxiliary if cases is None else cases
+        size = batch_size(tile) if batch is None else batch
+        examples = Examples(law, own, tile, steps * size, scene.seed, augment)
+        return self.fitted(name, build, examples, loss, steps, size)
+
+    def fitted(
+        self,
+        name: str,
+        build: Callable[[], nn.Module],
+        examples: Dataset[Batch],
+        loss: Callable[[nn.Module, Batch], Tensor],
+        steps: int,
+        batch: int,
+    ) -> nn.Module:
+        """A network by name, fitted to examples unless it is there already."""
         if name in self._networks:
             return self._networks[name]
         scene = self.scene
-        steps = self.effort.steps if steps is None else steps
         torch.manual_seed(scene.seed)
         network = build()
-        tile = scene.manifest.tile_shape
-        file = self.folder / f"{name}-{self._key(name, steps)}.safetensors"
+        file = self.folder / f"{name.replace(' ', '-')}-{self._key(name, steps)}.safetensors"
         if file.is_file():
             stored = load_file(file)
             with torch.no_grad():
                 for key, weight in network.named_parameters():
                     weight.copy_(stored[key])
         else:
-            own = scene.auxiliary if cases is None else cases
-            report = partial(self._reported, name)
-            size = batch_size(tile) if batch is None else batch
-            fit(network, law, own, tile, loss, steps, size, scene.seed, report, augment)
+            report, dims = partial(self._reported, name), len(scene.manifest.tile_shape)
+            fit(network, examples, dims, loss, steps, batch, scene.seed, report)
             self.folder.mkdir(parents=True, exist_ok=True)
             # By parameter: MONAI's U-Net lists its blocks under two names in its state dict.
             weights = {

@@ -1,11 +1,12 @@
 """``veilseg audit``."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from veilseg import __version__
 from veilseg.bundle import open_client_half, open_server_half
+from veilseg.cli.key import read_key
 from veilseg.cli.local import LocalServer
 from veilseg.cli.progress import progress
 from veilseg.cli.site import labelled_references
@@ -15,7 +16,7 @@ from veilseg.files import write_text_whole
 from veilseg.schemes.registry import NEEDS_VAULT
 
 # Attacks that train the network by which pictures are made as well.
-SEPARATING = ("A5", "A15", "A16")
+SEPARATING = ("A5", "A10", "A15", "A16")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Request:
     bundle: Path
     dataset: Path
     references: str
+    key_file: Path | None
     attacks: str | None
     quick: bool
     frontier: bool
@@ -66,6 +68,7 @@ def audit(request: Request) -> None:
         references = labelled_references(bundle, request.references, of_site)
     with progress("reading") as show:
         scene = scene_of(bundle, server, cast, references, request.seed, show)
+    scene = replace(scene, key=read_key(request.key_file))
     effort = QUICK if request.quick else FULL
     work = request.json_file.with_suffix(".work")
     with progress("audit") as show:

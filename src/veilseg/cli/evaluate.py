@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from veilseg.bundle import ClientManifest, open_client_half, open_server_half
+from veilseg.cli.key import read_key
 from veilseg.cli.local import LocalServer
 from veilseg.cli.progress import progress
 from veilseg.cli.site import labelled_references
@@ -35,6 +36,7 @@ class Request:
     references: str
     mixtures: int
     coefficient: float | None
+    key_file: Path | None
     json_file: Path | None
 
 
@@ -63,7 +65,7 @@ def evaluate(request: Request) -> None:
             f"veilseg: --mixtures: warning: {price_of_averaging(request.mixtures)}", file=sys.stderr
         )
     with Vault.in_memory(EVALUATION_KEY, labelled) as vault, progress("evaluating") as show:
-        halves = client_halves(bundle, vault, request.coefficient)
+        halves = client_halves(bundle, vault, request.coefficient, read_key(request.key_file))
         result = run(cases, manifest, halves, LocalServer(server), show, request.mixtures)
     coefficient = request.coefficient
     result |= {

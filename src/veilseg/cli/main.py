@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from veilseg.cli.groups import BundleOption, ReferencesOption, key, site
 from veilseg.errors import IntegrityError, InvalidInput, ServerError, VeilsegError, WrongUsage
 
 EXIT_INTERRUPTED = 130
@@ -40,16 +41,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-site = typer.Typer(help="What a site keeps: key, references, ledger.", no_args_is_help=True)
 app.add_typer(site, name="site")
+app.add_typer(key, name="key")
 
-BundleOption = Annotated[Path, typer.Option("--bundle", help="Folder of the trained bundle.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write results here.")]
-ReferencesOption = Annotated[
-    str,
-    typer.Option(
-        "--references", help="Data set with labelled cases (nnU-Net layout), or 'synthetic'."
-    ),
+KeyOption = Annotated[
+    Path | None, typer.Option("--key", help="Consortium key, for encoding with one.")
 ]
 MixturesOption = Annotated[
     int,
@@ -61,7 +58,7 @@ MixturesOption = Annotated[
 def train(
     dataset: Annotated[Path, typer.Argument(help="Data set in the nnU-Net raw layout.")],
     out: Annotated[Path, typer.Option("--out", help="Bundle folder to write.")],
-    scheme: Annotated[str, typer.Option(help="mixup or plain.")] = "mixup",
+    scheme: Annotated[str, typer.Option(help="mixup, encoding or plain.")] = "mixup",
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.", min=1)] = None,
     minutes: Annotated[float | None, typer.Option(help="Turned into steps once.", min=0.1)] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -76,6 +73,7 @@ def train(
     coefficients: Annotated[
         str, typer.Option(help="Where training draws the mixing coefficient from, LOW:HIGH.")
     ] = "0.45:0.55",
+    key_file: KeyOption = None,
     licence: Annotated[
         str, typer.Option(help="Licence of the weights, into the manifest and card.")
     ] = "unspecified: follows the training data",
@@ -95,6 +93,7 @@ def train(
         fold,
         unmixing,
         coefficients,
+        key_file,
         licence,
     )
 
@@ -111,13 +110,14 @@ def evaluate(
     coefficient: Annotated[
         float | None, typer.Option(help="Mixing coefficient; default: the bundle's.")
     ] = None,
+    key_file: KeyOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Measure Dice, HD95, surface Dice and calibration through the real halves."""
     from veilseg.cli.evaluate import Request
     from veilseg.cli.evaluate import evaluate as run
 
-    run(Request(bundle, dataset, split, references, mixtures, coefficient, json_file))
+    run(Request(bundle, dataset, split, references, mixtures, coefficient, key_file, json_file))
 
 
 @app.command()
@@ -131,29 +131,6 @@ def serve(
     from veilseg.cli.serve import serve as run
 
     run(bundles, host, port, precision)
-
-
-@site.command("init")
-def site_init(
-    vault: Annotated[Path, typer.Argument(help="Folder to make.")],
-    bundle: BundleOption,
-    references: ReferencesOption = "synthetic",
-) -> None:
-    """Make a vault: a fresh key, references and an empty ledger, private to you."""
-    from veilseg.cli.site import init as run
-
-    run(vault, bundle, references)
-
-
-@site.command("forget")
-def site_forget(
-    subject: Annotated[str, typer.Argument(help="As given to segment --subject.")],
-    vault: Annotated[Path, typer.Option("--vault", help="The site's vault.")],
-) -> None:
-    """Remove a subject's entries from the ledger."""
-    from veilseg.cli.site import forget as run
-
-    run(subject, vault)
 
 
 @app.command()
@@ -180,6 +157,7 @@ def segment(
     unmixing: Annotated[
         str | None, typer.Option(help="learned or algebraic; default: the bundle's.")
     ] = None,
+    key_file: KeyOption = None,
     mixtures: MixturesOption = 1,
     uncertainty: Annotated[
         Path | None,
@@ -206,6 +184,7 @@ def segment(
             allow_repeat,
             local,
             unmixing,
+            key_file,
             mixtures,
             uncertainty,
             save_proxy,
@@ -224,6 +203,7 @@ def audit(
     json_file: Annotated[Path, typer.Option("--json", help="Results, for scripts.")],
     html_file: Annotated[Path, typer.Option("--html", help="Report, for people.")],
     references: ReferencesOption = "synthetic",
+    key_file: KeyOption = None,
     attacks: Annotated[
         str | None, typer.Option(help="Only these, as in A1,A5; all without.")
     ] = None,
@@ -240,7 +220,12 @@ def audit(
     from veilseg.cli.audit import Request
     from veilseg.cli.audit import audit as run
 
-    run(Request(bundle, dataset, references, attacks, quick, frontier, seed, json_file, html_file))
+    run(
+        Request(
+            *(bundle, dataset, references, key_file, attacks, quick, frontier, seed),
+            *(json_file, html_file),
+        )
+    )
 
 
 @app.command()

@@ -11,6 +11,7 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from veilseg.bundle import ClientBundle, open_client_half, open_server_half
+from veilseg.cli.key import read_key
 from veilseg.cli.local import LocalServer
 from veilseg.cli.outputs import result_files, stem_of
 from veilseg.cli.progress import progress
@@ -46,6 +47,7 @@ class Request:
     allow_repeat: bool
     local: bool
     unmixing: str | None
+    key_file: Path | None
     mixtures: int
     uncertainty: Path | None
     save_proxy: Path | None
@@ -74,7 +76,8 @@ def segment_all(request: Request) -> None:
         _processor(request, bundle) as processor,
         progress("segmenting") as show,
     ):
-        half = client_half(bundle, vault, cast(Unmixing | None, request.unmixing))
+        unmixing = cast(Unmixing | None, request.unmixing)
+        half = client_half(bundle, vault, unmixing, key=read_key(request.key_file))
         jobs = zip(request.images, outputs, who, strict=True)
         for index, (image, output, subject) in enumerate(jobs):
             note = f"{image.name} ({index + 1} of {len(outputs)})"

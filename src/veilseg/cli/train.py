@@ -1,9 +1,11 @@
 """``veilseg train``."""
 
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import cast, get_args
 
+from veilseg.cli.key import read_key
 from veilseg.cli.progress import Report, progress
 from veilseg.datasets.split import Fold
 from veilseg.errors import MissingDependency, WrongUsage
@@ -21,11 +23,12 @@ def train(
     fold: str | None,
     unmixing: str,
     coefficients: str,
+    key_file: Path | None,
     licence: str,
 ) -> None:
     """Train with a progress line per phase; needs the ``train`` extra."""
     try:
-        from veilseg.schemes.trainable import TRAINABLE
+        from veilseg.schemes.trainable import TRAINABLE, encoding
         from veilseg.training.processes import is_first
         from veilseg.training.recipe import Recipe, Unmixing, parse_range
         from veilseg.training.train import train as run
@@ -40,12 +43,17 @@ def train(
     recipe = Recipe(unmixing=cast(Unmixing, unmixing), coefficient_range=parse_range(coefficients))
     if scheme != "mixup" and recipe != Recipe():
         raise WrongUsage(f"--unmixing, --coefficients: {scheme} mixes nothing")
+    build = TRAINABLE[scheme]
+    if key_file is not None:
+        if scheme != "encoding":
+            raise WrongUsage(f"--key: {scheme} encodes nothing")
+        build = partial(encoding, key=read_key(key_file))
     part = None if fold is None else Fold.parse(fold)
     quiet: Report = _silent
     with progress(out.name) if is_first() else nullcontext(quiet) as show:
         bundle_id = run(
             dataset,
-            TRAINABLE[scheme],
+            build,
             out,
             steps=steps,
             minutes=minutes,

@@ -143,27 +143,33 @@ def protect(
 def process(
     proxy: Proxy, manifest: ClientManifest, processor: TileProcessor, progress: Progress | None
 ) -> Answer:
-    """Have a proxy processed tile by tile and blend the answers.
+    """Have a proxy processed tile by tile and blend the answers; or keep them apart, where tiles
+    were protected one by one and only the site can blend them.
 
     Raises
     ------
     ServerError
-        Whatever the processor raises; InvalidAnswer if an answer has the wrong number of classes.
+        Whatever the processor raises; InvalidAnswer if an answer has the wrong shape.
     """
-    classes = len(manifest.labels)
+    expected = manifest.answer.shape[1:]
 
     def checked(tile: Float32Array) -> Float32Array:
         answer = processor(tile)
-        if answer.shape != (classes, *manifest.tile_shape) or not np.isfinite(answer).all():
+        if answer.shape != expected or not np.isfinite(answer).all():
             raise InvalidAnswer(
-                f"answer of shape {answer.shape}; expected finite values of shape "
-                f"{(classes, *manifest.tile_shape)}"
+                f"answer of shape {answer.shape}; expected finite values of shape {expected}"
             )
         return answer
 
-    return Answer(
-        sliding_window(proxy.array, manifest.tile_shape, manifest.tile_overlap, checked, progress)
-    )
+    if not proxy.tiled:
+        tile, overlap = manifest.tile_shape, manifest.tile_overlap
+        return Answer(sliding_window(proxy.array, tile, overlap, checked, progress))
+    answers = []
+    for number, tile in enumerate(proxy.array):
+        answers.append(checked(tile))
+        if progress is not None:
+            progress(number + 1, len(proxy.array))
+    return Answer(np.stack(answers))
 
 
 def recover(

@@ -5,7 +5,7 @@ site what its trainer measured; here it needs no torch, and one tile is in memor
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -55,45 +55,67 @@ def sliding_window(
     InvalidInput
         If the overlap is outside [0, 1).
     """
-    shape = array.shape[1:]
-    windows = _windows(shape, tile_shape, overlap)
-    padding = [
-        (missing // 2, missing - missing // 2)
-        for missing in (max(0, tile - size) for size, tile in zip(shape, tile_shape, strict=True))
-    ]
+    answers = map(process, tiles(array, tile_shape, overlap))
+    return blended(answers, array.shape[1:], tile_shape, overlap, progress)
+
+
+def tiles(
+    array: Float32Array, tile_shape: tuple[int, ...], overlap: float
+) -> Iterator[Float32Array]:
+    """The tiles of an image, one at a time, in order, read-only; raises as :func:`sliding_window`.
+
+    Axes shorter than the tile are padded with zeros, half before and half after.
+    """
+    windows = _windows(array.shape[1:], tile_shape, overlap)
+    padding = _padding(array.shape[1:], tile_shape)
     padded = np.pad(array, ((0, 0), *padding)) if any(map(sum, padding)) else array
+    for window in windows:
+        # Where the image is one tile, this is no copy; whatever processing does, the image stays.
+        tile = np.ascontiguousarray(padded[(slice(None), *window)], dtype=np.float32).view()
+        tile.flags.writeable = False
+        yield tile
+
+
+def blended(
+    answers: Iterable[Float32Array],
+    shape: tuple[int, ...],
+    tile_shape: tuple[int, ...],
+    overlap: float,
+    progress: Callable[[int, int], None] | None = None,
+) -> Float32Array:
+    """One answer of the answers (K, *tile) to all :func:`tiles` of an image, in their order.
+
+    Parameters
+    ----------
+    answers : iterable of ndarray
+        Taken one at a time.
+    shape : (X, Y, Z) or (X, Y)
+        Of the image.
+    tile_shape, overlap, progress
+        As of :func:`sliding_window`, whose errors are raised.
+    """
+    windows = _windows(shape, tile_shape, overlap)
+    padding = _padding(shape, tile_shape)
+    padded = [size + sum(more) for size, more in zip(shape, padding, strict=True)]
     inner = tuple(
         slice(before, before + size) for (before, _), size in zip(padding, shape, strict=True)
     )
-
-    def answer(number: int) -> Float32Array:
-        # Where the image is one tile, this is no copy; whatever processing does, the image stays.
-        tile = np.ascontiguousarray(padded[(slice(None), *windows[number])], dtype=np.float32)
-        tile = tile.view()
-        tile.flags.writeable = False
-        found = np.asarray(process(tile), dtype=np.float32)
+    weight = _importance(tile_shape) if len(windows) > 1 else np.zeros(0, dtype=np.float32)
+    total = weights = np.zeros(0, dtype=np.float32)
+    for number, (window, answer) in enumerate(zip(windows, answers, strict=True)):
+        found = np.asarray(answer, dtype=np.float32)
+        place = f"tile {number + 1} of {len(windows)}: processing gave"
         if found.shape[1:] != tile_shape:
-            raise GeometryMismatch(
-                f"tile {number + 1} of {len(windows)}: processing gave shape {found.shape[1:]}"
-                f" for a tile of {tile_shape}"
-            )
+            raise GeometryMismatch(f"{place} shape {found.shape[1:]} for a tile of {tile_shape}")
         if progress is not None:
             progress(number + 1, len(windows))
-        return found
-
-    first = answer(0)
-    if len(windows) == 1:
-        return first[(slice(None), *inner)]
-    weight = _importance(tile_shape)
-    total = np.zeros((len(first), *padded.shape[1:]), dtype=np.float32)
-    weights = np.zeros(padded.shape[1:], dtype=np.float32)
-    for number, window in enumerate(windows):
-        found = first if number == 0 else answer(number)
+        if len(windows) == 1:
+            return found[(slice(None), *inner)]
+        if number == 0:
+            total = np.zeros((len(found), *padded), dtype=np.float32)
+            weights = np.zeros(padded, dtype=np.float32)
         if len(found) != len(total):
-            raise GeometryMismatch(
-                f"tile {number + 1} of {len(windows)}: processing gave {len(found)} classes,"
-                f" {len(total)} for the first tile"
-            )
+            raise GeometryMismatch(f"{place} {len(found)} classes, {len(total)} for the first tile")
         total[(slice(None), *window)] += found * weight
         weights[window] += weight
     total /= weights
@@ -103,6 +125,12 @@ def sliding_window(
 def tile_count(shape: tuple[int, ...], tile_shape: tuple[int, ...], overlap: float) -> int:
     """How many tiles :func:`sliding_window` makes of an image of ``shape`` (spatial axes only)."""
     return len(_windows(shape, tile_shape, overlap))
+
+
+def _padding(shape: tuple[int, ...], tile_shape: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Zeros before and after each axis that is shorter than the tile."""
+    missing = [max(0, tile - size) for size, tile in zip(shape, tile_shape, strict=True)]
+    return [(less // 2, less - less // 2) for less in missing]
 
 
 def _windows(shape: tuple[int, ...], tile_shape: tuple[int, ...], overlap: float) -> list[Window]:

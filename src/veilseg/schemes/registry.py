@@ -3,6 +3,8 @@
 from veilseg.bundle import ClientBundle
 from veilseg.errors import BundleIntegrity, WrongUsage
 from veilseg.scheme import ClientHalf
+from veilseg.schemes.encoding.client import EncodingClient
+from veilseg.schemes.encoding.key import ConsortiumKey
 from veilseg.schemes.mixup.client import MixupClient, Unmixing, unmixings
 from veilseg.schemes.plain.client import PlainClient
 from veilseg.vault.vault import Vault
@@ -16,6 +18,7 @@ def client_half(
     vault: Vault | None,
     unmixing: Unmixing | None = None,
     coefficient: float | None = None,
+    key: ConsortiumKey | None = None,
 ) -> ClientHalf:
     """Build the client half of a bundle.
 
@@ -26,35 +29,47 @@ def client_half(
         None for schemes without a secret.
     unmixing, coefficient : optional
         As for :class:`~veilseg.schemes.mixup.client.MixupClient`; None: the bundle's default.
+    key : ConsortiumKey or None
+        For an encoding bundle that was trained with one.
 
     Raises
     ------
     BundleIntegrity
         If this version does not know the scheme.
     WrongUsage
-        If a coefficient is given for a scheme that does not mix.
+        If a coefficient is given for a scheme that does not mix, or a key for one without.
+    WrongKey
+        If the bundle was trained with another key.
     """
     scheme = bundle.manifest.scheme
+    if key is not None and scheme != "encoding":
+        raise WrongUsage(f"--key: {scheme} encodes nothing")
+    if coefficient is not None and scheme != "mixup":
+        raise WrongUsage(f"--coefficient: {scheme} mixes nothing")
+    if scheme == "encoding":
+        return EncodingClient(bundle, key)
     if scheme == "mixup":
         if vault is None:
             raise TypeError("the mixup scheme needs a vault")
         return MixupClient(bundle, vault, unmixing, coefficient)
     if scheme == "plain":
-        if coefficient is not None:
-            raise WrongUsage("--coefficient: plain mixes nothing")
         return PlainClient()
     raise BundleIntegrity(f"{bundle.folder / 'manifest.json'}: scheme: {scheme} is unknown here")
 
 
 def client_halves(
-    bundle: ClientBundle, vault: Vault | None, coefficient: float | None = None
+    bundle: ClientBundle,
+    vault: Vault | None,
+    coefficient: float | None = None,
+    key: ConsortiumKey | None = None,
 ) -> dict[str, ClientHalf]:
     """All ways to recover that a bundle offers, by name, its default first.
 
     They protect alike. Raises as :func:`client_half`.
     """
     if bundle.manifest.scheme != "mixup":
-        return {bundle.manifest.scheme: client_half(bundle, vault, coefficient=coefficient)}
+        half = client_half(bundle, vault, coefficient=coefficient, key=key)
+        return {bundle.manifest.scheme: half}
     return {
         unmixing: client_half(bundle, vault, unmixing, coefficient)
         for unmixing in unmixings(bundle.manifest)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from veilseg.datasets.cases import PreparedCase
 from veilseg.datasets.layout import Dataset
 from veilseg.errors import InvalidDataset
+from veilseg.schemes.encoding.key import ConsortiumKey
+from veilseg.schemes.encoding.training import EncodingTraining
 from veilseg.schemes.mixup.training import MixupTraining
 from veilseg.schemes.plain.training import PlainTraining
 from veilseg.schemes.population import population_template, represents
@@ -47,4 +49,18 @@ def mixup(
     return MixupTraining(dims, channels, classes, template, cases, recipe)
 
 
-TRAINABLE = {"mixup": mixup, "plain": plain}
+def encoding(
+    dataset: Dataset,
+    plan: Plan,
+    cases: Sequence[PreparedCase],
+    seed: int,
+    recipe: Recipe,  # noqa: ARG001 - one interface
+    key: ConsortiumKey | None = None,
+) -> SchemeTraining:
+    """Privacy-SF: autoencoders at the site, a mapping of encodings at the server."""
+    classes, tile = len(dataset.labels), plan.tile_shape
+    template = population_template(cases, tile, classes, seed)
+    return EncodingTraining(len(tile), len(dataset.channels), classes, tile, template, key)
+
+
+TRAINABLE = {"mixup": mixup, "plain": plain, "encoding": encoding}

@@ -15,6 +15,11 @@ PROTECTION = {
     "reference's mask, and a trained network separates more. What is known is in "
     "docs/privacy.md of the project. {published} published with this bundle; its protection rests "
     "on the site's {secret}.",
+    "encoding": "Obfuscation by encoding, not encryption. The server sees encodings of images and "
+    "masks{keyed}; whoever has the encoder, as every site does, or enough images with their "
+    "encodings, trains a network that undoes it. What is known is in docs/privacy.md of the "
+    "project. Where the client half is published with the bundle, this is a white-box "
+    "demonstration: a provider must never get it.",
 }
 
 CARD = """# {name}
@@ -87,7 +92,10 @@ def _spacing(manifest: ClientManifest) -> str:
 
 
 def _held(manifest: ClientManifest) -> dict[str, str]:
-    """What of a mixing client half is public, and what a site keeps."""
+    """What of a client half is public, and what a site keeps."""
+    if manifest.scheme == "encoding":
+        keyed = manifest.settings["key"] is not None
+        return {"keyed": ", in the basis of a key that the sites share" if keyed else ""}
     learned = manifest.settings.get("unmixing") == "learned"
     synthetic = "synthetic" in manifest.settings.get("references", ())
     published = {

@@ -18,7 +18,7 @@ from veilseg.errors import IntegrityError
 # Initialisers below this size stay FP32: shapes, scalars and norms gain nothing from FP16.
 SMALLEST_HALVED = 256
 # Of any value, from the network with its weights rounded alike: only the wire's FP16 is left, and
-# sums in another order.
+# sums in another order. As a share of its range where that is larger than 1.
 LARGEST_DEVIATION = 0.005
 # On average, from the network as it was trained: what rounding its weights costs.
 LARGEST_MEAN_DEVIATION = 0.005
@@ -97,12 +97,13 @@ def export_onnx(
         feeds = {name: value.numpy() for name, value in zip(inputs, sent, strict=True)}
         found = session.run([output], feeds)[0].astype(np.float32)
         deviation = float(np.abs(found - expected).max())
-        if found.shape != expected.shape or not deviation <= LARGEST_DEVIATION:
+        scale = max(1.0, float(np.abs(expected).max()))
+        if found.shape != expected.shape or not deviation <= LARGEST_DEVIATION * scale:
             raise IntegrityError(
                 f"{path}: the exported model is {deviation:.3g} off the trained one"
             )
         cost = float(np.abs(found - trained).mean())
-        if not cost <= LARGEST_MEAN_DEVIATION:
+        if not cost <= LARGEST_MEAN_DEVIATION * scale:
             raise IntegrityError(f"{path}: FP16 weights are {cost:.3g} off the trained ones")
 
 

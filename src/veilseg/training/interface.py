@@ -1,32 +1,50 @@
 """What a scheme gives to be trained: one class per scheme, in ``schemes/*/training.py``."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from veilseg.datasets.cases import PreparedCase
 from veilseg.payload import Float32Array
-
-Arrays = dict[str, NDArray[Any]]
-
-
-class MakesExamples(Protocol):
-    """Whatever turns a case into what a network is trained on."""
-
-    def example(self, case: PreparedCase, rng: Generator) -> Arrays:
-        """One example; arrays have trailing spatial axes. NumPy only: it runs beside the fit."""
-        ...
+from veilseg.training.batches import Examples
+from veilseg.training.crops import cropped
+from veilseg.training.examples import Arrays
+from veilseg.training.loader import Batch
+from veilseg.training.run import Run
+from veilseg.training.stage import Stage
 
 
 class SchemeTraining(nn.Module, ABC):
     """Both halves of a scheme while they are fitted. ``forward`` gives the loss of a batch."""
 
     name: str
+
+    def stages(
+        self, cases: Sequence[PreparedCase], run: Run, spacing: Sequence[float] | None
+    ) -> Iterator[Stage]:
+        """What is fitted, one after the other: here both halves at once, end to end.
+
+        Parameters
+        ----------
+        cases : sequence of PreparedCase
+            Training cases.
+        run : Run
+        spacing : sequence of float or None
+            Of the cases' voxels; None: as wide along every axis.
+        """
+        tile, recipe = run.tile_shape, run.recipe
+        examples = Examples(self, cases, tile, run.steps * run.batch, run.seed, spacing=spacing)
+
+        def parts_first(batch: Batch, step: int) -> Batch:
+            whole = step >= recipe.cropped_share * run.steps
+            return batch if whole else cropped(batch, tile, step, run.seed)
+
+        size = len(tile), run.steps, run.batch
+        yield Stage("", self, examples, *size, recipe.learning_rate, parts_first)
 
     @abstractmethod
     def example(self, case: PreparedCase, rng: Generator) -> Arrays:
@@ -48,6 +66,12 @@ class SchemeTraining(nn.Module, ABC):
     def server_network(self) -> nn.Module:
         """Proxy (N, C, X, Y, Z) float32 to answer (N, K, X, Y, Z) float32."""
 
+    def wire_shapes(
+        self, channels: int, classes: int, tile_shape: tuple[int, ...]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of a tile's proxy and answer: here maps on the tile."""
+        return (channels, *tile_shape), (classes, *tile_shape)
+
     @abstractmethod
     def write_client_files(self, folder: Path, tile_shape: tuple[int, ...]) -> None:
         """Write what the client half needs beside its manifest."""
@@ -59,9 +83,3 @@ class SchemeTraining(nn.Module, ABC):
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """Scheme parameters for the client manifest."""
-
-
-def one_hot(labels: NDArray[np.uint8], classes: int) -> Float32Array:
-    """(X, Y, Z) integers to (K, X, Y, Z) float32."""
-    values = np.arange(classes, dtype=np.uint8).reshape(-1, *[1] * labels.ndim)
-    return np.asarray(labels[None] == values, dtype=np.float32)

@@ -22,10 +22,11 @@ from veilseg.evaluation.dice import dice_per_class, mean_foreground
 from veilseg.files import write_text_whole
 from veilseg.training.batches import Examples, batch_size
 from veilseg.training.interface import SchemeTraining
-from veilseg.training.loop import Run, fit
+from veilseg.training.loop import fit
 from veilseg.training.plan import Plan, plan_and_prepare
 from veilseg.training.processes import launch
 from veilseg.training.recipe import Recipe
+from veilseg.training.run import Run
 from veilseg.training.start import start_from
 from veilseg.training.write import write_bundle
 
@@ -138,16 +139,19 @@ def train(
         raise OutputNotWritable(f"{out}: cannot be written: {error.strerror}") from error
     record = checkpoint.with_name("run.json")
     run = _recorded(run, record, scheme, cases, steps, minutes, resume, fabric)
-    fit(
-        scheme,
-        cases,
-        run,
-        checkpoint,
-        resume,
-        lambda done, loss: report("training", done, run.steps, f"loss {loss:.3f}"),
-        fabric,
-        plan.spacing_mm,
-    )
+    for stage in scheme.stages(cases, run, plan.spacing_mm):
+        what = f"training {stage.name}".rstrip()
+        fit(
+            stage,
+            run.seed,
+            run.fingerprint(),
+            checkpoint.with_stem(f"{checkpoint.stem}-{stage.name}".rstrip("-")),
+            resume,
+            lambda done, loss, what=what, stage=stage: report(  # type: ignore[misc]  # mypy sees no defaults
+                what, done, stage.steps, f"loss {loss:.3f}"
+            ),
+            fabric,
+        )
     if not fabric.is_global_zero:
         return None
     scheme.cpu()  # examples to validate by, and the exporter, are there
@@ -224,26 +228,32 @@ def _recorded(
 def _seconds_per_step(
     scheme: SchemeTraining, cases: Sequence[PreparedCase], run: Run, folder: Path, fabric: Fabric
 ) -> float:
-    moments: list[float] = []
+    """Mean over all steps of a run, from a short trial of each stage."""
     # Half of the steps on parts of tiles, so that there are some of both kinds.
     trial = replace(run, steps=TIMED_STEPS, recipe=replace(run.recipe, cropped_share=0.5))
     path = folder / "timing.safetensors"
     state = torch.get_rng_state()
-    fit(
-        deepcopy(scheme),
-        cases,
-        trial,
-        path,
-        False,
-        lambda done, loss: moments.append(time.perf_counter()),  # noqa: ARG005 - one interface
-        fabric,
-    )
+    half, share = TIMED_STEPS // 2, run.recipe.cropped_share
+    total = 0.0
+    for stage in deepcopy(scheme).stages(cases, trial, None):
+        moments: list[float] = []
+        timed = replace(stage, steps=TIMED_STEPS)
+        fit(
+            timed,
+            run.seed,
+            "",
+            path,
+            False,
+            lambda done, loss, m=moments: m.append(time.perf_counter()),  # type: ignore[misc]  # noqa: ARG005 - one interface
+            fabric,
+        )
+        of_parts = np.diff(moments[half // 2 : half]).mean()
+        of_wholes = np.diff(moments[half:]).mean()
+        part = stage.steps / TIMED_STEPS
+        total += part * float(share * of_parts + (1 - share) * of_wholes)
     torch.set_rng_state(state)
     path.unlink(missing_ok=True)
-    half, share = TIMED_STEPS // 2, run.recipe.cropped_share
-    of_parts = np.diff(moments[half // 2 : half]).mean()
-    of_wholes = np.diff(moments[half:]).mean()
-    return float(share * of_parts + (1 - share) * of_wholes)
+    return total
 
 
 def _split_sizes(split: Split) -> dict[str, int]:

@@ -31,8 +31,8 @@ from veilseg.training.card import model_card
 from veilseg.training.checkpoint import training_precision
 from veilseg.training.export import export_onnx
 from veilseg.training.interface import SchemeTraining
-from veilseg.training.loop import Run
 from veilseg.training.plan import Plan
+from veilseg.training.run import Run
 
 WIRE_DATATYPE = "FP16"
 TILE_OVERLAP = 0.25
@@ -73,9 +73,9 @@ def write_bundle(
         If the disk is full, say. The checkpoint is still there to resume from.
     """
     name = out.resolve().name
-    shape = (1, len(dataset.channels), *plan.tile_shape)
-    proxy = TensorSpec(PROXY_TENSOR, WIRE_DATATYPE, shape)
-    answer = TensorSpec(ANSWER_TENSOR, WIRE_DATATYPE, (1, len(dataset.labels), *plan.tile_shape))
+    sent, answered = scheme.wire_shapes(len(dataset.channels), len(dataset.labels), plan.tile_shape)
+    proxy = TensorSpec(PROXY_TENSOR, WIRE_DATATYPE, (1, *sent))
+    answer = TensorSpec(ANSWER_TENSOR, WIRE_DATATYPE, (1, *answered))
     client = ClientManifest(
         name=name,
         version="1",

@@ -13,7 +13,7 @@ from veilseg.audit.attacks.mask_recovery import read_off
 from veilseg.audit.laws import MixtureLaw
 from veilseg.audit.linear import LinearAttacker
 from veilseg.audit.scene import on_the_wire
-from veilseg.training.interface import one_hot
+from veilseg.training.examples import one_hot
 
 COEFFICIENTS = (0.2, 0.35, 0.5, 0.65, 0.9)
 VOXELS, PAIRS = 64, 4000

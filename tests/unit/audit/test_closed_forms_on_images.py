@@ -15,7 +15,7 @@ from veilseg.audit.scene import on_the_wire
 from veilseg.datasets.cases import PreparedCase, prepare_case_for
 from veilseg.datasets.layout import read_dataset
 from veilseg.evaluation.dice import dice_per_class, mean_foreground
-from veilseg.training.interface import one_hot
+from veilseg.training.examples import one_hot
 
 PEOPLE, PAIRS = 60, 240
 # Of shares. Sixty people are few: the forms are missed by up to 3 %, by many mixtures 6 %.

@@ -220,7 +220,7 @@ def test_averages_in_2d(plain: ClientManifest):
         def recover(self, answer: Answer, receipt: object) -> np.ndarray:
             return 2 * answer.array
 
-    flat = replace(plain, tile_shape=(8, 8))
+    flat = replace(plain, tile_shape=(8, 8), answer=replace(plain.answer, shape=(1, 3, 8, 8)))
     rng = np.random.default_rng(0)
     images = [rng.random((1, 12, 8), dtype=np.float32) for _ in range(3)]
     outgoing = [pipeline.Outgoing(Proxy(image), PlainReceipt(), None, [], 0.0) for image in images]

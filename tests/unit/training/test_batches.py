@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from veilseg.training.batches import LARGEST_BATCH, Examples, batch_size, batches
+from veilseg.training.batches import LARGEST_BATCH, Examples, batch_size
+from veilseg.training.loader import batches
 
 TILE = (16, 16, 16)
 

@@ -12,12 +12,19 @@ from safetensors.torch import load_file, save_file
 
 from veilseg.errors import BundleIntegrity, TrainingDiverged
 from veilseg.schemes.mixup.training import MixupTraining
-from veilseg.training import loop
+from veilseg.training import interface, loop
 from veilseg.training.checkpoint import load_checkpoint, save_checkpoint
-from veilseg.training.loop import Run, fit, learning_rate_factor
+from veilseg.training.loop import fit, learning_rate_factor
 from veilseg.training.recipe import Recipe
+from veilseg.training.run import Run
 
 RUN = Run("mixup", steps=6, seed=1, batch=2, tile_shape=(16, 16, 16), data_sha256="0" * 64)
+
+
+def fit_whole(scheme, cases, run, *others):
+    """All stages of a scheme, of which there is one."""
+    (stage,) = scheme.stages(cases, run, None)
+    fit(stage, run.seed, run.fingerprint(), *others)
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +57,7 @@ def trained(cases, fabric):
             if step == 5 and at is not None:
                 at()
 
-        fit(scheme, cases, RUN, path, resume, progress, fabric)
+        fit_whole(scheme, cases, RUN, path, resume, progress, fabric)
         return steps
 
     return run
@@ -99,7 +106,9 @@ def test_training_moves_the_loss(cases, tmp_path, make_plain, fabric):
     torch.manual_seed(0)
     losses = []
     run = Run("plain", 20, 1, 2, (16, 16, 16), "0" * 64)
-    fit(make_plain(), cases, run, tmp_path / "x", False, lambda _, v: losses.append(v), fabric)
+    fit_whole(
+        make_plain(), cases, run, tmp_path / "x", False, lambda _, v: losses.append(v), fabric
+    )
     assert losses[-1] < losses[0] - 0.1
 
 
@@ -127,7 +136,7 @@ def test_fresh_run_ignores_an_old_checkpoint(cases, tmp_path, make_plain, fabric
     path = tmp_path / "run.safetensors"
     for _ in range(2):
         steps = []
-        fit(make_plain(), cases, run, path, False, lambda s, _, k=steps: k.append(s), fabric)
+        fit_whole(make_plain(), cases, run, path, False, lambda s, _, k=steps: k.append(s), fabric)
         assert steps == [1]
 
 
@@ -200,7 +209,7 @@ def test_first_steps_see_parts(make_plain, cases, tmp_path, fabric, monkeypatch)
         cut.append(step)
         return batch
 
-    monkeypatch.setattr(loop, "cropped", recorded)
+    monkeypatch.setattr(interface, "cropped", recorded)
     run = replace(RUN, steps=8, recipe=Recipe(cropped_share=0.75))
-    fit(make_plain(), cases, run, tmp_path / "x", False, lambda *_: None, fabric)
+    fit_whole(make_plain(), cases, run, tmp_path / "x", False, lambda *_: None, fabric)
     assert cut == [0, 1, 2, 3, 4, 5]

@@ -17,7 +17,7 @@ from veilseg.audit.workshop import Workshop
 from veilseg.datasets.cases import PreparedCase
 from veilseg.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
 from veilseg.payload import Float32Array
-from veilseg.training.interface import Arrays
+from veilseg.training.examples import Arrays
 
 COUNTS = (1, 2, 4, 8, 16)
 FINDING = Finding(

@@ -17,7 +17,7 @@ from veilseg.audit.similarity import ssim
 from veilseg.audit.workshop import Workshop
 from veilseg.datasets.cases import PreparedCase
 from veilseg.schemes.references import Reference, labelled_reference
-from veilseg.training.interface import Arrays
+from veilseg.training.examples import Arrays
 
 SMALL_GALLERY, CONTROL_HIT_RATE = 3, 0.9
 EASY_COEFFICIENT = 0.2

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from veilseg.audit.attacks.averaging import means, separated_mean
 from veilseg.audit.attacks.separation import CONTROL_COEFFICIENT
-from veilseg.audit.findings import Control, Finding, Threat, rounded
+from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
 from veilseg.audit.grids import fitted
 from veilseg.audit.nulls import (
     carried,
@@ -24,7 +24,7 @@ from veilseg.audit.workshop import Workshop
 from veilseg.evaluation.bootstrap import bootstrap_mean
 from veilseg.evaluation.dice import dice_per_class, mean_foreground
 from veilseg.payload import Float32Array
-from veilseg.training.interface import one_hot
+from veilseg.training.examples import one_hot
 
 Labels = NDArray[np.uint8]
 # By how much a trained network has to beat the mask of nobody where the proxy is nearly raw.
@@ -63,6 +63,8 @@ def attack(workshop: Workshop) -> list[Finding]:
     At the default coefficient, and at others that the bundle was trained for; from coarser answers,
     and from those to several proxies of one image.
     """
+    if workshop.scene.encodes:
+        raise NotRun("A16e is for encoded answers")
     default = _found_at(workshop, workshop.scene.coefficient)
     if not workshop.scene.mixes:
         return [default]

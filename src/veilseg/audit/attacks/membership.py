@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from veilseg.audit.chance import label_interval
 from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
-from veilseg.audit.fitting import Batch, run
+from veilseg.audit.fitting import run
 from veilseg.audit.laws import Law, RawLaw
 from veilseg.audit.scene import Observation, evenly
 from veilseg.audit.workshop import Workshop
@@ -19,7 +19,8 @@ from veilseg.datasets.cases import PreparedCase
 from veilseg.evaluation.bootstrap import LEVEL, Interval
 from veilseg.networks.segmenter import Segmenter
 from veilseg.payload import Float32Array
-from veilseg.training.interface import one_hot
+from veilseg.training.examples import one_hot
+from veilseg.training.loader import Batch
 from veilseg.training.losses import soft_target_loss
 
 FINDING = Finding("A14", "Membership", "membership", Threat(candidate_image=True), "AUC")
@@ -43,6 +44,8 @@ def attack(workshop: Workshop) -> list[Finding]:
     seen them, by site or by age of the scanner: so a second network of the attacker, which has seen
     neither, must not tell them apart.
     """
+    if workshop.scene.encodes:
+        raise NotRun("proxies and answers are encoded")
     scene = workshop.scene
     if not scene.members:
         raise NotRun("not the data the bundle was trained on: who was in is unknown")

@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy, leaky_relu, normalize
 
 from veilseg.audit.attacks.averaging import means
 from veilseg.audit.chance import hit_interval, rate
-from veilseg.audit.findings import Control, Finding, Threat, rounded
-from veilseg.audit.fitting import Batch, run
+from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.fitting import run
 from veilseg.audit.grids import central, fitted
 from veilseg.audit.laws import Law, NobodyLaw
 from veilseg.audit.nulls import WHAT, several_of_nobody
@@ -26,7 +26,8 @@ from veilseg.audit.workshop import Workshop
 from veilseg.datasets.cases import PreparedCase
 from veilseg.payload import Float32Array
 from veilseg.training.augmentation import Augmentation
-from veilseg.training.interface import Arrays
+from veilseg.training.examples import Arrays
+from veilseg.training.loader import Batch
 
 FINDING = Finding("A15", "Re-identification", "identity", Threat(gallery=1), "rank-1")
 WIDTHS = (16, 32, 64, 128)
@@ -99,6 +100,8 @@ class AcquiredAgain:
 
 def attack(workshop: Workshop) -> list[Finding]:
     """Rank-1 of the strongest of several comparisons, with a gallery acquired another time."""
+    if workshop.scene.encodes:
+        raise NotRun("A12 compares encodings")
     scene = workshop.scene
     cases, gallery, source = second_acquisitions(workshop)
     seen = scene.observe(cases)

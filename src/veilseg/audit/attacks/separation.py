@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from veilseg.audit.findings import Control, Finding, Threat, rounded
+from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
 from veilseg.audit.fitting import run
 from veilseg.audit.laws import RawLaw
 from veilseg.audit.linear import LinearAttacker
@@ -32,6 +32,8 @@ Attacker = Callable[[Sequence[Observation]], list[Float32Array]]
 
 def attack(workshop: Workshop) -> list[Finding]:
     """A5: how much of the patient image a trained network gets out of one proxy."""
+    if workshop.scene.encodes:
+        raise NotRun("A10 inverts encodings")
     scene, seen = workshop.scene, workshop.observed()
     patients = [one.patient for one in seen]
     truths = [one.image for one in seen]

@@ -17,7 +17,7 @@ from veilseg.datasets.cases import PreparedCase
 from veilseg.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
 from veilseg.payload import Float32Array
 from veilseg.schemes.references import Reference
-from veilseg.training.interface import Arrays
+from veilseg.training.examples import Arrays
 
 FINDING = Finding("A3", "One reference for several people", "image", Threat(), "SSIM")
 # In SSIM, of all proxies over one.

@@ -14,7 +14,7 @@ from veilseg.datasets.cases import PreparedCase
 from veilseg.evaluation.bootstrap import bootstrap_mean
 from veilseg.payload import Float32Array
 from veilseg.schemes.references import with_contrast
-from veilseg.training.interface import Arrays, one_hot
+from veilseg.training.examples import Arrays, one_hot
 
 FINDING = Finding("A4", "Voxels of the patient alone", "image", Threat(), "% of voxels")
 # A voxel that comes out nearer than this to what it is.

@@ -22,8 +22,9 @@ from veilseg.schemes.references import (
     labelled_reference,
     synthetic_reference,
 )
+from veilseg.training.examples import Arrays, one_hot
 from veilseg.training.export import export_onnx
-from veilseg.training.interface import Arrays, SchemeTraining, one_hot
+from veilseg.training.interface import SchemeTraining
 from veilseg.training.losses import soft_target_loss
 from veilseg.training.recipe import Recipe
 

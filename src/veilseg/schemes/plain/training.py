@@ -11,7 +11,8 @@ from veilseg.datasets.cases import PreparedCase
 from veilseg.networks.segmenter import Segmenter
 from veilseg.payload import Float32Array
 from veilseg.schemes.references import Template, synthetic_reference
-from veilseg.training.interface import Arrays, SchemeTraining, one_hot
+from veilseg.training.examples import Arrays, one_hot
+from veilseg.training.interface import SchemeTraining
 from veilseg.training.losses import soft_target_loss
 
 

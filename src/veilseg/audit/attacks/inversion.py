@@ -1,0 +1,209 @@
+"""A10: a network turns encodings back into images, from pairs of both that the attacker has."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import l1_loss
+from torch.utils.data import Dataset
+
+from veilseg.audit.findings import Control, Finding, NotRun, Occurs, Threat, rounded
+from veilseg.audit.fitting import run
+from veilseg.audit.grids import fitted
+from veilseg.audit.nulls import null_of_images, proxies_of_nobody
+from veilseg.audit.scene import Scene
+from veilseg.audit.separator import dissimilarity
+from veilseg.audit.similarity import ms_ssim, psnr_db, ssim
+from veilseg.audit.workshop import Workshop
+from veilseg.datasets.cases import PreparedCase
+from veilseg.evaluation.bootstrap import bootstrap_mean
+from veilseg.networks.encoders import Decoder
+from veilseg.payload import Float32Array
+from veilseg.schemes.encoding.mapping import as_maps
+from veilseg.schemes.encoding.sequence import STRIDES, Layout
+from veilseg.training.augmentation import Augmentation
+from veilseg.training.loader import Batch
+
+FINDING = Finding("A10", "Encoder inversion", "image", Threat(knows_networks=True), "SSIM")
+# Pairs of image and encoding; ALL: every image of the attacker's.
+PAIRS, ALL, BLACK_BOX = (1, 5, 20, 100), "all its images", "any number (black box)"
+# Wider than the site's own decoder: the attacker has no reason to be light.
+CONTROL_SSIM = 0.6
+BATCH = 4
+
+Encode = Callable[[Float32Array], Float32Array]
+
+
+class Inverter(nn.Module):
+    """A decoder that mirrors the encoder: (N, values) to (N, C, *tile)."""
+
+    def __init__(self, layout: Layout, channels: int) -> None:
+        super().__init__()
+        self.layout = layout
+        dims = len(layout.levels[0].grid)
+        self.decoder = Decoder(dims, [level.channels for level in layout.levels], channels)
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        found: Tensor = self.decoder(as_maps(sequence, self.layout))
+        return found
+
+    def loss(self, batch: Batch) -> Tensor:
+        """L1 and SSIM."""
+        found = self(batch["encoded"]).float()
+        return l1_loss(found, batch["image"]) + dissimilarity(found, batch["image"])
+
+    def inverted(self, sequence: Float32Array) -> Float32Array:
+        """The image of one encoding, in [0, 1]."""
+        return np.clip(run(self, sequence), 0, 1)
+
+
+class KnownPairs(Dataset[Batch]):
+    """A fixed number of pairs, moved by whole tokens: nothing else can be made of them."""
+
+    def __init__(
+        self, cases: Sequence[PreparedCase], encode: Encode, layout: Layout, count: int, seed: int
+    ) -> None:
+        self.images = [case.image for case in cases]
+        self.encoded = [encode(image) for image in self.images]
+        self.layout, self.count, self.seed = layout, count, seed
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> Batch:
+        rng = np.random.default_rng([self.seed, 30, number])
+        which = int(rng.integers(len(self.images)))
+        image, grids = self.images[which], self.layout.grids(self.encoded[which])
+        by = rng.integers(-1, 2, image.ndim - 1)
+        axes = tuple(range(1, image.ndim))
+        moved = np.roll(image, by * STRIDES[-1], axes)
+        rolled = [
+            np.roll(grid, by * (STRIDES[-1] // stride), axes)
+            for grid, stride in zip(grids, STRIDES, strict=True)
+        ]
+        return _tensors(self.layout.sequence(rolled), moved)
+
+
+class FreshPairs(Dataset[Batch]):
+    """As many pairs as wanted, from an encoder that encodes whatever it is given."""
+
+    def __init__(
+        self, cases: Sequence[PreparedCase], encode: Encode, count: int, seed: int
+    ) -> None:
+        self.cases, self.encode, self.count, self.seed = cases, encode, count, seed
+        self.augmentation = Augmentation(cases[0].labels.ndim)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> Batch:
+        rng = np.random.default_rng([self.seed, 31, number])
+        case = self.cases[int(rng.integers(len(self.cases)))]
+        image, _ = self.augmentation(case.image, case.labels, rng)
+        return _tensors(self.encode(image), image)
+
+
+def attack(workshop: Workshop) -> list[Finding]:
+    """SSIM of what is made of the audited people's encodings, over the number of known pairs."""
+    scene = workshop.scene
+    if not scene.encodes:
+        raise NotRun("nothing is encoded")
+    layout = Layout.from_json(scene.manifest.settings["image_levels"])
+    seen = workshop.observed()
+    truths, patients = [one.image for one in seen], [one.patient for one in seen]
+    encode = encoder_of(scene)
+    tile = scene.manifest.tile_shape
+    own = [fitted(case, tile) for case in scene.auxiliary]
+    curve: dict[str, Inverter] = {}
+    for count in (*(n for n in PAIRS if n < len(own)), len(own)):
+        name = ALL if count == len(own) else f"{count} pairs"
+        curve[name] = _trained(workshop, name, KnownPairs, own[:count], encode, layout)
+    curve[BLACK_BOX] = _trained(workshop, BLACK_BOX, FreshPairs, own, encode, layout)
+    found = {name: [network.inverted(one.proxy) for one in seen] for name, network in curve.items()}
+    scores = {
+        name: [ssim(one, truth) for one, truth in zip(images, truths, strict=True)]
+        for name, images in found.items()
+    }
+    known = curve[BLACK_BOX]
+    familiar = own[: len(seen)]
+    value = np.mean([ssim(known.inverted(encode(case.image)), case.image) for case in familiar])
+    positive = Control("people it was fitted to", float(value), low=CONTROL_SSIM)
+    nobody = proxies_of_nobody(workshop, scene.law())
+    null = null_of_images(workshop, [known.inverted(one.proxy) for one in nobody])
+    means = {name: rounded(float(np.mean(values))) for name, values in scores.items()}
+    findings = []
+    for name, values in scores.items():
+        details = {
+            "ssim_by_pairs": means,
+            "ms_ssim": _mean(ms_ssim, found[name], truths),
+            "psnr_db": _mean(psnr_db, found[name], truths),
+        }
+        pairs = len(own) if name in (ALL, BLACK_BOX) else int(name.split()[0])
+        threat = Threat(known_pairs=pairs, colluding_site=name == BLACK_BOX)
+        occurs: Occurs = "never"
+        findings.append(
+            replace(FINDING, threat=threat).measured(
+                bootstrap_mean(values, patients),
+                *({"mean image": workshop.ssim_of_nobody()}, positive, null, details),
+                setting=f"known pairs: {name}",
+                occurs=occurs,
+            )
+        )
+    return findings
+
+
+def inverter_of_all(workshop: Workshop) -> Inverter:
+    """What all of the attacker's images and their encodings teach."""
+    scene = workshop.scene
+    layout = Layout.from_json(scene.manifest.settings["image_levels"])
+    own = [fitted(case, scene.manifest.tile_shape) for case in scene.auxiliary]
+    return _trained(workshop, ALL, KnownPairs, own, encoder_of(scene), layout)
+
+
+def encoder_of(scene: Scene) -> Encode:
+    """What a colluding site encodes by, on whole tiles, keyed where the site has a key."""
+    half = scene.client()
+    return lambda image: half.protect(image, "")[0].array[0]
+
+
+def _trained(
+    workshop: Workshop,
+    name: str,
+    kind: type[KnownPairs] | type[FreshPairs],
+    cases: Sequence[PreparedCase],
+    encode: Encode,
+    layout: Layout,
+) -> Inverter:
+    channels, seed = len(workshop.scene.manifest.channels), workshop.scene.seed
+    count = workshop.effort.steps * BATCH
+    if kind is KnownPairs:
+        examples: Dataset[Batch] = KnownPairs(cases, encode, layout, count, seed)
+    else:
+        examples = FreshPairs(cases, encode, count, seed)
+    network = workshop.fitted(
+        f"inverter-{name}",
+        lambda: Inverter(layout, channels),
+        examples,
+        lambda network, batch: network.loss(batch),  # type: ignore[operator]  # an Inverter
+        workshop.effort.steps,
+        BATCH,
+    )
+    assert isinstance(network, Inverter)
+    return network
+
+
+def _tensors(encoded: Float32Array, image: Float32Array) -> Batch:
+    return {
+        name: torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        for name, array in (("encoded", encoded), ("image", image))
+    }
+
+
+def _mean(
+    measure: Callable[[Float32Array, Float32Array], float],
+    found: Sequence[Float32Array],
+    truths: Sequence[Float32Array],
+) -> float | None:
+    return rounded(float(np.mean([measure(a, b) for a, b in zip(found, truths, strict=True)])))

@@ -1,0 +1,116 @@
+"""A11: the consortium's key from images whose keyed encodings are known, by least squares.
+
+Whoever has the encoder, as every site does, knows what a token was before the key:
+``u' = Q·u + b`` is then a linear regression for each resolution.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.workshop import Workshop
+from veilseg.evaluation.bootstrap import bootstrap_mean
+from veilseg.payload import Float32Array
+from veilseg.schemes.encoding.client import EncodingClient
+from veilseg.schemes.encoding.sequence import Layout
+
+FINDING = Finding(
+    *("A11", "Key recovery", "image"),
+    Threat(known_pairs=1, colluding_site=True),
+    "relative error of what the key hides",
+    "lower leaks more",
+)
+PAIRS = (1, 5, 20)
+# What is left of an encoding by FP16 alone is a thousandth.
+CONTROL_ERROR = 0.01
+# Less than this of an encoding's variance is no recovery.
+NULL_ERROR = 0.5
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Basis and shift of each resolution, as found.
+
+    Attributes
+    ----------
+    layout : Layout
+    maps : tuple of ndarray, shape (channels + 1, channels), float64
+        From keyed tokens, with a one behind, to plain ones.
+    """
+
+    layout: Layout
+    maps: tuple[NDArray[np.float64], ...]
+
+    @classmethod
+    def to(
+        cls, layout: Layout, plain: Sequence[Float32Array], keyed: Sequence[Float32Array]
+    ) -> Self:
+        """The linear maps that explain pairs of sequences best."""
+        maps = []
+        for wanted, given in zip(
+            layout.split(np.stack(plain)), layout.split(np.stack(keyed)), strict=True
+        ):
+            tokens = given.reshape(-1, given.shape[-1]).astype(np.float64)
+            with_one = np.concatenate([tokens, np.ones((len(tokens), 1))], axis=1)
+            target = wanted.reshape(-1, wanted.shape[-1]).astype(np.float64)
+            maps.append(np.linalg.lstsq(with_one, target, rcond=None)[0])
+        return cls(layout, tuple(maps))
+
+    def unkeyed(self, sequence: Float32Array) -> Float32Array:
+        """What a keyed sequence was."""
+        found = []
+        for tokens, linear in zip(self.layout.split(sequence), self.maps, strict=True):
+            with_one = np.concatenate([tokens, np.ones((len(tokens), 1))], axis=1)
+            found.append(with_one @ linear)
+        return self.layout.joined(found)
+
+
+def attack(workshop: Workshop) -> list[Finding]:
+    """How far encodings, freed of the key as it was found, are from what they were before it."""
+    scene = workshop.scene
+    if scene.key is None:
+        raise NotRun("there is no key")
+    layout = Layout.from_json(scene.manifest.settings["image_levels"])
+    seen = workshop.observed()
+    half = scene.client()
+    assert isinstance(half, EncodingClient)
+    known = scene.simulate(scene.law(), scene.auxiliary[: max(PAIRS)], answered=False)
+    keyed = [one.proxy for one in known]
+    plain = [half.unkeyed(half.encoded(one.image)) for one in known]
+    truths = [half.unkeyed(half.encoded(one.image)) for one in seen]
+    errors = {}
+    for count in (n for n in PAIRS if n <= len(known)):
+        found = Fitted.to(layout, plain[:count], keyed[:count])
+        errors[count] = [
+            _error(found.unkeyed(one.proxy), truth) for one, truth in zip(seen, truths, strict=True)
+        ]
+    best = errors[max(errors)]
+    exact = Fitted.to(layout, plain, [half.encoded(one.image) for one in known])
+    whole = [exact.unkeyed(half.encoded(one.image)) for one in seen]
+    left = np.mean([_error(one, truth) for one, truth in zip(whole, truths, strict=True)])
+    what = "keyed encodings that were not rounded"
+    positive = Control(what, float(left), high=CONTROL_ERROR)
+    others = Fitted.to(layout, plain, [*keyed[1:], keyed[0]])
+    missed = [_error(others.unkeyed(one.proxy), t) for one, t in zip(seen, truths, strict=True)]
+    null = Control("pairs of different people", float(np.mean(missed)), low=NULL_ERROR)
+    details = {"error_by_images": {str(n): rounded(float(np.mean(e))) for n, e in errors.items()}}
+    finding = replace(FINDING, threat=replace(FINDING.threat, known_pairs=max(errors)))
+    patients = [one.patient for one in seen]
+    alone = float(np.mean([_error(one.proxy, t) for one, t in zip(seen, truths, strict=True)]))
+    return [
+        finding.measured(
+            bootstrap_mean(best, patients),
+            *({"the key not known": alone}, positive, null, details),
+            setting=f"{max(errors)} known images",
+            occurs="never",
+        )
+    ]
+
+
+def _error(found: Float32Array, truth: Float32Array) -> float:
+    """Of the truth's deviation; 1 for somebody who knows its mean."""
+    return float(np.linalg.norm(found - truth) / np.linalg.norm(truth - truth.mean()))

@@ -1,0 +1,123 @@
+"""A12: what encodings show without any pair: who is who, and where things are."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from veilseg.audit.attacks.reidentification import (
+    CONTROL_RANK_1,
+    correlated,
+    mean_average_precision,
+    rank_1,
+    second_acquisitions,
+)
+from veilseg.audit.chance import hit_interval, rate
+from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.grids import fitted
+from veilseg.audit.laws import NobodyLaw
+from veilseg.audit.nulls import null_of_images, proxies_of_nobody
+from veilseg.audit.scene import Observation
+from veilseg.audit.similarity import ssim
+from veilseg.audit.workshop import Workshop, mean_image
+from veilseg.evaluation.bootstrap import bootstrap_mean
+from veilseg.payload import Float32Array
+from veilseg.schemes.encoding.sequence import Layout
+
+UNKNOWING = Threat(knows_networks=False)
+LINKAGE = Finding("A12", "Linkage of encodings", "identity", UNKNOWING, "rank-1")
+PICTURE = Finding("A12p", "First component as a picture", "image", UNKNOWING, "SSIM, best of two")
+CONTROL_SSIM = 0.5
+
+
+def linkage(workshop: Workshop) -> list[Finding]:
+    """Rank-1 of the nearest encoding, among those of second scans from the same site."""
+    scene = workshop.scene
+    if not scene.encodes:
+        raise NotRun("nothing is encoded")
+    tile = scene.manifest.tile_shape
+    cases, gallery, source = second_acquisitions(workshop)
+    half = scene.client()
+    entries = [half.protect(image, "")[0].array[0] for image in gallery]
+    seen = scene.observe(cases, answered=False)
+    scores = _nearness([one.proxy for one in seen], entries)
+    hits = rank_1(scores)
+    patients = [case.patient for case in cases]
+    raw = correlated([fitted(case, tile).image for case in cases], gallery)
+    known = max(float(rank_1(some).mean()) for some in raw.values())
+    positive = Control("raw image against raw image", known, low=CONTROL_RANK_1)
+    nobody = scene.simulate(NobodyLaw(scene.law(), scene.auxiliary), cases, answered=False)
+    missed = float(rank_1(_nearness([one.proxy for one in nobody], entries)).mean())
+    low, high = hit_interval(len(cases), 1 / len(entries))
+    null = Control("encodings of other people", missed, low, high)
+    details = {"map_at_5": rounded(mean_average_precision(scores, 5))}
+    finding = replace(LINKAGE, threat=replace(UNKNOWING, subjects=len(cases)))
+    chance, setting = {"chance": 1 / len(entries)}, f"encodings of {source}"
+    overall = rate(hits.tolist(), patients)
+    return [finding.measured(overall, chance, positive, null, details, setting)]
+
+
+def picture(workshop: Workshop) -> list[Finding]:
+    """SSIM of the first principal component of the tokens, drawn on their grid.
+
+    Its sign and scale are not known: both signs are scored, and grey values are spread as those of
+    the mean image are.
+    """
+    scene = workshop.scene
+    if not scene.encodes:
+        raise NotRun("nothing is encoded")
+    layout = Layout.from_json(scene.manifest.settings["image_levels"])
+    seen = workshop.observed()
+    mean = mean_image(scene.auxiliary, scene.manifest.tile_shape)
+    truths = [one.image for one in seen]
+    found = drawn(seen, layout, mean)
+    scores = [_better(one, truth) for one, truth in zip(found, truths, strict=True)]
+    coarse = [_shown(_on_grid(image, layout), mean)[0] for image in truths]
+    value = np.mean([ssim(one, truth) for one, truth in zip(coarse, truths, strict=True)])
+    positive = Control("the image itself on the same grid", float(value), low=CONTROL_SSIM)
+    nobody = drawn(proxies_of_nobody(workshop, scene.law()), layout, mean)
+    null = null_of_images(workshop, [signs[0] for signs in nobody])
+    overall = bootstrap_mean(scores, [one.patient for one in seen])
+    return [PICTURE.measured(overall, {"mean image": workshop.ssim_of_nobody()}, positive, null)]
+
+
+def _nearness(
+    queries: Sequence[Float32Array], entries: Sequence[Float32Array]
+) -> NDArray[np.float64]:
+    rows, columns = (np.stack(some).astype(np.float64) for some in (queries, entries))
+    squares = (rows**2).sum(1)[:, None] + (columns**2).sum(1) - 2 * rows @ columns.T
+    return np.asarray(-squares)
+
+
+def drawn(
+    seen: Sequence[Observation], layout: Layout, mean: Float32Array
+) -> list[tuple[Float32Array, Float32Array]]:
+    """Both signs of each encoding's first component, over the tokens of all of them."""
+    tokens = np.stack([next(layout.split(one.proxy)) for one in seen]).astype(np.float64)
+    centred = tokens - tokens.mean(axis=(0, 1))
+    flat = centred.reshape(-1, centred.shape[-1])
+    _, vectors = np.linalg.eigh(flat.T @ flat)
+    grid = layout.levels[0].grid
+    return [_shown((one @ vectors[:, -1]).reshape(grid), mean) for one in centred]
+
+
+def _shown(component: NDArray[np.float64], mean: Float32Array) -> tuple[Float32Array, Float32Array]:
+    """On the tile, both signs, with the grey values of the mean image."""
+    zoom = [full / part for full, part in zip(mean.shape[1:], component.shape, strict=True)]
+    fine = ndimage.zoom(component, zoom, order=1)
+    spread = (fine - fine.mean()) / max(float(fine.std()), 1e-12)
+    signs = [np.clip(mean.mean() + sign * mean.std() * spread, 0, 1) for sign in (1, -1)]
+    first, second = (np.broadcast_to(one, mean.shape).astype(np.float32) for one in signs)
+    return first, second
+
+
+def _on_grid(image: Float32Array, layout: Layout) -> NDArray[np.float64]:
+    grid = layout.levels[0].grid
+    zoom = [part / full for part, full in zip(grid, image.shape[1:], strict=True)]
+    return np.asarray(ndimage.zoom(image.mean(axis=0).astype(np.float64), zoom, order=1))
+
+
+def _better(signs: tuple[Float32Array, Float32Array], truth: Float32Array) -> float:
+    return max(ssim(one, truth) for one in signs)

@@ -1,0 +1,189 @@
+"""Networks of Privacy-SF: encoders and decoders of the sites, the server's mapping network.
+
+An encoding is maps at a quarter and at an eighth of the resolution (``encoding.sequence``).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from monai.networks.layers.factories import Conv
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
+
+from veilseg.networks.instance_norm import InstanceNorm
+
+# Full, half, quarter and eighth of the resolution. Light at the fine ones: sites have no GPU.
+ENCODER_WIDTHS = (16, 32, 64)
+DECODER_WIDTHS = (8, 16, 24, 48)
+# Quarter, eighth and sixteenth. The most that a bundle of 6 MB has room for.
+MAPPING_WIDTHS = (72, 96, 112)
+GROUPS = 8
+
+Maps = list[Tensor]
+
+
+class Encoder(nn.Module):
+    """Maps of a tile to its encoding: (N, C, *tile) to one (N, C_l, *grid) per level.
+
+    Parameters
+    ----------
+    spatial_dims, in_channels : int
+    channels : (fine, coarse)
+        Of the encoding.
+    norm : bool
+        Instance norms make an image's contrast count less; a mask's size has to count.
+    """
+
+    def __init__(
+        self, spatial_dims: int, in_channels: int, channels: Sequence[int], norm: bool
+    ) -> None:
+        super().__init__()
+        conv = Conv[Conv.CONV, spatial_dims]
+        half, quarter, eighth = ENCODER_WIDTHS
+        self.at_quarter = nn.Sequential(
+            _Block(spatial_dims, in_channels, half, 2, norm),
+            _Block(spatial_dims, half, half, 1, norm),
+            _Block(spatial_dims, half, quarter, 2, norm),
+            _Block(spatial_dims, quarter, quarter, 1, norm),
+        )
+        self.at_eighth = nn.Sequential(
+            _Block(spatial_dims, quarter, eighth, 2, norm),
+            _Block(spatial_dims, eighth, eighth, 1, norm),
+        )
+        self.fine, self.coarse = conv(quarter, channels[0], 1), conv(eighth, channels[1], 1)
+
+    def forward(self, maps: Tensor) -> Maps:
+        quarter = self.at_quarter(maps)
+        return [self.fine(quarter), self.coarse(self.at_eighth(quarter))]
+
+
+class Decoder(nn.Module):
+    """An encoding to maps of the tile: the reverse of :class:`Encoder`.
+
+    Parameters
+    ----------
+    spatial_dims : int
+    channels : (fine, coarse)
+    out_channels : int
+    """
+
+    def __init__(self, spatial_dims: int, channels: Sequence[int], out_channels: int) -> None:
+        super().__init__()
+        conv, rise = Conv[Conv.CONV, spatial_dims], Conv[Conv.CONVTRANS, spatial_dims]
+        full, half, quarter, eighth = DECODER_WIDTHS
+        self.to_quarter = rise(channels[1], eighth, 2, 2)
+        self.at_quarter = _Block(spatial_dims, eighth + channels[0], quarter)
+        self.to_half = rise(quarter, half, 2, 2)
+        self.at_half = _Block(spatial_dims, half, half)
+        self.to_full = rise(half, full, 2, 2)
+        self.decide = conv(full, out_channels, 1)
+
+    def forward(self, encoding: Maps) -> Tensor:
+        fine, coarse = encoding
+        maps = self.at_quarter(torch.cat([leaky_relu(self.to_quarter(coarse)), fine], dim=1))
+        maps = self.at_half(leaky_relu(self.to_half(maps)))
+        result: Tensor = self.decide(leaky_relu(self.to_full(maps)))
+        return result
+
+
+class Mapping(nn.Module):
+    """Encoded image to encoded mask: a U-Net from a quarter to a sixteenth of the resolution.
+
+    Parameters
+    ----------
+    spatial_dims : int
+    image_channels, mask_channels : (fine, coarse)
+    """
+
+    def __init__(
+        self, spatial_dims: int, image_channels: Sequence[int], mask_channels: Sequence[int]
+    ) -> None:
+        super().__init__()
+        dims = spatial_dims
+        conv, rise = Conv[Conv.CONV, dims], Conv[Conv.CONVTRANS, dims]
+        quarter, eighth, sixteenth = MAPPING_WIDTHS
+        self.at_quarter = nn.Sequential(
+            _Block(dims, image_channels[0], quarter), _Block(dims, quarter, quarter)
+        )
+        self.to_eighth = _Block(dims, quarter, eighth, 2)
+        self.at_eighth = nn.Sequential(
+            _Block(dims, eighth + image_channels[1], eighth), _Block(dims, eighth, eighth)
+        )
+        self.at_sixteenth = nn.Sequential(
+            _Block(dims, eighth, sixteenth, 2, groups=GROUPS),
+            _Block(dims, sixteenth, sixteenth, groups=GROUPS),
+        )
+        self.from_sixteenth = rise(sixteenth, eighth, 2, 2)
+        self.at_eighth_again = _Block(dims, 2 * eighth, eighth)
+        self.from_eighth = rise(eighth, quarter, 2, 2)
+        self.at_quarter_again = nn.Sequential(
+            _Block(dims, 2 * quarter, quarter), _Block(dims, quarter, quarter)
+        )
+        self.fine = conv(quarter, mask_channels[0], 1)
+        self.coarse = conv(eighth, mask_channels[1], 1)
+
+    def forward(self, encoding: Maps) -> Maps:
+        fine, coarse = encoding
+        quarter = self.at_quarter(fine)
+        eighth = self.at_eighth(torch.cat([self.to_eighth(quarter), coarse], dim=1))
+        below = _cut(self.from_sixteenth(self.at_sixteenth(eighth)), eighth)
+        eighth = self.at_eighth_again(torch.cat([below, eighth], dim=1))
+        below = _cut(self.from_eighth(eighth), quarter)
+        quarter = self.at_quarter_again(torch.cat([below, quarter], dim=1))
+        return [self.fine(quarter), self.coarse(eighth)]
+
+
+class LinearMapping(nn.Module):
+    """The control: every token of the mask as a linear function of the image's tokens there."""
+
+    def __init__(
+        self, spatial_dims: int, image_channels: Sequence[int], mask_channels: Sequence[int]
+    ) -> None:
+        super().__init__()
+        conv = Conv[Conv.CONV, spatial_dims]
+        rise, fall = Conv[Conv.CONVTRANS, spatial_dims], Conv[Conv.CONV, spatial_dims]
+        both = sum(image_channels)
+        self.up = rise(image_channels[1], image_channels[1], 2, 2)
+        self.down = fall(image_channels[0], image_channels[0], 2, 2)
+        self.fine, self.coarse = conv(both, mask_channels[0], 1), conv(both, mask_channels[1], 1)
+
+    def forward(self, encoding: Maps) -> Maps:
+        fine, coarse = encoding
+        return [
+            self.fine(torch.cat([fine, self.up(coarse)], dim=1)),
+            self.coarse(torch.cat([self.down(fine), coarse], dim=1)),
+        ]
+
+
+class _Block(nn.Module):
+    """Convolution of three voxels a side, norm, leaky ReLU.
+
+    Instance norm, or group norm where a grid may be a single token; none with ``norm=False``.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        source: int,
+        width: int,
+        stride: int = 1,
+        norm: bool = True,
+        groups: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.conv = Conv[Conv.CONV, spatial_dims](source, width, 3, stride=stride, padding=1)
+        self.norm: nn.Module = nn.Identity()
+        if norm and groups is None:
+            self.norm = InstanceNorm(width)
+        elif norm:
+            self.norm = nn.GroupNorm(groups or 1, width)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return leaky_relu(self.norm(self.conv(maps)))
+
+
+def _cut(maps: Tensor, like: Tensor) -> Tensor:
+    """To the grid of another: a side that is no multiple of two comes back one longer."""
+    for axis in range(2, maps.ndim):
+        maps = maps.narrow(axis, 0, like.shape[axis])
+    return maps

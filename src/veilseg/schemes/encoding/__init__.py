@@ -1,0 +1,1 @@
+"""Privacy-SF: encoded image to encoded mask."""

@@ -1,0 +1,173 @@
+"""Client half of Privacy-SF: encode tiles, decode what comes back.
+
+NumPy and ONNX Runtime only (method.md §2, §3).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from veilseg.bundle import ClientBundle
+from veilseg.errors import BundleIntegrity, InvalidAnswer, WrongKey, WrongUsage
+from veilseg.imaging.tiling import blended, tile_count, tiles
+from veilseg.payload import Answer, Float32Array, Proxy, Receipt
+from veilseg.runtime import OnnxModel
+from veilseg.schemes.encoding.key import ConsortiumKey, Transform
+from veilseg.schemes.encoding.sequence import Layout
+
+ENCODER_FILE, DECODER_FILE = "image_encoder.onnx", "mask_decoder.onnx"
+# An image of nobody and what the bundle's encoder and key make of it.
+SELFTEST_FILE = "selftest.npz"
+# Of the largest value: other processors round otherwise, other encoders do not come near.
+LARGEST_DEVIATION = 0.02
+
+
+@dataclass(frozen=True, repr=False)
+class EncodingReceipt(Receipt):
+    """The grid on which decoded tiles are put together."""
+
+    shape: tuple[int, ...]
+
+
+class EncodingClient:
+    """Client half of ``encoding``.
+
+    Parameters
+    ----------
+    bundle : ClientBundle
+    key : ConsortiumKey or None
+        Of the consortium, for a bundle that was trained with one.
+
+    Raises
+    ------
+    BundleIntegrity
+        If the bundle has no usable encoder, decoder or self-test.
+    WrongUsage
+        If a key is missing, or given to a bundle without one.
+    WrongKey
+        If the bundle was trained with another key.
+    """
+
+    def __init__(self, bundle: ClientBundle, key: ConsortiumKey | None = None) -> None:
+        self._manifest = manifest = bundle.manifest
+        wanted = manifest.settings.get("key")
+        if wanted is None and key is not None:
+            raise WrongUsage(f"--key: {manifest.name} was trained without a key")
+        if wanted is not None and key is None:
+            raise WrongUsage(f"--key: {manifest.name} was trained with a consortium key: give it")
+        if key is not None and key.fingerprint() != wanted:
+            raise WrongKey(f"--key: {manifest.name} was trained with another consortium key")
+        try:
+            image, mask = (
+                Layout.from_json(manifest.settings[name])
+                for name in ("image_levels", "mask_levels")
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            where = bundle.folder / "manifest.json"
+            raise BundleIntegrity(f"{where}: settings: no layout of encodings") from error
+        self._of_images: Transform | None = None
+        self._of_masks: Transform | None = None
+        if key is not None:
+            self._of_images, self._of_masks = (
+                key.transform(layout, what) for layout, what in ((image, "image"), (mask, "mask"))
+            )
+        self._encoder = OnnxModel(bundle.file(ENCODER_FILE))
+        self._decoder = OnnxModel(bundle.file(DECODER_FILE))
+        self._require_selftest(bundle)
+
+    def protect(
+        self,
+        image: Float32Array,
+        subject: str,  # noqa: ARG002 - one interface
+        mixture: int = 0,
+    ) -> tuple[Proxy, EncodingReceipt]:
+        """Encode the image tile by tile.
+
+        Parameters
+        ----------
+        image : ndarray, shape (C, X, Y, Z) or (C, X, Y), float32
+            Prepared, in [0, 1].
+        subject : str
+            Unused: an image has one encoding, whoever it is of.
+        mixture : int
+            There is one proxy of an image, number 0.
+
+        Returns
+        -------
+        Proxy, EncodingReceipt
+            The proxy is of tiles, (T, values).
+
+        Raises
+        ------
+        WrongUsage
+            If another than number 0 is asked for.
+
+        Leaks
+        -----
+        To the server: what an encoder for segmentation keeps of the image. Whoever has the encoder
+        (any site), or enough images with their encodings, trains a network that undoes it; equal
+        images have equal encodings, and similar ones similar encodings.
+        """
+        if mixture:
+            raise WrongUsage("--mixtures: encoding mixes nothing, so there is nothing to average")
+        manifest = self._manifest
+        found = [
+            self.encoded(tile) for tile in tiles(image, manifest.tile_shape, manifest.tile_overlap)
+        ]
+        return Proxy(np.stack(found), tiled=True), EncodingReceipt(image.shape[1:])
+
+    def recover(self, answer: Answer, receipt: Receipt) -> Float32Array:
+        """Decode the answers and put them together.
+
+        Parameters
+        ----------
+        answer : Answer
+            Encoded masks of all tiles, (T, values).
+        receipt : Receipt
+
+        Returns
+        -------
+        ndarray, shape (K, X, Y, Z) or (K, X, Y), float32
+
+        Raises
+        ------
+        InvalidAnswer
+            If there are more or fewer answers than tiles.
+
+        Leaks
+        -----
+        Nothing: it runs at the site.
+        """
+        assert isinstance(receipt, EncodingReceipt)
+        tile, overlap = self._manifest.tile_shape, self._manifest.tile_overlap
+        wanted = tile_count(receipt.shape, tile, overlap)
+        if len(answer.array) != wanted:
+            raise InvalidAnswer(f"{len(answer.array)} answers to {wanted} tiles")
+        return blended(map(self._decoded, answer.array), receipt.shape, tile, overlap)
+
+    def encoded(self, tile: Float32Array) -> Float32Array:
+        """What leaves of one tile (C, *tile): a sequence (values,)."""
+        found: Float32Array = self._encoder(image=tile[None])[0]
+        return found if self._of_images is None else self._of_images.apply(found)
+
+    def unkeyed(self, sequence: Float32Array) -> Float32Array:
+        """What an encoded image was before the key."""
+        return sequence if self._of_images is None else self._of_images.revert(sequence)
+
+    def _decoded(self, sequence: Float32Array) -> Float32Array:
+        plain = sequence if self._of_masks is None else self._of_masks.revert(sequence)
+        probabilities: Float32Array = self._decoder(encoded=plain[None])[0]
+        return probabilities
+
+    def _require_selftest(self, bundle: ClientBundle) -> None:
+        """Encoder and key have to make of a known image what they made in training."""
+        path = bundle.file(SELFTEST_FILE)
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                image, expected = (stored[name].astype(np.float32) for name in ("image", "encoded"))
+        except (OSError, ValueError, KeyError) as error:
+            raise BundleIntegrity(f"{path}: not a self-test: {error}") from error
+        found = self.encoded(image)
+        allowed = LARGEST_DEVIATION * np.abs(expected).max(initial=0)
+        if found.shape != expected.shape or not np.abs(found - expected).max() <= allowed:
+            raise BundleIntegrity(f"{path}: this encoder or key gives another encoding: self-test")

@@ -1,0 +1,266 @@
+"""Training of Privacy-SF (method.md §2): autoencoders at a site, mapping at the server.
+
+Three stages: the autoencoders of images and masks; the mapping network, from encoded pairs alone;
+and the mask decoder once more, at the site, on what the mapping network answers.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor, nn
+from torch.nn.functional import l1_loss
+
+from veilseg.datasets.cases import PreparedCase
+from veilseg.networks.encoders import Decoder, Encoder, Maps
+from veilseg.payload import Float32Array
+from veilseg.schemes.encoding.client import DECODER_FILE, ENCODER_FILE, SELFTEST_FILE
+from veilseg.schemes.encoding.key import ConsortiumKey
+from veilseg.schemes.encoding.mapping import MappingFit, as_maps, as_sequence
+from veilseg.schemes.encoding.pairs import EncodedPair
+from veilseg.schemes.encoding.sequence import Layout
+from veilseg.schemes.references import Template, synthetic_reference
+from veilseg.training.batches import Examples
+from veilseg.training.examples import Arrays, one_hot
+from veilseg.training.export import export_onnx
+from veilseg.training.interface import SchemeTraining
+from veilseg.training.losses import soft_target_loss
+from veilseg.training.run import Run
+from veilseg.training.stage import Stage
+
+# Channels of the encodings at a quarter and an eighth of the resolution.
+IMAGE_CHANNELS, MASK_CHANNELS = (8, 16), (16, 32)
+# Of the steps; the last stage has the rest.
+AUTOENCODER_SHARE, MAPPING_SHARE = 0.25, 0.6
+# An answer is never exact: the mask decoder is trained to bear it, in standard deviations.
+ANSWER_NOISE = 0.3
+IMAGE_WEIGHT = 4.0  # of the image's loss against the mask's
+ADAPTATION_RATE = 0.25  # of the learning rate
+
+
+class EncodingTraining(SchemeTraining):
+    """Encoders, decoders and mapping network.
+
+    Parameters
+    ----------
+    spatial_dims, channels, classes : int
+    tile_shape : tuple of int
+    template : Template
+        For a self-test image that is nobody's.
+    key : ConsortiumKey or None
+        Of the consortium; the mapping network is fitted in its basis.
+    """
+
+    name = "encoding"
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        channels: int,
+        classes: int,
+        tile_shape: tuple[int, ...],
+        template: Template,
+        key: ConsortiumKey | None = None,
+    ) -> None:
+        super().__init__()
+        self.classes, self.template, self.key = classes, template, key
+        self.image = Layout.of(tile_shape, IMAGE_CHANNELS)
+        self.mask = Layout.of(tile_shape, MASK_CHANNELS)
+        self.image_encoder = Encoder(spatial_dims, channels, IMAGE_CHANNELS, norm=True)
+        self.image_decoder = Decoder(spatial_dims, IMAGE_CHANNELS, channels)
+        self.mask_encoder = Encoder(spatial_dims, classes, MASK_CHANNELS, norm=False)
+        self.mask_decoder = Decoder(spatial_dims, MASK_CHANNELS, classes)
+        self.mapping = MappingFit(self.image, self.mask, 0, 0, 0).mapping()
+        self._transforms = None
+        if key is not None:
+            self._transforms = (
+                key.transform(self.image, "image"),
+                key.transform(self.mask, "mask"),
+            )
+
+    def example(self, case: PreparedCase, rng: Generator) -> Arrays:  # noqa: ARG002 - nothing random
+        return {"image": case.image, "target": one_hot(case.labels, self.classes)}
+
+    def stages(
+        self, cases: Sequence[PreparedCase], run: Run, spacing: Sequence[float] | None
+    ) -> Iterator[Stage]:
+        rate = run.recipe.learning_rate
+        first, second = (max(1, round(s * run.steps)) for s in (AUTOENCODER_SHARE, MAPPING_SHARE))
+        last = max(1, run.steps - first - second)
+        tile, size = run.tile_shape, run.batch
+
+        def of_cases(steps: int, seed: int) -> Examples:
+            return Examples(self, cases, tile, steps * size, seed, spacing=spacing)
+
+        dims = len(tile)
+        examples = of_cases(first, run.seed)
+        yield Stage("", _Autoencoders(self), examples, dims, first, size, rate)
+        fit = MappingFit(self.image, self.mask, second, run.seed, rate)
+        yield fit.stage(self.mapping, self.pairs(cases, tile))
+        examples = of_cases(last, run.seed + 1)
+        adapted = _Adaptation(self)
+        yield Stage("decoder", adapted, examples, dims, last, size, ADAPTATION_RATE * rate)
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Never called: each stage has a loss of its own."""
+        raise NotImplementedError
+
+    def predict(self, batch: dict[str, Tensor]) -> Tensor:
+        answer = self.answered(batch["image"])
+        return torch.softmax(self.mask_decoder(answer).float(), dim=1)
+
+    @torch.no_grad()
+    def answered(self, image: Tensor) -> Maps:
+        """What the server's network makes of images, without the key."""
+        sequence = as_sequence(self.image_encoder(image)).float()
+        if self._transforms is None:
+            return as_maps(self.mapping(sequence).float(), self.mask)
+        of_images, of_masks = self._transforms
+        keyed = torch.from_numpy(of_images.apply(sequence.numpy()))
+        found = of_masks.revert(self.mapping(keyed).float().numpy())
+        return as_maps(torch.from_numpy(found), self.mask)
+
+    @torch.no_grad()
+    def pairs(
+        self, cases: Sequence[PreparedCase], tile_shape: tuple[int, ...]
+    ) -> list[EncodedPair]:
+        """What leaves the site: each case's middle tile, encoded and keyed."""
+        found = []
+        for case in cases:
+            image, mask = _tensors(case, self.classes, tile_shape)
+            sequences = [
+                as_sequence(encoder(maps)).float().numpy()[0]
+                for encoder, maps in ((self.image_encoder, image), (self.mask_encoder, mask))
+            ]
+            if self._transforms is not None:
+                sequences = [
+                    transform.apply(one)
+                    for transform, one in zip(self._transforms, sequences, strict=True)
+                ]
+            found.append(EncodedPair(*sequences))
+        return found
+
+    @property
+    def server_network(self) -> nn.Module:
+        return self.mapping
+
+    def write_client_files(self, folder: Path, tile_shape: tuple[int, ...]) -> None:
+        rng = torch.Generator().manual_seed(0)
+        channels = self.template.mean.shape[1]
+        image = torch.rand((1, channels, *tile_shape), generator=rng)
+        export_onnx(
+            _ToSequence(self.image_encoder), folder / ENCODER_FILE, {"image": image}, "encoded"
+        )
+        sequence = torch.randn((1, self.mask.values), generator=rng)
+        decoder = _FromSequence(self.mask_decoder, self.mask)
+        export_onnx(decoder, folder / DECODER_FILE, {"encoded": sequence}, "probabilities")
+        nobody = synthetic_reference(self.template, tile_shape, np.random.default_rng(0)).image
+        np.savez_compressed(
+            folder / SELFTEST_FILE,
+            image=nobody.astype(np.float16),
+            encoded=self._encoded(nobody.astype(np.float16).astype(np.float32)),
+        )
+
+    def selftest_image(self, rng: Generator) -> Float32Array:
+        shape = self.template.tissues.shape
+        return self._encoded(synthetic_reference(self.template, shape, rng).image)
+
+    def wire_shapes(
+        self,
+        channels: int,  # noqa: ARG002 - one interface
+        classes: int,  # noqa: ARG002
+        tile_shape: tuple[int, ...],  # noqa: ARG002
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return (self.image.values,), (self.mask.values,)
+
+    def settings(self) -> dict[str, Any]:
+        levels = {
+            f"{name}_levels": [
+                {"grid": list(level.grid), "channels": level.channels} for level in layout.levels
+            ]
+            for name, layout in (("image", self.image), ("mask", self.mask))
+        }
+        return levels | {"key": None if self.key is None else self.key.fingerprint()}
+
+    @torch.no_grad()
+    def _encoded(self, image: Float32Array) -> Float32Array:
+        sequence = as_sequence(self.image_encoder(torch.from_numpy(image)[None]))
+        found: Float32Array = sequence.float().numpy()[0]
+        return found if self._transforms is None else self._transforms[0].apply(found)
+
+
+class _Autoencoders(nn.Module):
+    """Stage 1: what the mapping network is left out of."""
+
+    def __init__(self, scheme: EncodingTraining) -> None:
+        super().__init__()
+        self.image_encoder, self.image_decoder = scheme.image_encoder, scheme.image_decoder
+        self.mask_encoder, self.mask_decoder = scheme.mask_encoder, scheme.mask_decoder
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Loss of both: each has to give back what it was given."""
+        image, target = batch["image"], batch["target"]
+        found = self.image_decoder(self.image_encoder(image)).float()
+        sharp = sum(
+            l1_loss(found.diff(dim=axis), image.diff(dim=axis)) for axis in range(2, image.ndim)
+        )
+        encoded = [_noisy(maps) for maps in self.mask_encoder(target)]
+        of_mask = soft_target_loss(self.mask_decoder(encoded), target, batch.get("counted"))
+        return IMAGE_WEIGHT * (l1_loss(found, image) + sharp) + of_mask
+
+
+class _Adaptation(nn.Module):
+    """Stage 3: the mask decoder on real answers, of which the site knows what they should be."""
+
+    def __init__(self, scheme: EncodingTraining) -> None:
+        super().__init__()
+        self.mask_decoder = scheme.mask_decoder
+        self._answered = scheme.answered  # not a part of this module: nothing else is moved
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Loss of what the site recovers."""
+        logits = self.mask_decoder(self._answered(batch["image"]))
+        return soft_target_loss(logits, batch["target"], batch.get("counted"))
+
+
+class _ToSequence(nn.Module):
+    """The image encoder as it is exported."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, image: Tensor) -> Tensor:
+        return as_sequence(self.encoder(image))
+
+
+class _FromSequence(nn.Module):
+    """The mask decoder as it is exported."""
+
+    def __init__(self, decoder: Decoder, layout: Layout) -> None:
+        super().__init__()
+        self.decoder, self.layout = decoder, layout
+
+    def forward(self, encoded: Tensor) -> Tensor:
+        return torch.softmax(self.decoder(as_maps(encoded, self.layout)), dim=1)
+
+
+def _noisy(maps: Tensor) -> Tensor:
+    """As answers are: off by a share of what each value varies by."""
+    deviation = maps.detach().float().std()
+    return maps + ANSWER_NOISE * deviation * torch.randn_like(maps)
+
+
+def _tensors(
+    case: PreparedCase, classes: int, tile_shape: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
+    """Image and one-hot mask of a case's middle tile, each (1, …)."""
+    middle = [
+        slice((size - tile) // 2, (size - tile) // 2 + tile)
+        for size, tile in zip(case.labels.shape, tile_shape, strict=True)
+    ]
+    image, labels = case.image[(slice(None), *middle)], case.labels[tuple(middle)]
+    return torch.from_numpy(image.copy())[None], torch.from_numpy(one_hot(labels, classes))[None]

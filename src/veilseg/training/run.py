@@ -1,0 +1,27 @@
+"""What defines a run."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+
+from veilseg.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Run:
+    """What defines a run: with the same data, the same run gives the same weights."""
+
+    scheme: str
+    steps: int
+    seed: int
+    batch: int
+    tile_shape: tuple[int, ...]
+    data_sha256: str
+    recipe: Recipe = field(default_factory=Recipe)
+    init: str = ""  # id of the bundle whose weights it starts from
+    fold: str = ""  # as 2/5; empty for the default split
+
+    def fingerprint(self) -> str:
+        """Short hash that a checkpoint must carry to be resumed by this run."""
+        fields = {name: value for name, value in asdict(self).items() if value != ""}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,180 @@
+"""Privacy-SF as users run it: train, serve, segment; keys that fit and keys that do not."""
+
+import json
+import os
+import shutil
+
+import nibabel as nib
+import numpy as np
+import phantoms
+import pytest
+from typer.testing import CliRunner
+
+from veilseg.bundle import open_client_half, open_server_half, seal
+from veilseg.cli.main import app
+from veilseg.schemes.encoding.client import (
+    DECODER_FILE,
+    ENCODER_FILE,
+    SELFTEST_FILE,
+    EncodingClient,
+)
+from veilseg.schemes.encoding.key import ConsortiumKey
+
+PEOPLE = tuple(f"person{number:02d}" for number in range(8))
+STEPS = 12
+# Of a tile of 16³: eight channels at a quarter and sixteen at an eighth of the resolution.
+VALUES = 4**3 * 8 + 2**3 * 16
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    return phantoms.make_dataset(tmp_path_factory.mktemp("encoding") / "phantoms", PEOPLE)
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory):
+    path = tmp_path_factory.mktemp("keys") / "consortium.key"
+    ConsortiumKey.new().write(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundles(people, key, tmp_path_factory):
+    """One without a key and one with."""
+    folder = tmp_path_factory.mktemp("bundles")
+    for name, options in (("open", []), ("keyed", ["--key", key, "--seed", 1])):
+        asked = ["--scheme", "encoding", "--steps", STEPS, "--out", folder / name, *options]
+        done = CliRunner().invoke(app, list(map(str, ["train", people, *asked])))
+        assert done.exit_code == 0, done.output
+    return folder
+
+
+@pytest.fixture
+def image(people):
+    return min((people / "imagesTr").iterdir())
+
+
+@pytest.fixture
+def reason(veilseg, image, tmp_path):
+    """Segment an image, which has to fail; gives exit code and the one line."""
+
+    def run(bundle, *options):
+        out = tmp_path / "out.nii.gz"
+        ended = veilseg("segment", image, "--local", "--bundle", bundle, "-o", out, *options)
+        assert not out.exists()
+        (line,) = ended.errors
+        return ended.code, line.removeprefix("veilseg: ")
+
+    return run
+
+
+def test_bundle_is_two_halves_of_which_the_server_has_no_images(bundles):
+    client, server = open_client_half(bundles / "open"), open_server_half(bundles / "open")
+    assert client.manifest.scheme == "encoding"
+    assert client.manifest.proxy.shape == server.manifest.proxy.shape == (1, VALUES)
+    assert set(client.manifest.files) == {ENCODER_FILE, DECODER_FILE, SELFTEST_FILE}
+    card = " ".join((bundles / "open" / "README.md").read_text().split())
+    assert "white-box demonstration" in card
+    assert "not encryption" in card
+
+
+@pytest.mark.parametrize("name", ["open", "keyed"])
+def test_server_process_answers_as_the_site_does_alone(
+    veilseg, start_server, bundles, key, image, tmp_path, name
+):
+    bundle, options = bundles / name, ["--key", key] if name == "keyed" else []
+    server = start_server(bundle)
+    near, far = tmp_path / "near.nii.gz", tmp_path / "far.nii.gz"
+    told = tmp_path / "told.json"
+    for out, where in (
+        (near, ["--local"]),
+        (far, ["--server", f"http://{server.address}", "--json", told]),
+    ):
+        ended = veilseg("segment", image, "--bundle", bundle, "-o", out, *where, *options)
+        assert ended.code == 0, ended.err
+    same = np.asanyarray(nib.load(near).dataobj) == np.asanyarray(nib.load(far).dataobj)
+    assert same.mean() > 0.99
+    (one,) = json.loads(told.read_text())["images"]
+    # Encodings are smaller than the image: sixteen bits a value, and some lines of protocol.
+    assert 2 * VALUES <= one["bytes_sent"] < 2 * VALUES + 4000
+
+
+def test_evaluation_goes_through_both_halves(veilseg, bundles, people, key, tmp_path):
+    out = tmp_path / "keyed.json"
+    ended = veilseg("evaluate", bundles / "keyed", people, "--key", key, "--json", out)
+    assert ended.code == 0, ended.err
+    assert json.loads(out.read_text())["scheme"] == "encoding"
+
+
+def test_keyed_encodings_are_others(bundles, key):
+    known = ConsortiumKey.read(key)
+    halves = [
+        EncodingClient(open_client_half(bundles / "open")),
+        EncodingClient(open_client_half(bundles / "keyed"), known),
+    ]
+    tile = np.random.default_rng(0).random((1, 16, 16, 16), np.float32)
+    first, second = (half.protect(tile, "somebody")[0] for half in halves)
+    assert first.tiled
+    assert first.array.shape == second.array.shape == (1, VALUES)
+    again = halves[1].protect(tile, "somebody else")[0]
+    assert again.digest() == second.digest() != first.digest()
+
+
+def test_wrong_missing_and_needless_keys(bundles, key, reason, tmp_path):
+    other = tmp_path / "other.key"
+    ConsortiumKey.new().write(other)
+    assert reason(bundles / "keyed") == (
+        2,
+        "--key: keyed was trained with a consortium key: give it",
+    )
+    wrong = "--key: keyed was trained with another consortium key"
+    assert reason(bundles / "keyed", "--key", other) == (5, wrong)
+    needless = "--key: open was trained without a key"
+    assert reason(bundles / "open", "--key", key) == (2, needless)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
+def test_key_open_to_others(bundles, key, reason, tmp_path):
+    other = tmp_path / "other.key"
+    shutil.copy(key, other)
+    other.chmod(0o644)
+    code, line = reason(bundles / "keyed", "--key", other)
+    assert (code, "open to others" in line) == (3, True)
+
+
+def test_encoder_of_another_training_is_refused(bundles, reason, tmp_path):
+    """Its hash may be right: whoever repacks a bundle seals it anew."""
+    mixed = tmp_path / "mixed"
+    shutil.copytree(bundles / "open", mixed)
+    shutil.copy(bundles / "keyed" / "client" / ENCODER_FILE, mixed / "client" / ENCODER_FILE)
+    client, server = open_manifests(bundles / "open")
+    code, line = reason(mixed)
+    assert (code, "image_encoder.onnx" in line) == (5, True)
+    altered = np.load(bundles / "open" / "client" / SELFTEST_FILE)
+    np.savez(
+        mixed / "client" / SELFTEST_FILE, image=altered["image"], encoded=altered["encoded"] + 1
+    )
+    seal(mixed, client, server)
+    code, line = reason(mixed)
+    assert (code, "gives another encoding" in line) == (5, True)
+
+
+def open_manifests(bundle):
+    return open_client_half(bundle).manifest, open_server_half(bundle).manifest
+
+
+def test_nothing_is_averaged(bundles, reason):
+    code, line = reason(bundles / "open", "--mixtures", 2)
+    assert (code, "mixes nothing" in line) == (2, True)
+
+
+def test_key_is_rotated_and_the_old_one_kept(veilseg, tmp_path):
+    file = tmp_path / "site.key"
+    assert veilseg("key", "new", file).code == 0
+    old = ConsortiumKey.read(file)
+    ended = veilseg("key", "rotate", file)
+    assert ended.code == 0, ended.err
+    assert ConsortiumKey.read(file) != old
+    assert ConsortiumKey.read(tmp_path / f"site.key.{old.fingerprint()}") == old
+    ended = veilseg("key", "new", file)
+    assert (ended.code, "never overwritten" in ended.err) == (3, True)
