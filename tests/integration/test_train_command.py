@@ -134,7 +134,7 @@ def test_minutes_become_steps_once_and_are_recorded(veilseg, dataset, tmp_path, 
     def timed(*_):
         pytest.fail("steps were timed anew")
 
-    monkeypatch.setattr(training, "_seconds_per_step", timed)
+    monkeypatch.setattr(training, "seconds_per_step", timed)
     options = ["--scheme", "plain", "--out", bundle, "--resume", "--minutes", 60]
     done = veilseg("train", dataset, *options)
     assert done.code == 0, done.err

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from veilseg.audit.attacks.inversion import inverter_of_all
+from veilseg.audit.attacks.inversion import inverter
 from veilseg.audit.attacks.layout import drawn
 from veilseg.audit.attacks.mask_recovery import population_map, read_off
 from veilseg.audit.linear import LinearAttacker
@@ -78,7 +78,7 @@ def _of_encodings(
     shown = [first for first, _ in drawn(seen, layout, mean)]
     images = shown
     if by_network:
-        network = inverter_of_all(workshop)
+        network = inverter(workshop)
         images = [network.inverted(one.proxy) for one in seen]
     return [replace(one, proxy=first) for one, first in zip(seen, shown, strict=True)], images
 

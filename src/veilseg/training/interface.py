@@ -1,7 +1,7 @@
 """What a scheme gives to be trained: one class per scheme, in ``schemes/*/training.py``."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,12 @@ from veilseg.training.loader import Batch
 from veilseg.training.run import Run
 from veilseg.training.stage import Stage
 
+Progress = Callable[[int, int], None]
+
+
+def no_progress(done: int, total: int) -> None:
+    """Tell nobody."""
+
 
 class SchemeTraining(nn.Module, ABC):
     """Both halves of a scheme while they are fitted. ``forward`` gives the loss of a batch."""
@@ -24,7 +30,11 @@ class SchemeTraining(nn.Module, ABC):
     name: str
 
     def stages(
-        self, cases: Sequence[PreparedCase], run: Run, spacing: Sequence[float] | None
+        self,
+        cases: Sequence[PreparedCase],
+        run: Run,
+        spacing: Sequence[float] | None,
+        progress: Progress = no_progress,  # noqa: ARG002 - one interface
     ) -> Iterator[Stage]:
         """What is fitted, one after the other: here both halves at once, end to end.
 
@@ -35,6 +45,8 @@ class SchemeTraining(nn.Module, ABC):
         run : Run
         spacing : sequence of float or None
             Of the cases' voxels; None: as wide along every axis.
+        progress : callable
+            Called with (done, total) while a stage's examples are made.
         """
         tile, recipe = run.tile_shape, run.recipe
         examples = Examples(self, cases, tile, run.steps * run.batch, run.seed, spacing=spacing)

@@ -1,14 +1,11 @@
 """``veilseg train`` from end to end: data → plan → fit → validate → bundle."""
 
 import json
-import time
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 
@@ -23,6 +20,7 @@ from veilseg.files import write_text_whole
 from veilseg.training.batches import Examples, batch_size
 from veilseg.training.interface import SchemeTraining
 from veilseg.training.loop import fit
+from veilseg.training.pace import seconds_per_step
 from veilseg.training.plan import Plan, plan_and_prepare
 from veilseg.training.processes import launch
 from veilseg.training.recipe import Recipe
@@ -31,10 +29,6 @@ from veilseg.training.start import start_from
 from veilseg.training.write import write_bundle
 
 DEFAULT_STEPS = 1000
-# Steps that are timed to turn minutes into steps. The first ones of a process are slower, as is
-# the first of another size: those do not count.
-TIMED_STEPS = 16
-
 Report = Callable[[str, int, int, str], None]
 Build = Callable[[Dataset, Plan, Sequence[PreparedCase], int, Recipe], SchemeTraining]
 
@@ -139,7 +133,11 @@ def train(
         raise OutputNotWritable(f"{out}: cannot be written: {error.strerror}") from error
     record = checkpoint.with_name("run.json")
     run = _recorded(run, record, scheme, cases, steps, minutes, resume, fabric)
-    for stage in scheme.stages(cases, run, plan.spacing_mm):
+
+    def encoding(done: int, total: int) -> None:
+        report("encoding", done, total, "")
+
+    for stage in scheme.stages(cases, run, plan.spacing_mm, encoding):
         what = f"training {stage.name}".rstrip()
         fit(
             stage,
@@ -217,43 +215,12 @@ def _recorded(
             raise WrongUsage(f"{record}: the run to resume has another {', '.join(other)}")
         return known
     if minutes is not None:
-        seconds = fabric.broadcast(_seconds_per_step(scheme, cases, run, record.parent, fabric))
+        seconds = fabric.broadcast(seconds_per_step(scheme, cases, run, record.parent, fabric))
         run = replace(run, steps=max(1, round(minutes * 60 / seconds)))
     fabric.barrier()
     if fabric.is_global_zero:
         write_text_whole(record, json.dumps(asdict(run), indent=2) + "\n")
     return run
-
-
-def _seconds_per_step(
-    scheme: SchemeTraining, cases: Sequence[PreparedCase], run: Run, folder: Path, fabric: Fabric
-) -> float:
-    """Mean over all steps of a run, from a short trial of each stage."""
-    # Half of the steps on parts of tiles, so that there are some of both kinds.
-    trial = replace(run, steps=TIMED_STEPS, recipe=replace(run.recipe, cropped_share=0.5))
-    path = folder / "timing.safetensors"
-    state = torch.get_rng_state()
-    half, share = TIMED_STEPS // 2, run.recipe.cropped_share
-    total = 0.0
-    for stage in deepcopy(scheme).stages(cases, trial, None):
-        moments: list[float] = []
-        timed = replace(stage, steps=TIMED_STEPS)
-        fit(
-            timed,
-            run.seed,
-            "",
-            path,
-            False,
-            lambda done, loss, m=moments: m.append(time.perf_counter()),  # type: ignore[misc]  # noqa: ARG005 - one interface
-            fabric,
-        )
-        of_parts = np.diff(moments[half // 2 : half]).mean()
-        of_wholes = np.diff(moments[half:]).mean()
-        part = stage.steps / TIMED_STEPS
-        total += part * float(share * of_parts + (1 - share) * of_wholes)
-    torch.set_rng_state(state)
-    path.unlink(missing_ok=True)
-    return total
 
 
 def _split_sizes(split: Split) -> dict[str, int]:

@@ -11,9 +11,9 @@ from torch import Tensor, from_numpy, nn
 from torch.utils.data import Dataset
 
 from veilseg.audit.attacks.mask_recovery import population_map
-from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.encodings import layout_of, own_tiles
+from veilseg.audit.findings import Control, Finding, Threat, rounded
 from veilseg.audit.fitting import run
-from veilseg.audit.grids import fitted
 from veilseg.audit.nulls import null_of_masks, proxies_of_nobody
 from veilseg.audit.scene import Observation
 from veilseg.audit.workshop import Workshop
@@ -38,13 +38,11 @@ Labels = NDArray[np.uint8]
 def attack(workshop: Workshop) -> list[Finding]:
     """Dice of the patient's mask: by clusters of tokens, and by a decoder of known answers."""
     scene = workshop.scene
-    if not scene.encodes:
-        raise NotRun("answers are not encoded")
-    layout = Layout.from_json(scene.manifest.settings["mask_levels"])
+    layout = layout_of(scene, "mask")
     seen = workshop.observed()
     truths, patients = [one.labels for one in seen], [one.patient for one in seen]
     population = population_map(workshop)
-    known = [fitted(case, scene.manifest.tile_shape) for case in scene.auxiliary]
+    known = own_tiles(scene)
     pairs = scene.simulate(scene.law(), known, answered=True)
     network = workshop.fitted(
         "mask-decoder",

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 from torch.utils.data import Dataset
 
+from veilseg.audit.encodings import FreshEncodings, layout_of, own_tiles
 from veilseg.audit.findings import Control, Finding, NotRun, Occurs, Threat, rounded
 from veilseg.audit.fitting import run
-from veilseg.audit.grids import fitted
 from veilseg.audit.nulls import null_of_images, proxies_of_nobody
 from veilseg.audit.scene import Scene
 from veilseg.audit.separator import dissimilarity
@@ -23,7 +23,6 @@ from veilseg.networks.encoders import Decoder
 from veilseg.payload import Float32Array
 from veilseg.schemes.encoding.mapping import as_maps
 from veilseg.schemes.encoding.sequence import STRIDES, Layout
-from veilseg.training.augmentation import Augmentation
 from veilseg.training.loader import Batch
 
 FINDING = Finding("A10", "Encoder inversion", "image", Threat(knows_networks=True), "SSIM")
@@ -51,7 +50,7 @@ class Inverter(nn.Module):
 
     def loss(self, batch: Batch) -> Tensor:
         """L1 and SSIM."""
-        found = self(batch["encoded"]).float()
+        found = self(batch["proxy"]).float()
         return l1_loss(found, batch["image"]) + dissimilarity(found, batch["image"])
 
     def inverted(self, sequence: Float32Array) -> Float32Array:
@@ -86,41 +85,19 @@ class KnownPairs(Dataset[Batch]):
         return _tensors(self.layout.sequence(rolled), moved)
 
 
-class FreshPairs(Dataset[Batch]):
-    """As many pairs as wanted, from an encoder that encodes whatever it is given."""
-
-    def __init__(
-        self, cases: Sequence[PreparedCase], encode: Encode, count: int, seed: int
-    ) -> None:
-        self.cases, self.encode, self.count, self.seed = cases, encode, count, seed
-        self.augmentation = Augmentation(cases[0].labels.ndim)
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, number: int) -> Batch:
-        rng = np.random.default_rng([self.seed, 31, number])
-        case = self.cases[int(rng.integers(len(self.cases)))]
-        image, _ = self.augmentation(case.image, case.labels, rng)
-        return _tensors(self.encode(image), image)
-
-
 def attack(workshop: Workshop) -> list[Finding]:
     """SSIM of what is made of the audited people's encodings, over the number of known pairs."""
     scene = workshop.scene
     if not scene.encodes:
         raise NotRun("nothing is encoded")
-    layout = Layout.from_json(scene.manifest.settings["image_levels"])
     seen = workshop.observed()
     truths, patients = [one.image for one in seen], [one.patient for one in seen]
-    encode = encoder_of(scene)
-    tile = scene.manifest.tile_shape
-    own = [fitted(case, tile) for case in scene.auxiliary]
+    encode, own = encoder_of(scene), own_tiles(scene)
     curve: dict[str, Inverter] = {}
     for count in (*(n for n in PAIRS if n < len(own)), len(own)):
         name = ALL if count == len(own) else f"{count} pairs"
-        curve[name] = _trained(workshop, name, KnownPairs, own[:count], encode, layout)
-    curve[BLACK_BOX] = _trained(workshop, BLACK_BOX, FreshPairs, own, encode, layout)
+        curve[name] = _trained(workshop, name, own[:count])
+    curve[BLACK_BOX] = _trained(workshop, BLACK_BOX, own)
     found = {name: [network.inverted(one.proxy) for one in seen] for name, network in curve.items()}
     scores = {
         name: [ssim(one, truth) for one, truth in zip(images, truths, strict=True)]
@@ -154,12 +131,9 @@ def attack(workshop: Workshop) -> list[Finding]:
     return findings
 
 
-def inverter_of_all(workshop: Workshop) -> Inverter:
-    """What all of the attacker's images and their encodings teach."""
-    scene = workshop.scene
-    layout = Layout.from_json(scene.manifest.settings["image_levels"])
-    own = [fitted(case, scene.manifest.tile_shape) for case in scene.auxiliary]
-    return _trained(workshop, ALL, KnownPairs, own, encoder_of(scene), layout)
+def inverter(workshop: Workshop) -> Inverter:
+    """What all of the attacker's images and their encodings teach, whoever encodes them."""
+    return _trained(workshop, BLACK_BOX, own_tiles(workshop.scene))
 
 
 def encoder_of(scene: Scene) -> Encode:
@@ -168,23 +142,17 @@ def encoder_of(scene: Scene) -> Encode:
     return lambda image: half.protect(image, "")[0].array[0]
 
 
-def _trained(
-    workshop: Workshop,
-    name: str,
-    kind: type[KnownPairs] | type[FreshPairs],
-    cases: Sequence[PreparedCase],
-    encode: Encode,
-    layout: Layout,
-) -> Inverter:
-    channels, seed = len(workshop.scene.manifest.channels), workshop.scene.seed
-    count = workshop.effort.steps * BATCH
-    if kind is KnownPairs:
-        examples: Dataset[Batch] = KnownPairs(cases, encode, layout, count, seed)
-    else:
-        examples = FreshPairs(cases, encode, count, seed)
+def _trained(workshop: Workshop, name: str, cases: Sequence[PreparedCase]) -> Inverter:
+    scene, count = workshop.scene, workshop.effort.steps * BATCH
+    layout = layout_of(scene, "image")
+    examples: Dataset[Batch] = (
+        FreshEncodings(cases, scene.law(), count, scene.seed)
+        if name == BLACK_BOX
+        else KnownPairs(cases, encoder_of(scene), layout, count, scene.seed)
+    )
     network = workshop.fitted(
         f"inverter-{name}",
-        lambda: Inverter(layout, channels),
+        lambda: Inverter(layout, len(scene.manifest.channels)),
         examples,
         lambda network, batch: network.loss(batch),  # type: ignore[operator]  # an Inverter
         workshop.effort.steps,
@@ -197,7 +165,7 @@ def _trained(
 def _tensors(encoded: Float32Array, image: Float32Array) -> Batch:
     return {
         name: torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-        for name, array in (("encoded", encoded), ("image", image))
+        for name, array in (("proxy", encoded), ("image", image))
     }
 
 

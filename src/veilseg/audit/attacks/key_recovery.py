@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from veilseg.audit.encodings import layout_of
 from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
 from veilseg.audit.workshop import Workshop
 from veilseg.evaluation.bootstrap import bootstrap_mean
@@ -74,7 +75,7 @@ def attack(workshop: Workshop) -> list[Finding]:
     scene = workshop.scene
     if scene.key is None:
         raise NotRun("there is no key")
-    layout = Layout.from_json(scene.manifest.settings["image_levels"])
+    layout = layout_of(scene, "image")
     seen = workshop.observed()
     half = scene.client()
     assert isinstance(half, EncodingClient)

@@ -15,6 +15,7 @@ from veilseg.audit.attacks.reidentification import (
     second_acquisitions,
 )
 from veilseg.audit.chance import hit_interval, rate
+from veilseg.audit.encodings import layout_of
 from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import NobodyLaw
@@ -42,14 +43,14 @@ def linkage(workshop: Workshop) -> list[Finding]:
     half = scene.client()
     entries = [half.protect(image, "")[0].array[0] for image in gallery]
     seen = scene.observe(cases, answered=False)
-    scores = _nearness([one.proxy for one in seen], entries)
+    scores = nearness([one.proxy for one in seen], entries)
     hits = rank_1(scores)
     patients = [case.patient for case in cases]
     raw = correlated([fitted(case, tile).image for case in cases], gallery)
     known = max(float(rank_1(some).mean()) for some in raw.values())
     positive = Control("raw image against raw image", known, low=CONTROL_RANK_1)
     nobody = scene.simulate(NobodyLaw(scene.law(), scene.auxiliary), cases, answered=False)
-    missed = float(rank_1(_nearness([one.proxy for one in nobody], entries)).mean())
+    missed = float(rank_1(nearness([one.proxy for one in nobody], entries)).mean())
     low, high = hit_interval(len(cases), 1 / len(entries))
     null = Control("encodings of other people", missed, low, high)
     details = {"map_at_5": rounded(mean_average_precision(scores, 5))}
@@ -66,9 +67,7 @@ def picture(workshop: Workshop) -> list[Finding]:
     the mean image are.
     """
     scene = workshop.scene
-    if not scene.encodes:
-        raise NotRun("nothing is encoded")
-    layout = Layout.from_json(scene.manifest.settings["image_levels"])
+    layout = layout_of(scene, "image")
     seen = workshop.observed()
     mean = mean_image(scene.auxiliary, scene.manifest.tile_shape)
     truths = [one.image for one in seen]
@@ -83,7 +82,7 @@ def picture(workshop: Workshop) -> list[Finding]:
     return [PICTURE.measured(overall, {"mean image": workshop.ssim_of_nobody()}, positive, null)]
 
 
-def _nearness(
+def nearness(
     queries: Sequence[Float32Array], entries: Sequence[Float32Array]
 ) -> NDArray[np.float64]:
     rows, columns = (np.stack(some).astype(np.float64) for some in (queries, entries))

@@ -10,15 +10,18 @@ from scipy.stats import mannwhitneyu
 from torch import Tensor, nn
 
 from veilseg.audit.chance import label_interval
-from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.encodings import EncodedSegmenter, FreshEncodings, decoded, layout_of
+from veilseg.audit.findings import Control, Finding, NotRun, Occurs, Threat, rounded
 from veilseg.audit.fitting import run
-from veilseg.audit.laws import Law, RawLaw
+from veilseg.audit.grids import fitted
+from veilseg.audit.laws import EncodedLaw, Law, RawLaw
 from veilseg.audit.scene import Observation, evenly
 from veilseg.audit.workshop import Workshop
 from veilseg.datasets.cases import PreparedCase
 from veilseg.evaluation.bootstrap import LEVEL, Interval
 from veilseg.networks.segmenter import Segmenter
 from veilseg.payload import Float32Array
+from veilseg.training.batches import batch_size
 from veilseg.training.examples import one_hot
 from veilseg.training.loader import Batch
 from veilseg.training.losses import soft_target_loss
@@ -44,8 +47,6 @@ def attack(workshop: Workshop) -> list[Finding]:
     seen them, by site or by age of the scanner: so a second network of the attacker, which has seen
     neither, must not tell them apart.
     """
-    if workshop.scene.encodes:
-        raise NotRun("proxies and answers are encoded")
     scene = workshop.scene
     if not scene.members:
         raise NotRun("not the data the bundle was trained on: who was in is unknown")
@@ -93,7 +94,11 @@ def attack(workshop: Workshop) -> list[Finding]:
         "tpr_at_1_percent_fpr": rounded(true_positive_rate(scores[best], member)),
         "non_members": len(others),
     }
-    return [FINDING.measured(overall, {"chance": 0.5}, _positive(workshop), null, details)]
+    # The labels are compared with what a site decodes.
+    finding = replace(FINDING, threat=replace(FINDING.threat, colluding_site=scene.encodes))
+    occurs: Occurs = "never" if scene.encodes else "by default"
+    positive = _positive(workshop)
+    return [finding.measured(overall, {"chance": 0.5}, positive, null, details, occurs=occurs)]
 
 
 def _rehearsed(
@@ -183,6 +188,20 @@ def _network(
 ) -> nn.Module:
     """A segmentation network of the attacker, trained as the server's was."""
     scene = workshop.scene
+    steps = max(1, workshop.effort.steps // SHADOW_PART)
+    if isinstance(law, EncodedLaw):
+        size = batch_size(scene.manifest.tile_shape)
+        tiles = [fitted(case, scene.manifest.tile_shape) for case in people]
+        return workshop.fitted(
+            name,
+            lambda: EncodedSegmenter(
+                layout_of(scene, "image"), layout_of(scene, "mask"), scene.classes
+            ),
+            FreshEncodings(tiles, law, steps * size, scene.seed, augment),
+            lambda network, batch: soft_target_loss(network(batch["proxy"]), batch["target"]),
+            steps,
+            size,
+        )
     kinds = len(scene.manifest.tile_shape), len(scene.manifest.channels), scene.classes
 
     def loss(network: nn.Module, batch: Batch) -> Tensor:
@@ -192,7 +211,6 @@ def _network(
             target = a * target + (1 - a) * batch["reference_labels"]
         return soft_target_loss(network(batch["proxy"]), target)
 
-    steps = max(1, workshop.effort.steps // SHADOW_PART)
     return workshop.trained(
         name, lambda: Segmenter(*kinds), law, loss, steps, cases=people, augment=augment
     )
@@ -202,9 +220,12 @@ def _observed(
     workshop: Workshop, law: Law, people: Sequence[PreparedCase]
 ) -> list[list[Observation]]:
     """Proxies that the attacker makes of each candidate, answered by the server: by draw."""
-    draws = PROXIES_PER_CANDIDATE if workshop.scene.mixes else 1
+    scene = workshop.scene
+    if scene.encodes:
+        return [decoded(scene, scene.simulate(law, people, answered=True))]
+    draws = PROXIES_PER_CANDIDATE if scene.mixes else 1
     return [
-        replace(workshop.scene, seed=workshop.scene.seed + draw).simulate(law, people, True)
+        replace(scene, seed=scene.seed + draw).simulate(law, people, answered=True)
         for draw in range(draws)
     ]
 

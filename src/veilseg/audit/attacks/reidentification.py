@@ -53,12 +53,23 @@ WHOLE, DETAILS, STRUCTURE, ANSWERS, SEPARATED, SIAMESE = (
 
 
 class Siamese(nn.Module):
-    """Proxy and raw image to one space, in which those of one person lie close together."""
+    """Proxy and raw image to one space, in which those of one person lie close together.
 
-    def __init__(self, spatial_dims: int, channels: int) -> None:
+    Parameters
+    ----------
+    spatial_dims, channels : int
+    maps : int or None
+        Of a proxy on a coarser grid than the image's; None: it is like the image.
+    halvings : int
+        By how many halvings that grid is coarser.
+    """
+
+    def __init__(
+        self, spatial_dims: int, channels: int, maps: int | None = None, halvings: int = 0
+    ) -> None:
         super().__init__()
-        self.of_proxy = _Encoder(spatial_dims, channels)
-        self.of_image = _Encoder(spatial_dims, channels)
+        self.of_proxy = _Encoder(spatial_dims, maps or channels, WIDTHS[halvings:])
+        self.of_image = _Encoder(spatial_dims, channels, WIDTHS)
 
     def loss(self, batch: Batch) -> Tensor:
         """Each proxy is to find its own image among those of the batch, and the other way."""
@@ -68,13 +79,13 @@ class Siamese(nn.Module):
 
 
 class _Encoder(nn.Module):
-    def __init__(self, spatial_dims: int, channels: int) -> None:
+    def __init__(self, spatial_dims: int, channels: int, widths: Sequence[int]) -> None:
         super().__init__()
         conv = Conv[Conv.CONV, spatial_dims]
-        before = (channels, *WIDTHS[:-1])
+        before = (channels, *widths[:-1])
         self.levels = nn.ModuleList(
             conv(source, width, 3, stride=2, padding=1)
-            for source, width in zip(before, WIDTHS, strict=True)
+            for source, width in zip(before, widths, strict=True)
         )
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -89,19 +100,22 @@ class AcquiredAgain:
     """A proxy, and the same person's image acquired another time."""
 
     law: Law
-    spatial_dims: int
 
     def example(self, case: PreparedCase, rng: Generator) -> Arrays:
-        again, _ = Augmentation(self.spatial_dims, strength=SECOND_SCAN)(
-            case.image, case.labels, rng
-        )
+        again = second_scan(case, rng)
         return self.law.example(case, rng) | {"gallery": again}
+
+
+def second_scan(case: PreparedCase, rng: Generator) -> Float32Array:
+    """The image of one person as another scan would show it, but for noise: (C, X, Y[, Z])."""
+    again, _ = Augmentation(case.labels.ndim, strength=SECOND_SCAN)(case.image, case.labels, rng)
+    return again
 
 
 def attack(workshop: Workshop) -> list[Finding]:
     """Rank-1 of the strongest of several comparisons, with a gallery acquired another time."""
     if workshop.scene.encodes:
-        raise NotRun("A12 compares encodings")
+        raise NotRun("A15e is for encodings")
     scene = workshop.scene
     cases, gallery, source = second_acquisitions(workshop)
     seen = scene.observe(cases)
@@ -113,7 +127,7 @@ def attack(workshop: Workshop) -> list[Finding]:
     known = max(float(rank_1(scores).mean()) for scores in raw.values())
     positive = Control("raw image against raw image", known, low=CONTROL_RANK_1)
     nobody = scene.simulate(NobodyLaw(scene.law(), scene.auxiliary), cases, answered=True)
-    null = _null(rank_1(comparisons(workshop, nobody, gallery)[best]), len(gallery))
+    null = null_of_hits(rank_1(comparisons(workshop, nobody, gallery)[best]), len(gallery))
     details = {
         "strongest": best,
         "rank_1": {name: rounded(float(values.mean())) for name, values in hits.items()},
@@ -143,7 +157,7 @@ def _averaged(
     assert default.positive_control is not None
     controls = (
         default.positive_control,
-        _null(rank_1(correlated(nobody, gallery)[best]), len(gallery)),
+        null_of_hits(rank_1(correlated(nobody, gallery)[best]), len(gallery)),
     )
     setting = f"mean of {AVERAGED} fresh proxies (--allow-repeat); {default.setting}"
     finding = replace(FINDING, threat=Threat(gallery=len(gallery), proxies_per_subject=AVERAGED))
@@ -151,7 +165,8 @@ def _averaged(
     return finding.measured(overall, default.baseline, *controls, details, setting, "if asked for")
 
 
-def _null(hits: NDArray[np.float64], candidates: int) -> Control:
+def null_of_hits(hits: NDArray[np.float64], candidates: int) -> Control:
+    """Hits by proxies of other people against what chance alone hits."""
     low, high = hit_interval(len(hits), 1 / candidates)
     return Control(WHAT, float(hits.mean()), low, high)
 
@@ -177,13 +192,13 @@ def comparisons(
     siamese = workshop.trained(
         "siamese",
         lambda: Siamese(len(tile), len(scene.manifest.channels)),
-        AcquiredAgain(scene.law(), len(tile)),
+        AcquiredAgain(scene.law()),
         lambda network, batch: network.loss(batch),  # type: ignore[operator]  # it is a Siamese
         steps=workshop.effort.steps // 2,
         batch=workshop.effort.people_per_step,
     )
     assert isinstance(siamese, Siamese)
-    found[SIAMESE] = _embedded(siamese, proxies, gallery)
+    found[SIAMESE] = embedded(siamese, proxies, gallery)
     return found
 
 
@@ -205,11 +220,10 @@ def second_acquisitions(
         first = [pair[0] for pair in pairs]
         return first, [fitted(pair[1], tile).image for pair in pairs], "their other scans"
     cases = workshop.audited
-    again = Augmentation(len(tile), strength=SECOND_SCAN)
     gallery = []
     for number, case in enumerate(cases):
         rng = np.random.default_rng([scene.seed, 8, number])
-        image, _ = again(case.image, case.labels, rng)
+        image = second_scan(case, rng)
         gallery.append(
             _with_other_noise(image, rng)[(slice(None), *central(image.shape[1:], tile))]
         )
@@ -258,9 +272,10 @@ def mean_average_precision(scores: NDArray[np.float64], depth: int) -> float:
     return float(np.where(ranks <= depth, 1 / ranks, 0).mean())
 
 
-def _embedded(
+def embedded(
     siamese: Siamese, proxies: Sequence[Float32Array], gallery: Sequence[Float32Array]
 ) -> NDArray[np.float64]:
+    """How close each proxy and each entry of the gallery lie: (proxies, gallery)."""
     rows = np.stack([run(siamese.of_proxy, one) for one in proxies])
     columns = np.stack([run(siamese.of_image, one) for one in gallery])
     return np.asarray(rows @ columns.T, dtype=np.float64)

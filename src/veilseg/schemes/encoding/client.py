@@ -143,7 +143,7 @@ class EncodingClient:
         wanted = tile_count(receipt.shape, tile, overlap)
         if len(answer.array) != wanted:
             raise InvalidAnswer(f"{len(answer.array)} answers to {wanted} tiles")
-        return blended(map(self._decoded, answer.array), receipt.shape, tile, overlap)
+        return blended(map(self.decoded, answer.array), receipt.shape, tile, overlap)
 
     def encoded(self, tile: Float32Array) -> Float32Array:
         """What leaves of one tile (C, *tile): a sequence (values,)."""
@@ -154,7 +154,8 @@ class EncodingClient:
         """What an encoded image was before the key."""
         return sequence if self._of_images is None else self._of_images.revert(sequence)
 
-    def _decoded(self, sequence: Float32Array) -> Float32Array:
+    def decoded(self, sequence: Float32Array) -> Float32Array:
+        """Probabilities of one tile (K, *tile) from its encoded mask (values,)."""
         plain = sequence if self._of_masks is None else self._of_masks.revert(sequence)
         probabilities: Float32Array = self._decoder(encoded=plain[None])[0]
         return probabilities

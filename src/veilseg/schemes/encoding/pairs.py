@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from veilseg.payload import Float32Array
 from veilseg.schemes.encoding.augmentation import SequenceAugmentation
 from veilseg.schemes.encoding.sequence import Layout
 
@@ -19,12 +19,12 @@ class EncodedPair:
 
     Attributes
     ----------
-    image, mask : ndarray, shape (values,), float32
-        Sequences, in the key's basis where there is a key.
+    image, mask : ndarray, shape (values,), float16
+        Sequences as they are sent, in the key's basis where there is a key.
     """
 
-    image: Float32Array
-    mask: Float32Array
+    image: NDArray[np.float16]
+    mask: NDArray[np.float16]
 
 
 class EncodedExamples(Dataset[dict[str, Tensor]]):
@@ -59,7 +59,7 @@ class EncodedExamples(Dataset[dict[str, Tensor]]):
         rng = np.random.default_rng([self.seed, 21, number])
         drawn = [self.pairs[order[position]], self.pairs[int(rng.integers(len(self.pairs)))]]
         images, masks = (
-            [layout.grids(sequence) for sequence in sequences]
+            [layout.grids(sequence.astype(np.float32)) for sequence in sequences]
             for layout, sequences in (
                 (self.image, [pair.image for pair in drawn]),
                 (self.mask, [pair.mask for pair in drawn]),

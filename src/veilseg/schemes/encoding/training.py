@@ -16,7 +16,7 @@ from torch.nn.functional import l1_loss
 
 from veilseg.datasets.cases import PreparedCase
 from veilseg.networks.encoders import Decoder, Encoder, Maps
-from veilseg.payload import Float32Array
+from veilseg.payload import WIRE_DTYPE, Float32Array
 from veilseg.schemes.encoding.client import DECODER_FILE, ENCODER_FILE, SELFTEST_FILE
 from veilseg.schemes.encoding.key import ConsortiumKey
 from veilseg.schemes.encoding.mapping import MappingFit, as_maps, as_sequence
@@ -26,7 +26,7 @@ from veilseg.schemes.references import Template, synthetic_reference
 from veilseg.training.batches import Examples
 from veilseg.training.examples import Arrays, one_hot
 from veilseg.training.export import export_onnx
-from veilseg.training.interface import SchemeTraining
+from veilseg.training.interface import Progress, SchemeTraining, no_progress
 from veilseg.training.losses import soft_target_loss
 from veilseg.training.run import Run
 from veilseg.training.stage import Stage
@@ -39,6 +39,9 @@ AUTOENCODER_SHARE, MAPPING_SHARE = 0.25, 0.6
 ANSWER_NOISE = 0.3
 IMAGE_WEIGHT = 4.0  # of the image's loss against the mask's
 ADAPTATION_RATE = 0.25  # of the learning rate
+# Augmented tiles of each case that are encoded for the fit of the mapping network: the more, the
+# better it is (docs/experiments.md), and the more of each patient has left.
+MOST_PAIRS, MOST_VIEWS = 1600, 32
 
 
 class EncodingTraining(SchemeTraining):
@@ -85,7 +88,11 @@ class EncodingTraining(SchemeTraining):
         return {"image": case.image, "target": one_hot(case.labels, self.classes)}
 
     def stages(
-        self, cases: Sequence[PreparedCase], run: Run, spacing: Sequence[float] | None
+        self,
+        cases: Sequence[PreparedCase],
+        run: Run,
+        spacing: Sequence[float] | None,
+        progress: Progress = no_progress,
     ) -> Iterator[Stage]:
         rate = run.recipe.learning_rate
         first, second = (max(1, round(s * run.steps)) for s in (AUTOENCODER_SHARE, MAPPING_SHARE))
@@ -99,7 +106,9 @@ class EncodingTraining(SchemeTraining):
         examples = of_cases(first, run.seed)
         yield Stage("", _Autoencoders(self), examples, dims, first, size, rate)
         fit = MappingFit(self.image, self.mask, second, run.seed, rate)
-        yield fit.stage(self.mapping, self.pairs(cases, tile))
+        views = min(MOST_VIEWS, max(1, MOST_PAIRS // len(cases)))
+        sent = Examples(self, cases, tile, views * len(cases), run.seed + 2, spacing=spacing)
+        yield fit.stage(self.mapping, self.pairs(sent, progress))
         examples = of_cases(last, run.seed + 1)
         adapted = _Adaptation(self)
         yield Stage("decoder", adapted, examples, dims, last, size, ADAPTATION_RATE * rate)
@@ -124,23 +133,35 @@ class EncodingTraining(SchemeTraining):
         return as_maps(torch.from_numpy(found), self.mask)
 
     @torch.no_grad()
-    def pairs(
-        self, cases: Sequence[PreparedCase], tile_shape: tuple[int, ...]
-    ) -> list[EncodedPair]:
-        """What leaves the site: each case's middle tile, encoded and keyed."""
+    def pairs(self, examples: Examples, progress: Progress) -> list[EncodedPair]:
+        """What leaves the site: tiles, augmented there, encoded and keyed.
+
+        Parameters
+        ----------
+        examples : Examples
+            Of images and masks.
+        progress : callable
+            Called with (pairs done, pairs).
+
+        Leaks
+        -----
+        Several encodings of each patient, which :func:`veilseg.audit.attacks.layout.linkage` puts
+        together.
+        """
         found = []
-        for case in cases:
-            image, mask = _tensors(case, self.classes, tile_shape)
+        for number in range(len(examples)):
+            example = examples[number]
             sequences = [
-                as_sequence(encoder(maps)).float().numpy()[0]
-                for encoder, maps in ((self.image_encoder, image), (self.mask_encoder, mask))
+                as_sequence(encoder(example[name][None])).float().numpy()[0]
+                for name, encoder in (("image", self.image_encoder), ("target", self.mask_encoder))
             ]
             if self._transforms is not None:
                 sequences = [
                     transform.apply(one)
                     for transform, one in zip(self._transforms, sequences, strict=True)
                 ]
-            found.append(EncodedPair(*sequences))
+            found.append(EncodedPair(*(one.astype(WIRE_DTYPE) for one in sequences)))
+            progress(number + 1, len(examples))
         return found
 
     @property
@@ -252,15 +273,3 @@ def _noisy(maps: Tensor) -> Tensor:
     """As answers are: off by a share of what each value varies by."""
     deviation = maps.detach().float().std()
     return maps + ANSWER_NOISE * deviation * torch.randn_like(maps)
-
-
-def _tensors(
-    case: PreparedCase, classes: int, tile_shape: tuple[int, ...]
-) -> tuple[Tensor, Tensor]:
-    """Image and one-hot mask of a case's middle tile, each (1, …)."""
-    middle = [
-        slice((size - tile) // 2, (size - tile) // 2 + tile)
-        for size, tile in zip(case.labels.shape, tile_shape, strict=True)
-    ]
-    image, labels = case.image[(slice(None), *middle)], case.labels[tuple(middle)]
-    return torch.from_numpy(image.copy())[None], torch.from_numpy(one_hot(labels, classes))[None]

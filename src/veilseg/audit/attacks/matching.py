@@ -1,0 +1,190 @@
+"""A9: who is who, asked by somebody who has neither encoder, nor key, nor a single pair.
+
+After Carlini et al. 2021 (arXiv:2108.07256): networks are taught, on encoders of the attacker's
+own, to say which image an encoding is of. They look at what no key changes.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+from torch.nn.functional import l1_loss
+
+from veilseg.audit.attacks.reidentification import (
+    Siamese,
+    embedded,
+    null_of_hits,
+    second_acquisitions,
+    second_scan,
+)
+from veilseg.audit.chance import hit_interval, rate
+from veilseg.audit.encodings import FreshEncodings, layout_of, own_tiles
+from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.grids import fitted
+from veilseg.audit.laws import NobodyLaw, RawLaw
+from veilseg.audit.workshop import Workshop
+from veilseg.datasets.cases import PreparedCase
+from veilseg.networks.encoders import Decoder, Encoder
+from veilseg.payload import Float32Array
+from veilseg.schemes.encoding.mapping import as_sequence
+from veilseg.schemes.encoding.sequence import STRIDES, Layout
+from veilseg.training.examples import Arrays
+from veilseg.training.loader import Batch
+
+FINDING = Finding(
+    *("A9", "Matching without pairs", "identity"),
+    Threat(knows_networks=False, gallery=1),
+    "matched fraction",
+)
+# Encoders of the attacker's own: what is learned must hold for one that it does not know.
+SURROGATES = 2
+BATCH = 4
+# From the image's grid to the finest of an encoding.
+HALVINGS = int(math.log2(STRIDES[0]))
+
+
+class Surrogate(nn.Module):
+    """An image encoder as a site trains one, with the decoder that it needs for that."""
+
+    def __init__(self, layout: Layout, channels: int) -> None:
+        super().__init__()
+        dims, widths = len(layout.levels[0].grid), [level.channels for level in layout.levels]
+        self.encoder = Encoder(dims, channels, widths, norm=True)
+        self.decoder = Decoder(dims, widths, channels)
+
+    def forward(self, batch: Batch) -> Tensor:
+        image = batch["image"]
+        found = self.decoder(self.encoder(image)).float()
+        axes = range(2, image.ndim)
+        return l1_loss(found, image) + sum(
+            l1_loss(found.diff(dim=axis), image.diff(dim=axis)) for axis in axes
+        )
+
+    @torch.no_grad()
+    def encoded(self, image: Float32Array) -> Float32Array:
+        """The sequence (values,) of one tile."""
+        found: Float32Array = as_sequence(self.encoder(torch.from_numpy(image)[None])).numpy()[0]
+        return found
+
+
+@dataclass(frozen=True)
+class SurrogateLaw:
+    """What no key changes of a surrogate's encoding, and the image acquired another time."""
+
+    surrogates: Sequence[Surrogate]
+    layout: Layout
+
+    def example(self, case: PreparedCase, rng: Generator) -> Arrays:
+        surrogate = self.surrogates[int(rng.integers(len(self.surrogates)))]
+        known = invariants(surrogate.encoded(case.image), self.layout)
+        return {"proxy": known, "gallery": second_scan(case, rng)}
+
+
+def attack(workshop: Workshop) -> list[Finding]:
+    """Share of encodings that are assigned to the right image of a gallery."""
+    scene = workshop.scene
+    if not scene.encodes:
+        raise NotRun("nothing is encoded")
+    layout = layout_of(scene, "image")
+    cases, gallery, source = second_acquisitions(workshop)
+    surrogates = [_surrogate(workshop, number) for number in range(SURROGATES)]
+    matcher = _matcher(workshop, SurrogateLaw(surrogates, layout))
+
+    def matched(sequences: Sequence[Float32Array]) -> NDArray[np.float64]:
+        known = [invariants(sequence, layout) for sequence in sequences]
+        _, columns = linear_sum_assignment(-embedded(matcher, known, gallery))
+        return np.asarray(columns == np.arange(len(sequences)), dtype=np.float64)
+
+    seen = scene.observe(cases, answered=False)
+    hits = matched([one.proxy for one in seen])
+    own = [surrogates[0].encoded(fitted(c, scene.manifest.tile_shape).image) for c in cases]
+    _, more_than_chance = hit_interval(len(cases), 1 / len(gallery))
+    positive = Control(
+        "encodings by an encoder of the attacker's own",
+        float(matched(own).mean()),
+        low=more_than_chance,
+    )
+    nobody = scene.simulate(NobodyLaw(scene.law(), scene.auxiliary), cases, answered=False)
+    null = null_of_hits(matched([one.proxy for one in nobody]), len(gallery))
+    finding = replace(FINDING, threat=replace(FINDING.threat, gallery=len(gallery)))
+    overall = rate(hits.tolist(), [case.patient for case in cases])
+    details = {"with_own_encoder": rounded(positive.value)}
+    chance = {"chance": 1 / len(gallery)}
+    return [finding.measured(overall, chance, positive, null, details, f"gallery: {source}")]
+
+
+def invariants(sequence: Float32Array, layout: Layout) -> Float32Array:
+    """What stays of an encoding under any orthogonal change of basis and any shift.
+
+    Parameters
+    ----------
+    sequence : ndarray, shape (values,), float32
+    layout : Layout
+
+    Returns
+    -------
+    ndarray, shape (2 + D + 1, *grid), float32
+        On the finest grid: each token's distance from the mean token, from the mean of its
+        neighbourhood and from its neighbour along each axis; and the coarser level's distance from
+        the mean, brought to the same grid. Each is relative to its own mean.
+    """
+    fine, coarse = layout.grids(sequence)
+    axes = range(1, fine.ndim)
+    around = ndimage.uniform_filter(fine, (0, *[3] * len(axes)), mode="nearest")
+    steps = [np.diff(fine, axis=axis, append=fine.take([-1], axis=axis)) for axis in axes]
+    zoom = [f / c for f, c in zip(fine.shape[1:], coarse.shape[1:], strict=True)]
+    below = ndimage.zoom(_length(_centred(coarse)), zoom, order=1)
+    found = np.stack([*map(_length, (_centred(fine), fine - around, *steps)), below])
+    scale = found.mean(axis=tuple(axes), keepdims=True)
+    return np.asarray(found / np.maximum(scale, 1e-6), dtype=np.float32)
+
+
+def _centred(grid: Float32Array) -> Float32Array:
+    mean: Float32Array = grid.mean(axis=tuple(range(1, grid.ndim)), keepdims=True)
+    return grid - mean
+
+
+def _length(grid: Float32Array) -> Float32Array:
+    return np.asarray(np.linalg.norm(grid, axis=0), dtype=np.float32)
+
+
+def _surrogate(workshop: Workshop, number: int) -> Surrogate:
+    scene = workshop.scene
+    # Each from other people, too: two encoders that differ as sites' would.
+    own = own_tiles(scene)[number::SURROGATES]
+    steps = workshop.effort.steps
+    examples = FreshEncodings(own, RawLaw(scene.classes), steps * BATCH, scene.seed + number)
+    found = workshop.fitted(
+        f"surrogate-{number}",
+        partial(Surrogate, layout_of(scene, "image"), len(scene.manifest.channels)),
+        examples,
+        lambda network, batch: network(batch),
+        steps,
+        BATCH,
+    )
+    assert isinstance(found, Surrogate)
+    return found
+
+
+def _matcher(workshop: Workshop, law: SurrogateLaw) -> Siamese:
+    scene = workshop.scene
+    dims = len(scene.manifest.tile_shape)
+    steps, batch = workshop.effort.steps, workshop.effort.people_per_step
+    found = workshop.fitted(
+        "matcher",
+        lambda: Siamese(dims, len(scene.manifest.channels), dims + 3, HALVINGS),
+        FreshEncodings(own_tiles(scene), law, steps * batch, scene.seed),
+        lambda network, batch: network.loss(batch),  # type: ignore[operator]  # it is a Siamese
+        steps,
+        batch,
+    )
+    assert isinstance(found, Siamese)
+    return found
