@@ -74,6 +74,9 @@ def train(
         str, typer.Option(help="Where training draws the mixing coefficient from, LOW:HIGH.")
     ] = "0.45:0.55",
     key_file: KeyOption = None,
+    control: Annotated[
+        str | None, typer.Option(help="Train a control: linear (encoding) or local (plain).")
+    ] = None,
     licence: Annotated[
         str, typer.Option(help="Licence of the weights, into the manifest and card.")
     ] = "unspecified: follows the training data",
@@ -94,6 +97,7 @@ def train(
         unmixing,
         coefficients,
         key_file,
+        control,
         licence,
     )
 

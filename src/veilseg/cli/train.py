@@ -1,9 +1,10 @@
 """``veilseg train``."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 from veilseg.cli.key import read_key
 from veilseg.cli.progress import Report, progress
@@ -24,11 +25,12 @@ def train(
     unmixing: str,
     coefficients: str,
     key_file: Path | None,
+    control: str | None,
     licence: str,
 ) -> None:
     """Train with a progress line per phase; needs the ``train`` extra."""
     try:
-        from veilseg.schemes.trainable import TRAINABLE, encoding
+        from veilseg.schemes.trainable import CONTROLS, TRAINABLE
         from veilseg.training.processes import is_first
         from veilseg.training.recipe import Recipe, Unmixing, parse_range
         from veilseg.training.train import train as run
@@ -43,11 +45,16 @@ def train(
     recipe = Recipe(unmixing=cast(Unmixing, unmixing), coefficient_range=parse_range(coefficients))
     if scheme != "mixup" and recipe != Recipe():
         raise WrongUsage(f"--unmixing, --coefficients: {scheme} mixes nothing")
-    build = TRAINABLE[scheme]
+    build: Callable[..., Any] = TRAINABLE[scheme]
+    if control is not None:
+        of_scheme, build = CONTROLS.get(control, ("", build))
+        if of_scheme != scheme:
+            known = ", ".join(f"{name} of {one}" for name, (one, _) in CONTROLS.items())
+            raise WrongUsage(f"--control {control}: there are {known}")
     if key_file is not None:
         if scheme != "encoding":
             raise WrongUsage(f"--key: {scheme} encodes nothing")
-        build = partial(encoding, key=read_key(key_file))
+        build = partial(build, key=read_key(key_file))
     part = None if fold is None else Fold.parse(fold)
     quiet: Report = _silent
     with progress(out.name) if is_first() else nullcontext(quiet) as show:

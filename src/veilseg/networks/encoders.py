@@ -6,15 +6,15 @@ An encoding is maps at a quarter and at an eighth of the resolution (``encoding.
 from collections.abc import Sequence
 
 import torch
-from monai.networks.layers.factories import Conv
+from monai.networks.layers.factories import Conv, Pool
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from veilseg.networks.instance_norm import InstanceNorm
 
 # Full, half, quarter and eighth of the resolution. Light at the fine ones: sites have no GPU.
-ENCODER_WIDTHS = (16, 32, 64)
-DECODER_WIDTHS = (8, 16, 24, 48)
+ENCODER_WIDTHS = (12, 32, 64)
+DECODER_WIDTHS = (8, 12, 24, 48)
 # Quarter, eighth and sixteenth. The most that a bundle of 6 MB has room for.
 MAPPING_WIDTHS = (72, 96, 112)
 GROUPS = 8
@@ -86,6 +86,29 @@ class Decoder(nn.Module):
         return result
 
 
+class ClientAlone(nn.Module):
+    """The control ``local``: encoder and decoder as a site has them, segmenting without a server.
+
+    Parameters
+    ----------
+    spatial_dims, in_channels : int
+    channels : (fine, coarse)
+        Between the two.
+    classes : int
+    """
+
+    def __init__(
+        self, spatial_dims: int, in_channels: int, channels: Sequence[int], classes: int
+    ) -> None:
+        super().__init__()
+        self.encoder = Encoder(spatial_dims, in_channels, channels, norm=True)
+        self.decoder = Decoder(spatial_dims, channels, classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        found: Tensor = self.decoder(self.encoder(image))
+        return found
+
+
 class Mapping(nn.Module):
     """Encoded image to encoded mask: a U-Net from a quarter to a sixteenth of the resolution.
 
@@ -109,8 +132,12 @@ class Mapping(nn.Module):
         self.at_eighth = nn.Sequential(
             _Block(dims, eighth + image_channels[1], eighth), _Block(dims, eighth, eighth)
         )
+        # Not by a stride: on a CPU with bf16, torch 2.13 then reads what nobody wrote where two
+        # tokens become one.
+        halve = Pool[Pool.AVG, dims](2, ceil_mode=True)
         self.at_sixteenth = nn.Sequential(
-            _Block(dims, eighth, sixteenth, 2, groups=GROUPS),
+            halve,
+            _Block(dims, eighth, sixteenth, groups=GROUPS),
             _Block(dims, sixteenth, sixteenth, groups=GROUPS),
         )
         self.from_sixteenth = rise(sixteenth, eighth, 2, 2)

@@ -28,6 +28,8 @@ class SchemeTraining(nn.Module, ABC):
     """Both halves of a scheme while they are fitted. ``forward`` gives the loss of a batch."""
 
     name: str
+    # What else defines a run: a key, a control.
+    variant: str = ""
 
     def stages(
         self,

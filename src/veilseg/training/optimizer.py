@@ -52,4 +52,5 @@ def optimizers(network: nn.Module, learning_rate: float) -> list[Optimizer]:
         sees_around = parameter.ndim > 3 and parameter.shape[2:].numel() > 1
         wide = min(parameter.shape[0], parameter[0].numel()) >= SMALLEST_SIDE
         (kernels if sees_around and wide else others).append(parameter)
-    return [KernelMuon(kernels, learning_rate), Adam(others, lr=learning_rate)]
+    adam = Adam(others, lr=learning_rate)
+    return [KernelMuon(kernels, learning_rate), adam] if kernels else [adam]

@@ -20,6 +20,7 @@ class Run:
     recipe: Recipe = field(default_factory=Recipe)
     init: str = ""  # id of the bundle whose weights it starts from
     fold: str = ""  # as 2/5; empty for the default split
+    variant: str = ""  # of the scheme: its key, or which control it is
 
     def fingerprint(self) -> str:
         """Short hash that a checkpoint must carry to be resumed by this run."""

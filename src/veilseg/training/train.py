@@ -126,6 +126,7 @@ def train(
         recipe,
         "" if start is None else str(start["bundle_id"]),
         "" if fold is None else str(fold),
+        scheme.variant,
     )
     try:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -211,7 +212,7 @@ def _recorded(
         if steps not in (None, known.steps):
             raise WrongUsage(f"--steps {steps}: the run to resume has {known.steps}")
         fields = json.loads(json.dumps(asdict(known)))
-        if other := [name for name in fields if fields[name] != stored.get(name)]:
+        if other := [name for name in fields if fields[name] != stored.get(name, "")]:
             raise WrongUsage(f"{record}: the run to resume has another {', '.join(other)}")
         return known
     if minutes is not None:

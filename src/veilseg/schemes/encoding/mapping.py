@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
-from veilseg.networks.encoders import Mapping, Maps
+from veilseg.networks.encoders import LinearMapping, Mapping, Maps
 from veilseg.schemes.encoding.augmentation import SequenceAugmentation
 from veilseg.schemes.encoding.pairs import EncodedExamples, EncodedPair
 from veilseg.schemes.encoding.sequence import Layout
@@ -105,6 +105,8 @@ class MappingFit:
     steps, seed : int
     learning_rate : float
     augmentation : SequenceAugmentation
+    linear : bool
+        The control: the best linear map of tokens instead of a network.
     """
 
     image: Layout
@@ -113,12 +115,14 @@ class MappingFit:
     seed: int
     learning_rate: float
     augmentation: SequenceAugmentation = field(default_factory=SequenceAugmentation)
+    linear: bool = False
 
     def mapping(self) -> SequenceMapping:
         """The server's network, untrained."""
         dims = len(self.image.levels[0].grid)
         channels = [[level.channels for level in one.levels] for one in (self.image, self.mask)]
-        return SequenceMapping(Mapping(dims, *channels), self.image, self.mask)
+        kind = LinearMapping if self.linear else Mapping
+        return SequenceMapping(kind(dims, *channels), self.image, self.mask)
 
     def stage(self, mapping: SequenceMapping, pairs: Sequence[EncodedPair]) -> Stage:
         """The mapping network and what it is fitted to."""

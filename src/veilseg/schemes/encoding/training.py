@@ -5,6 +5,7 @@ and the mask decoder once more, at the site, on what the mapping network answers
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ class EncodingTraining(SchemeTraining):
         For a self-test image that is nobody's.
     key : ConsortiumKey or None
         Of the consortium; the mapping network is fitted in its basis.
+    linear : bool
+        The control: a linear map instead of the mapping network.
     """
 
     name = "encoding"
@@ -67,6 +70,7 @@ class EncodingTraining(SchemeTraining):
         tile_shape: tuple[int, ...],
         template: Template,
         key: ConsortiumKey | None = None,
+        linear: bool = False,
     ) -> None:
         super().__init__()
         self.classes, self.template, self.key = classes, template, key
@@ -76,7 +80,10 @@ class EncodingTraining(SchemeTraining):
         self.image_decoder = Decoder(spatial_dims, IMAGE_CHANNELS, channels)
         self.mask_encoder = Encoder(spatial_dims, classes, MASK_CHANNELS, norm=False)
         self.mask_decoder = Decoder(spatial_dims, MASK_CHANNELS, classes)
-        self.mapping = MappingFit(self.image, self.mask, 0, 0, 0).mapping()
+        self._fit = MappingFit(self.image, self.mask, 0, 0, 0, linear=linear)
+        self.mapping = self._fit.mapping()
+        parts = ["" if key is None else f"key {key.fingerprint()}", "linear" if linear else ""]
+        self.variant = " ".join(part for part in parts if part)
         self._transforms = None
         if key is not None:
             self._transforms = (
@@ -105,7 +112,7 @@ class EncodingTraining(SchemeTraining):
         dims = len(tile)
         examples = of_cases(first, run.seed)
         yield Stage("", _Autoencoders(self), examples, dims, first, size, rate)
-        fit = MappingFit(self.image, self.mask, second, run.seed, rate)
+        fit = replace(self._fit, steps=second, seed=run.seed, learning_rate=rate)
         views = min(MOST_VIEWS, max(1, MOST_PAIRS // len(cases)))
         sent = Examples(self, cases, tile, views * len(cases), run.seed + 2, spacing=spacing)
         yield fit.stage(self.mapping, self.pairs(sent, progress))

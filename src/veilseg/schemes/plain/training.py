@@ -24,15 +24,25 @@ class PlainTraining(SchemeTraining):
     spatial_dims, channels, classes : int
     template : Template
         For a self-test image that is nobody's.
+    segmenter : Module or None
+        Another network than the default: a control.
     """
 
     name = "plain"
 
-    def __init__(self, spatial_dims: int, channels: int, classes: int, template: Template) -> None:
+    def __init__(
+        self,
+        spatial_dims: int,
+        channels: int,
+        classes: int,
+        template: Template,
+        segmenter: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.classes = classes
         self.template = template
-        self.segmenter = Segmenter(spatial_dims, channels, classes)
+        self.segmenter = segmenter or Segmenter(spatial_dims, channels, classes)
+        self.variant = "" if segmenter is None else type(segmenter).__name__
 
     def example(self, case: PreparedCase, rng: Generator) -> Arrays:  # noqa: ARG002 - nothing random
         return {"proxy": case.image, "target": one_hot(case.labels, self.classes)}

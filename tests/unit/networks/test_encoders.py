@@ -1,0 +1,76 @@
+"""Shapes and compute of Privacy-SF's networks."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from veilseg.networks.encoders import ClientAlone, Decoder, Encoder, LinearMapping, Mapping
+from veilseg.schemes.encoding.training import IMAGE_CHANNELS, MASK_CHANNELS
+
+
+def operations(network, *inputs):
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(*inputs)
+    return counter.get_total_flops()
+
+
+def latents(dims, channels, size):
+    return [torch.rand(1, c, *[size // s] * dims) for c, s in zip(channels, (4, 8), strict=True)]
+
+
+@pytest.mark.parametrize(("dims", "size"), [(3, 32), (2, 64)])
+@pytest.mark.parametrize(("channels", "classes"), [(1, 2), (1, 5), (3, 2)])
+def test_clients_half_takes_a_quarter_of_the_servers_compute(dims, size, channels, classes):
+    image = torch.rand(1, channels, *[size] * dims)
+    encoder = operations(Encoder(dims, channels, IMAGE_CHANNELS, norm=True), image)
+    decoder = operations(Decoder(dims, MASK_CHANNELS, classes), latents(dims, MASK_CHANNELS, size))
+    server = operations(
+        Mapping(dims, IMAGE_CHANNELS, MASK_CHANNELS), latents(dims, IMAGE_CHANNELS, size)
+    )
+    assert encoder + decoder <= 0.25 * server
+    alone = operations(ClientAlone(dims, channels, MASK_CHANNELS, classes), image)
+    assert alone == pytest.approx(encoder + decoder, rel=0.05)
+
+
+@pytest.mark.parametrize("network", [Mapping, LinearMapping])
+@pytest.mark.parametrize("size", [(16, 24, 40), (16, 40)])
+def test_maps_of_a_mask_lie_where_those_of_the_image_do(network, size):
+    dims = len(size)
+    given = [torch.rand(2, c, *[n // s for n in size]) for c, s in zip((3, 5), (4, 8), strict=True)]
+    found = network(dims, (3, 5), (4, 6))(given)
+    for maps, channels, one in zip(found, (4, 6), given, strict=True):
+        assert maps.shape == (2, channels, *one.shape[2:])
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_decoder_is_on_the_grid_of_the_encoder(dims):
+    image = torch.rand(1, 2, *(16, 24, 32)[:dims])
+    encoded = Encoder(dims, 2, (3, 5), norm=False)(image)
+    assert Decoder(dims, (3, 5), 4)(encoded).shape == (1, 4, *image.shape[2:])
+
+
+@pytest.mark.parametrize("side", [16, 24])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_thin_tiles_do_not_read_what_nobody_wrote(dims, side):
+    """In bf16 and the memory layout of training, with NaN in all memory that was freed before."""
+    layout = torch.channels_last if dims == 2 else torch.channels_last_3d
+    space = (*[24] * (dims - 1), side)
+    channels = IMAGE_CHANNELS, MASK_CHANNELS
+    image = torch.rand(8, 1, *space).to(memory_format=layout)
+    encoder = Encoder(dims, 1, IMAGE_CHANNELS, norm=True).to(memory_format=layout)
+    mapping = Mapping(dims, *channels).to(memory_format=layout)
+    decoder = Decoder(dims, MASK_CHANNELS, 3).to(memory_format=layout)
+    sizes = torch.randint(1, 400_000, (10, 10), generator=torch.Generator().manual_seed(0))
+    for some in sizes.tolist():
+        freed = [torch.full((size,), float("nan")) for size in some]
+        del freed
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            answer = mapping(encoder(image))
+            found = decoder(answer)
+        assert all(torch.isfinite(one).all() for one in (*answer, found))
+        found.float().square().mean().backward()
+        for network in (encoder, mapping, decoder):
+            for weight in network.parameters():
+                assert weight.grad is not None
+                assert torch.isfinite(weight.grad).all()
+            network.zero_grad()
