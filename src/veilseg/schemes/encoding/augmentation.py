@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from veilseg.payload import Float32Array
 
@@ -24,6 +25,8 @@ class SequenceAugmentation:
         The most tokens of the coarsest grid by which a block is rolled along each axis.
     mixed : float
         Share of pairs that are mixed with a second one, both sequences by the same weight.
+    cut : float
+        Share of pairs of which a block of tokens is kept and the rest is a second one's.
     masked : float
         Share of the image's tokens that are emptied.
     dropped : float
@@ -34,6 +37,7 @@ class SequenceAugmentation:
 
     shift: int = 1
     mixed: float = 0.0
+    cut: float = 0.0
     masked: float = 0.0
     dropped: float = 0.0
     jitter: float = 0.05
@@ -41,13 +45,19 @@ class SequenceAugmentation:
     def __call__(
         self, images: Sequence[Grids], masks: Sequence[Grids], rng: Generator
     ) -> tuple[Grids, Grids]:
-        """Of a pair and a second one to mix it with, each as maps (channels, *grid) per level."""
+        """Of a pair and a second one to put in, each as maps (channels, *grid) per level."""
         image, mask = images[0], masks[0]
         if rng.random() < self.mixed:
             weight = np.float32(rng.uniform(0.5, 1.0))
             image, mask = (
                 [weight * one + (1 - weight) * other for one, other in zip(*both, strict=True)]
                 for both in (images, masks)
+            )
+        if rng.random() < self.cut:
+            kept = _block(image[-1].shape[1:], rng)
+            image, mask = (
+                [_filled(one, other, kept) for one, other in zip(*both, strict=True)]
+                for both in ((image, images[1]), (mask, masks[1]))
             )
         if self.shift:
             axes = range(1, image[0].ndim)
@@ -66,6 +76,25 @@ class SequenceAugmentation:
             noise = rng.standard_normal(grid.shape, dtype=np.float32)
             changed = changed + np.float32(self.jitter) * noise
         return np.asarray(changed, dtype=np.float32)
+
+
+def _block(coarsest: Sequence[int], rng: Generator) -> NDArray[np.bool_]:
+    """A random block of at least half of the coarsest grid along each axis."""
+    kept = np.ones(coarsest, dtype=bool)
+    for axis, size in enumerate(coarsest):
+        length = int(rng.integers(-(-size // 2), size + 1))
+        start = int(rng.integers(size - length + 1))
+        inside = np.zeros(size, dtype=bool)
+        inside[start : start + length] = True
+        kept &= inside.reshape([-1 if other == axis else 1 for other in range(len(coarsest))])
+    return kept
+
+
+def _filled(grid: Float32Array, other: Float32Array, kept: NDArray[np.bool_]) -> Float32Array:
+    """Outside of a block of the coarsest grid, another's tokens."""
+    for axis, (size, coarse) in enumerate(zip(grid.shape[1:], kept.shape, strict=True)):
+        kept = kept.repeat(size // coarse, axis=axis)
+    return np.where(kept, grid, other)
 
 
 def _rolled(grids: Grids, by: Sequence[int]) -> Grids:

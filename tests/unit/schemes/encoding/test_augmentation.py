@@ -77,6 +77,22 @@ def test_mixing_weighs_both_sequences_alike(grids):
             np.testing.assert_allclose(one, expected, atol=1e-4)
 
 
+def test_cut_takes_the_same_block_of_both_sequences(grids):
+    image, mask = changed(grids, cut=1.0)
+    blocks = []
+    for found, given in ((image, grids[0]), (mask, grids[1])):
+        for level, one in enumerate(found):
+            own, other = (of[level] for of in given)
+            kept = (one == own).all(axis=0)
+            assert ((one == other).all(axis=0) | kept).all()
+            blocks.append(kept)
+    fine, coarse = blocks[:2]
+    np.testing.assert_array_equal(fine, blocks[2])
+    np.testing.assert_array_equal(coarse, blocks[3])
+    np.testing.assert_array_equal(fine[::2, ::2, ::2], coarse)
+    assert 1 / 8 <= coarse.mean() <= 1
+
+
 @pytest.mark.parametrize("how", [{"masked": 0.5}, {"dropped": 0.5}, {"jitter": 0.1}])
 def test_disturbance_is_of_the_image_alone(grids, how):
     image, mask = changed(grids, **how)
