@@ -24,6 +24,16 @@ def no_progress(done: int, total: int) -> None:
     """Tell nobody."""
 
 
+def parts_first(run: Run, steps: int) -> Callable[[Batch, int], Batch]:
+    """What a stage of so many steps does to each batch: large tiles are cut but for the last."""
+
+    def prepare(batch: Batch, step: int) -> Batch:
+        whole = step >= run.recipe.cropped_share * steps
+        return batch if whole else cropped(batch, run.tile_shape, step, run.seed)
+
+    return prepare
+
+
 class SchemeTraining(nn.Module, ABC):
     """Both halves of a scheme while they are fitted. ``forward`` gives the loss of a batch."""
 
@@ -50,15 +60,11 @@ class SchemeTraining(nn.Module, ABC):
         progress : callable
             Called with (done, total) while a stage's examples are made.
         """
-        tile, recipe = run.tile_shape, run.recipe
+        tile = run.tile_shape
         examples = Examples(self, cases, tile, run.steps * run.batch, run.seed, spacing=spacing)
-
-        def parts_first(batch: Batch, step: int) -> Batch:
-            whole = step >= recipe.cropped_share * run.steps
-            return batch if whole else cropped(batch, tile, step, run.seed)
-
         size = len(tile), run.steps, run.batch
-        yield Stage("", self, examples, *size, recipe.learning_rate, parts_first)
+        rate = run.recipe.learning_rate
+        yield Stage("", self, examples, *size, rate, parts_first(run, run.steps))
 
     @abstractmethod
     def example(self, case: PreparedCase, rng: Generator) -> Arrays:

@@ -19,7 +19,8 @@ from veilseg.training.stage import Stage
 
 # Where the loss of a value turns from quadratic to linear; values have unit variance.
 BEND = 0.5
-BATCH = 8
+# Tokens of the finest grid in a step; small tiles come in larger batches.
+TOKENS_PER_STEP, LARGEST_BATCH = 13_000, 16
 SMALLEST_DEVIATION = 1e-4
 
 
@@ -127,13 +128,15 @@ class MappingFit:
     def stage(self, mapping: SequenceMapping, pairs: Sequence[EncodedPair]) -> Stage:
         """The mapping network and what it is fitted to."""
         mapping.standardise(pairs)
-        count = self.steps * BATCH
+        tokens = self.image.levels[0].tokens
+        batch = min(LARGEST_BATCH, max(1, round(TOKENS_PER_STEP / tokens)))
+        count = self.steps * batch
         examples = EncodedExamples(
             pairs, self.image, self.mask, count, self.seed, self.augmentation
         )
         dims = len(self.image.levels[0].grid)
         loss = MappingLoss(mapping)
-        return Stage("mapping", loss, examples, dims, self.steps, BATCH, self.learning_rate)
+        return Stage("mapping", loss, examples, dims, self.steps, batch, self.learning_rate)
 
 
 def as_maps(sequence: Tensor, layout: Layout) -> Maps:

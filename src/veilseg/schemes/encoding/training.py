@@ -27,7 +27,7 @@ from veilseg.schemes.references import Template, synthetic_reference
 from veilseg.training.batches import Examples
 from veilseg.training.examples import Arrays, one_hot
 from veilseg.training.export import export_onnx
-from veilseg.training.interface import Progress, SchemeTraining, no_progress
+from veilseg.training.interface import Progress, SchemeTraining, no_progress, parts_first
 from veilseg.training.losses import soft_target_loss
 from veilseg.training.run import Run
 from veilseg.training.stage import Stage
@@ -111,7 +111,8 @@ class EncodingTraining(SchemeTraining):
 
         dims = len(tile)
         examples = of_cases(first, run.seed)
-        yield Stage("", _Autoencoders(self), examples, dims, first, size, rate)
+        parts = parts_first(run, first)
+        yield Stage("", _Autoencoders(self), examples, dims, first, size, rate, parts)
         fit = replace(self._fit, steps=second, seed=run.seed, learning_rate=rate)
         views = min(MOST_VIEWS, max(1, MOST_PAIRS // len(cases)))
         sent = Examples(self, cases, tile, views * len(cases), run.seed + 2, spacing=spacing)
