@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -10,6 +11,7 @@ import phantoms
 import pytest
 from typer.testing import CliRunner
 
+from veilseg.audit import workshop
 from veilseg.bundle import open_client_half, open_server_half, seal
 from veilseg.cli.main import app
 from veilseg.schemes.encoding.client import (
@@ -20,7 +22,7 @@ from veilseg.schemes.encoding.client import (
 )
 from veilseg.schemes.encoding.key import ConsortiumKey
 
-PEOPLE = tuple(f"person{number:02d}" for number in range(8))
+PEOPLE = tuple(f"person{number:02d}" for number in range(20))
 STEPS = 12
 # Of a tile of 16³: eight channels at a quarter and sixteen at an eighth of the resolution.
 VALUES = 4**3 * 8 + 2**3 * 16
@@ -178,3 +180,24 @@ def test_key_is_rotated_and_the_old_one_kept(veilseg, tmp_path):
     assert ConsortiumKey.read(tmp_path / f"site.key.{old.fingerprint()}") == old
     ended = veilseg("key", "new", file)
     assert (ended.code, "never overwritten" in ended.err) == (3, True)
+
+
+ATTACKS = {"A9", "A10", "A11", "A12", "A12p", "A14", "A15e", "A16e"}
+
+
+@pytest.mark.timeout(600)
+def test_audit_of_a_keyed_bundle(veilseg, bundles, people, key, tmp_path, monkeypatch):
+    monkeypatch.setattr(workshop, "QUICK", replace(workshop.QUICK, steps=20))
+    files = ["--json", tmp_path / "audit.json", "--html", tmp_path / "audit.html"]
+    ended = veilseg("audit", bundles / "keyed", people, "--key", key, "--quick", *files)
+    assert ended.code == 0, ended.err
+    channels = json.loads((tmp_path / "audit.json").read_text())["channels"]
+    found = {one["attack"]: one for channel in channels.values() for one in channel}
+    tried = {name for name, one in found.items() if one["positive_control"] is not None}
+    assert tried == ATTACKS
+    # Those of mixtures are there with the reason why they are not run.
+    assert all(found[name]["status"].startswith("not run: ") for name in set(found) - ATTACKS)
+    # Phantoms are too much alike for every null control; what must work has worked.
+    assert found["A11"]["positive_control"]["passed"]
+    assert found["A11"]["value"] < 0.01
+    assert "encod" in (tmp_path / "audit.html").read_text()

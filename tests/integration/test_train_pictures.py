@@ -50,7 +50,7 @@ KINDS = {
     "slice of two channels": Kind(".nii.gz", 2, files=2),
     "slice that states no size": Kind(".nii.gz", 1, affine=None),
 }
-BOTH = pytest.mark.parametrize("scheme", ["plain", "mixup"])
+EVERY_SCHEME = pytest.mark.parametrize("scheme", ["plain", "mixup", "encoding"])
 
 
 def make_dataset(folder, kind=KINDS["slice"], shape=SHAPE):
@@ -89,7 +89,7 @@ def write(kind, path, channels):
         phantoms.write_nifti(path, array, kind.affine)
 
 
-@BOTH
+@EVERY_SCHEME
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_every_command(veilseg, start_server, tmp_path, kind, scheme):
     """train, serve, site init, segment through the server and locally, evaluate."""
