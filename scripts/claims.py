@@ -16,7 +16,8 @@ from pathlib import Path
 
 from evidence.audits import AUDITS, audit
 from evidence.background import LOG, Busy, last_line, only_one, running, start
-from evidence.jobs import EVALUATIONS, PUBLISHED, SHIPPED, TRAININGS, Training
+from evidence.encodings import RESULT, encodings
+from evidence.jobs import EVALUATIONS, PUBLISHED, SHIPPED, TRAININGS, Training, shipped_together
 from evidence.places import ROOT, Places, Result, default_places
 from evidence.runs import evaluate, evaluated, is_shipped, progress, ship, train
 from evidence.summaries import summarise
@@ -91,13 +92,10 @@ def publish(trainings: Sequence[Training], places: Places) -> None:
         job = BY_NAME[name]
         return evaluated(job, by_name[job.training], places)
 
-    # Plain and mixup of one data set are compared with each other, so they are shipped together.
-    for data in dict.fromkeys(job.data for job in TRAININGS if job.ship):
-        pair = {
-            job.name: evaluation(job.name) for job in TRAININGS if job.ship and job.data == data
-        }
-        for name, found in pair.items():
-            if None not in pair.values():
+    for names in shipped_together(TRAININGS):
+        group = {name: evaluation(name) for name in names}
+        for name, found in group.items():
+            if None not in group.values():
                 ship(name, places)
                 places.store(name, found or {})
     for name in PUBLISHED:
@@ -105,6 +103,9 @@ def publish(trainings: Sequence[Training], places: Places) -> None:
         if found is not None:
             places.store(name, found)
     summarise(places, evaluation)
+    found = encodings(evaluation)
+    if found is not None:
+        places.store(RESULT, found)
 
 
 def table(trainings: Sequence[Training], places: Places) -> str:

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from evidence.cells import NOT_YET, between, change, dice, head, people, row, with_range
+from evidence.encodings import ablations, controls
+from evidence.encodings import table as encodings
 from evidence.goals import goals
-from evidence.jobs import BRAIN, HIPPOCAMPUS, PICTURES, SHIPPED
+from evidence.jobs import BRAIN, HIPPOCAMPUS, PICTURES, PLAIN_AND_MIXED
 from evidence.leaks import averaging, defences, frontier_settings, leaks, masks, verdicts
 from evidence.places import Places
 from evidence.summaries import POOLED
@@ -34,8 +36,8 @@ def rendered(text: str, places: Places, bundle: str | None = None) -> str:
 
 def documents(places: Places) -> dict[Path, str | None]:
     """Every document with figures, and the bundle whose card it is."""
-    names = ("README.md", "docs/accuracy.md", "docs/privacy.md", "docs/training.md")
-    pages = [places.root / name for name in names]
+    names = ("accuracy", "encoding", "privacy", "training")
+    pages = [places.root / "README.md", *(places.root / f"docs/{name}.md" for name in names)]
     cards = sorted(places.models.glob("[!.]*/README.md"))
     return {path: None for path in pages if path.is_file()} | {
         path: path.parent.name for path in cards
@@ -128,7 +130,7 @@ def mixtures(places: Places) -> str:
 
 def calibration(places: Places) -> str:
     """How far confidence and accuracy of the shipped bundles lie apart."""
-    results = {name: places.load(name) for name in SHIPPED}
+    results = {name: places.load(name) for name in PLAIN_AND_MIXED}
     there = {name: result for name, result in results.items() if result and "calibration" in result}
     if not there:
         return NOT_YET
@@ -231,6 +233,9 @@ BLOCKS: dict[str, Callable[[Places], str]] = {
     "averaging": averaging,
     "frontier": frontier_settings,
     "frontier-plot": plot("frontier", "Dice kept over what is learned, one panel per channel"),
+    "encodings": encodings,
+    "encoding-controls": controls,
+    "encoding-ablations": ablations,
     "demo": demo,
     "site": site,
     "margins-plot": plot("margins", "Private minus plain for each data set, with intervals"),

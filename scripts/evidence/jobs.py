@@ -1,5 +1,6 @@
 """What is trained and evaluated: one readable table."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 SEED = 0
@@ -91,6 +92,10 @@ class Training:
         As 2/5; empty for the default split.
     ship : bool
         Whether the bundle goes to ``models/``.
+    control : str
+        ``linear`` or ``local``, of Privacy-SF.
+    keyed : bool
+        With a consortium key.
     """
 
     name: str
@@ -102,6 +107,8 @@ class Training:
     coefficients: tuple[float, float] = (0.45, 0.55)
     fold: str = ""
     ship: bool = False
+    control: str = ""
+    keyed: bool = False
 
     def options(self) -> list[str]:
         """Of the command line."""
@@ -111,6 +118,8 @@ class Training:
             options += ["--unmixing", self.unmixing, "--coefficients", f"{low:g}:{high:g}"]
         if self.fold:
             options += ["--fold", self.fold]
+        if self.control:
+            options += ["--control", self.control]
         return [*options, "--licence", self.data.licence]
 
 
@@ -155,6 +164,18 @@ def triple(data: Data, fold: int | None = None, ship: bool = False) -> tuple[Tra
     )
 
 
+def encoded(data: Data, ship: bool = False) -> Training:
+    """Privacy-SF, with the steps of the others."""
+    fields = f"{data.name}-encoding", data, "encoding", data.steps
+    return Training(*fields, fold=data.fold, ship=ship)
+
+
+def keyed_name(keyed: bool, seed: int) -> str:
+    """Of a training of Privacy-SF with or without a key; seed 0 without one is what is shipped."""
+    name = f"{HIPPOCAMPUS.name}-{'keyed' if keyed else 'encoding'}"
+    return f"{name}-seed{seed}" if seed else name
+
+
 def curve_name(unmixing: str, coefficient: float | None = None) -> str:
     """Of a training of the curve, or of its evaluation at a mixing coefficient."""
     name = f"{HIPPOCAMPUS.name}-curve-{unmixing}"
@@ -166,6 +187,10 @@ def mixtures_name(mixtures: int) -> str:
     name = f"{HIPPOCAMPUS.name}-mixup"
     return name if mixtures == 1 else f"{name}-x{mixtures}"
 
+
+# Controls of Privacy-SF, and the seeds for which keyed and unkeyed are compared.
+LINEAR, LOCAL = f"{HIPPOCAMPUS.name}-linear", f"{HIPPOCAMPUS.name}-local"
+KEY_SEEDS = (0, 1, 2)
 
 # In the order in which they are run: what is shipped first.
 TRAININGS: tuple[Training, ...] = (
@@ -183,6 +208,20 @@ TRAININGS: tuple[Training, ...] = (
             coefficients=CURVE_RANGE,
         )
         for unmixing in ("learned", "algebraic")
+    ),
+    encoded(HIPPOCAMPUS, ship=True),
+    encoded(BRAIN, ship=True),
+    encoded(CARDIAC),
+    Training(LINEAR, HIPPOCAMPUS, "encoding", HIPPOCAMPUS.steps, control="linear"),
+    Training(LOCAL, HIPPOCAMPUS, "plain", HIPPOCAMPUS.steps, control="local"),
+    *(
+        Training(
+            *(keyed_name(keyed, seed), HIPPOCAMPUS, "encoding", HIPPOCAMPUS.steps, seed),
+            keyed=keyed,
+        )
+        for seed in KEY_SEEDS
+        for keyed in (False, True)
+        if keyed or seed
     ),
 )
 
@@ -202,8 +241,19 @@ EVALUATIONS: tuple[Evaluation, ...] = (
 # Evaluations that become a file of results as they are. Those of shipped bundles do when the
 # bundles are shipped, so that bundle and figures never differ.
 SHIPPED = tuple(job.name for job in TRAININGS if job.ship)
+# Whose calibration is shown.
+PLAIN_AND_MIXED = tuple(job.name for job in TRAININGS if job.ship and job.scheme != "encoding")
 PUBLISHED = tuple(
     job.name
     for job in TRAININGS
     if not job.ship and job.fold == job.data.fold and job.coefficients != CURVE_RANGE
 )
+
+
+def shipped_together(trainings: Sequence[Training]) -> list[tuple[str, ...]]:
+    """Bundles that are compared with each other in figures: all of them are shipped or none."""
+    groups: dict[tuple[str, bool], list[str]] = {}
+    for job in trainings:
+        if job.ship:
+            groups.setdefault((job.data.name, job.scheme == "encoding"), []).append(job.name)
+    return [tuple(names) for names in groups.values()]

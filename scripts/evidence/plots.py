@@ -9,7 +9,7 @@ from PIL import Image
 
 from evidence.audits import MIXUP
 from evidence.blocks import TITLES
-from evidence.jobs import SHIPPED
+from evidence.jobs import PLAIN_AND_MIXED
 from evidence.places import Places, Result
 from veilseg.audit.pictures import FRONTIER_INCHES, draw_frontier
 from veilseg.files import written_whole
@@ -142,7 +142,7 @@ PLOTS: dict[str, tuple[tuple[str, ...], Make]] = {
     "margins": (("margins",), margins),
     "curve": (("curve",), curve),
     "mixtures": (("mixtures",), mixtures),
-    "calibration": (SHIPPED, calibration),
+    "calibration": (PLAIN_AND_MIXED, calibration),
     "frontier": ((MIXUP.name,), frontier),
 }
 

@@ -17,11 +17,15 @@ from evidence.places import Places, Result, read, source_state, write
 from veilseg.bundle import ClientManifest, open_client_half, open_server_half
 from veilseg.datasets.layout import read_dataset
 from veilseg.errors import VeilsegError
+from veilseg.networks.encoders import ClientAlone
+from veilseg.schemes.encoding.key import ConsortiumKey
 from veilseg.schemes.mixup.client import has_synthetic_references
 from veilseg.training.crops import crop_shape
 from veilseg.training.recipe import Recipe
 
 VEILSEG = (sys.executable, "-m", "veilseg.cli.main")
+# As training records a control.
+VARIANTS = {"": "", "linear": "linear", "local": ClientAlone.__name__}
 DURATION = "weights/duration.json"
 BUNDLE_PARTS = ("client", "server", "README.md")
 
@@ -74,7 +78,8 @@ def train(training: Training, places: Places) -> None:
         folder.rename(aside)
     source = places.data / training.data.folder
     started = time.monotonic()
-    run(*VEILSEG, "train", source, "--out", folder, "--resume", *training.options())
+    options = [*training.options(), *_key(training, places)]
+    run(*VEILSEG, "train", source, "--out", folder, "--resume", *options)
     if found.steps == 0:
         minutes = round((time.monotonic() - started) / 60, 2)
         write(folder / DURATION, {"minutes": minutes, "cores": os.cpu_count()})
@@ -94,7 +99,7 @@ def evaluate(evaluation: Evaluation, training: Training, places: Places, again: 
     manifest = open_client_half(folder).manifest
     file = places.evaluation(evaluation.name)
     file.parent.mkdir(parents=True, exist_ok=True)
-    options = [*evaluation.options()]
+    options = [*evaluation.options(), *_key(training, places)]
     if not _synthetic(manifest):
         # With --split test only its training patients are mixed in.
         options += ["--references", str(source)]
@@ -174,16 +179,32 @@ def _is_its_run(training: Training, places: Places) -> bool:
             unmixing="algebraic" if training.unmixing == "algebraic" else "learned",
             coefficient_range=training.coefficients,
         )
+    variant = VARIANTS[training.control]
+    if training.keyed:
+        _, file = _key(training, places)
+        variant = f"key {ConsortiumKey.read(Path(file)).fingerprint()}"
     wanted = {
         "scheme": training.scheme,
         "steps": training.steps,
         "seed": training.seed,
         "fold": training.fold,
         "init": "",
+        "variant": variant,
         "data_sha256": _content_hash(places.data / training.data.folder),
         "recipe": json.loads(json.dumps(asdict(recipe))),
     }
-    return {name: recorded.get(name) for name in wanted} == wanted
+    return {name: recorded.get(name, "") for name in wanted} == wanted
+
+
+def _key(training: Training, places: Places) -> list[str]:
+    """The option of a keyed training; its key is made once and stays with the work."""
+    if not training.keyed:
+        return []
+    path = places.work / "consortium.key"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ConsortiumKey.new().write(path)
+    return ["--key", str(path)]
 
 
 @functools.cache

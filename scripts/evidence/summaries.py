@@ -117,13 +117,13 @@ def curve(load: Load) -> Result | None:
         points.append(
             {
                 "coefficient": a,
-                **{kind: _mean(cases, kind) for kind in kinds},
-                "gain": _difference(cases, *kinds),
+                **{kind: mean(cases, kind) for kind in kinds},
+                "gain": difference(cases, *kinds),
             }
         )
     sources = {"plain": plain, **{kind: there[kind, COEFFICIENTS[0]] for kind in kinds}}
     line = joined({"plain": plain})
-    return {"points": points, "plain": _mean(line, "plain"), **origin(sources)}
+    return {"points": points, "plain": mean(line, "plain"), **origin(sources)}
 
 
 def mixtures(load: Load) -> Result | None:
@@ -138,8 +138,8 @@ def mixtures(load: Load) -> Result | None:
         points.append(
             {
                 "mixtures": count,
-                "learned": _mean(cases, "several"),
-                "gain": _difference(cases, "several", "one"),
+                "learned": mean(cases, "several"),
+                "gain": difference(cases, "several", "one"),
             }
         )
     return {"points": points, **origin({"mixup": there[0]})}
@@ -169,8 +169,8 @@ def joined(results: Mapping[str, Result]) -> list[Case]:
 def compared(cases: Sequence[Case]) -> Result:
     """Means, private − plain, and, where the baseline is there, learned − algebraic."""
     schemes = [name for name in ("plain", "mixup", "algebraic") if name in cases[0]]
-    found: Result = {scheme: _mean(cases, scheme) for scheme in schemes}
-    found["margin"] = _difference(cases, "mixup", "plain")
+    found: Result = {scheme: mean(cases, scheme) for scheme in schemes}
+    found["margin"] = difference(cases, "mixup", "plain")
     if "algebraic" in schemes:
         found["gain"] = gain(cases)
     return found
@@ -178,7 +178,7 @@ def compared(cases: Sequence[Case]) -> Result:
 
 def gain(cases: Sequence[Case]) -> Result:
     """Learned − algebraic, each trained for itself."""
-    return _difference(cases, "mixup", "algebraic")
+    return difference(cases, "mixup", "algebraic")
 
 
 def origin(results: Mapping[str, Result]) -> Result:
@@ -202,12 +202,14 @@ def origin(results: Mapping[str, Result]) -> Result:
     }
 
 
-def _mean(cases: Sequence[Case], scheme: str) -> Result:
+def mean(cases: Sequence[Case], scheme: str) -> Result:
+    """Mean Dice of a scheme with its interval over patients."""
     found = bootstrap_mean(_scores(cases, scheme), [case["patient"] for case in cases])
     return {"dice": _number(found.mean), **_interval(found)}
 
 
-def _difference(cases: Sequence[Case], first: str, second: str) -> Result:
+def difference(cases: Sequence[Case], first: str, second: str) -> Result:
+    """Mean difference of two schemes, paired by case, with its interval over patients."""
     one, other = (_scores(cases, scheme) for scheme in (first, second))
     found = bootstrap_difference(one, other, [case["patient"] for case in cases])
     return {"difference": _number(found.mean), **_interval(found)}

@@ -226,6 +226,7 @@ def test_pair_is_shipped_when_both_are_evaluated(places, commands, monkeypatch):
         "BY_NAME": table,
         "PUBLISHED": (),
         "summarise": lambda *given: None,
+        "encodings": lambda *given: None,
     }.items():
         monkeypatch.setattr(claims, name, value)
     for job in pair:

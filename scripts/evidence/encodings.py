@@ -1,0 +1,111 @@
+"""Privacy-SF against plain, its controls, and keyed against unkeyed."""
+
+from evidence.cells import NOT_YET, change, dice, head, people, row
+from evidence.jobs import BRAIN, CARDIAC, HIPPOCAMPUS, KEY_SEEDS, LINEAR, LOCAL, keyed_name
+from evidence.places import Places, Result
+from evidence.summaries import Case, Load, difference, joined, mean, origin
+
+RESULT = "encodings"
+DATA = (HIPPOCAMPUS, BRAIN, CARDIAC)
+CONTROLS = {"linear": LINEAR, "local": LOCAL}
+OF_CONTROLS = {
+    "linear": "a linear map in place of the mapping network",
+    "local": "the site's two networks alone, without a server",
+}
+
+
+def encodings(load: Load) -> Result | None:
+    """Every comparison whose evaluations are there; None if there is none."""
+    comparisons = {}
+    for data in DATA:
+        cases, sources = _together(
+            load, {"plain": f"{data.name}-plain", "encoding": f"{data.name}-encoding"}
+        )
+        if cases:
+            comparisons[data.name] = {
+                "plain": mean(cases, "plain"),
+                "encoding": mean(cases, "encoding"),
+                "margin": difference(cases, "encoding", "plain"),
+                **sources,
+            }
+    controls = {}
+    for control, name in CONTROLS.items():
+        cases, sources = _together(load, {"encoding": keyed_name(False, 0), control: name})
+        if cases:
+            controls[control] = {
+                control: mean(cases, control),
+                "gain": difference(cases, "encoding", control),
+                **sources,
+            }
+    found = {"comparisons": comparisons, "controls": controls, "keyed": _keyed(load)}
+    return found if comparisons else None
+
+
+def _keyed(load: Load) -> Result | None:
+    """Keyed − unkeyed: each case by the mean over all seeds."""
+    names = {
+        f"{'keyed' if keyed else 'unkeyed'} {seed}": keyed_name(keyed, seed)
+        for seed in KEY_SEEDS
+        for keyed in (False, True)
+    }
+    cases, sources = _together(load, names)
+    if not cases:
+        return None
+    for case in cases:
+        for kind in ("keyed", "unkeyed"):
+            case[kind] = sum(case[f"{kind} {seed}"] for seed in KEY_SEEDS) / len(KEY_SEEDS)
+    by_seed = {
+        str(seed): difference(cases, f"keyed {seed}", f"unkeyed {seed}") for seed in KEY_SEEDS
+    }
+    return {"difference": difference(cases, "keyed", "unkeyed"), "by_seed": by_seed, **sources}
+
+
+def _together(load: Load, names: dict[str, str]) -> tuple[list[Case], Result]:
+    found = {kind: load(name) for kind, name in names.items()}
+    there = {kind: result for kind, result in found.items() if result is not None}
+    return (joined(there), origin(there)) if len(there) == len(names) else ([], {})
+
+
+def table(places: Places) -> str:
+    """Plain against encoded for each data set."""
+    found = places.load(RESULT)
+    if found is None:
+        return NOT_YET
+    lines = head("unseen patients", "plain", "encoded", "encoded − plain")
+    for data in DATA:
+        entry = found["comparisons"].get(data.name)
+        if entry is None:
+            lines.append(row(data.title, "not measured yet", "", ""))
+            continue
+        cells = (dice(entry[scheme]["dice"]) for scheme in ("plain", "encoding"))
+        of = f"{data.title}, {people(entry['margin'])}"
+        lines.append(row(of, *cells, change(entry["margin"])))
+    return "\n".join(lines)
+
+
+def controls(places: Places) -> str:
+    """What the mapping network at the server brings, and what a key costs."""
+    found = places.load(RESULT)
+    if found is None or not found["controls"]:
+        return NOT_YET
+    lines = head("instead", "Dice", "what the scheme gains over it")
+    for name, entry in found["controls"].items():
+        lines.append(row(OF_CONTROLS[name], dice(entry[name]["dice"]), change(entry["gain"])))
+    if found["keyed"] is not None:
+        told = f"With a key − without, mean of {len(KEY_SEEDS)} seeds"
+        lines += ["", f"{told}: {change(found['keyed']['difference'])}."]
+    return "\n".join(lines)
+
+
+def ablations(places: Places) -> str:
+    """What each augmentation of sequences brings on validation patients."""
+    found = places.load("encoding-ablations")
+    if found is None:
+        return NOT_YET
+    lines = head("mapping network", "validation Dice", "against the default")
+    default = next(one["validation_dice"] for one in found["rows"] if one["name"] == "default")
+    for one in found["rows"]:
+        score = one["validation_dice"]
+        than = "" if one["name"] == "default" else f"{score - default:+.3f}"
+        lines.append(row(one["name"], dice(score), than))
+    return "\n".join(lines)
