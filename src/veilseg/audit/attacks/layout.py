@@ -15,12 +15,12 @@ from veilseg.audit.attacks.reidentification import (
     second_acquisitions,
 )
 from veilseg.audit.chance import hit_interval, rate
-from veilseg.audit.encodings import layout_of
+from veilseg.audit.encodings import layout_of, own_tiles
 from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import NobodyLaw
 from veilseg.audit.nulls import null_of_images, proxies_of_nobody
-from veilseg.audit.scene import Observation
+from veilseg.audit.scene import Observation, evenly
 from veilseg.audit.similarity import ssim
 from veilseg.audit.workshop import Workshop, mean_image
 from veilseg.evaluation.bootstrap import bootstrap_mean
@@ -31,6 +31,7 @@ UNKNOWING = Threat(knows_networks=False)
 LINKAGE = Finding("A12", "Linkage of encodings", "identity", UNKNOWING, "rank-1")
 PICTURE = Finding("A12p", "First component as a picture", "image", UNKNOWING, "SSIM, best of two")
 CONTROL_SSIM = 0.5
+PROBED = 20
 
 
 def linkage(workshop: Workshop) -> list[Finding]:
@@ -73,13 +74,57 @@ def picture(workshop: Workshop) -> list[Finding]:
     truths = [one.image for one in seen]
     found = drawn(seen, layout, mean)
     scores = [_better(one, truth) for one, truth in zip(found, truths, strict=True)]
-    coarse = [_shown(_on_grid(image, layout), mean)[0] for image in truths]
+    coarse = [_shown(on_grid(image, layout), mean)[0] for image in truths]
     value = np.mean([ssim(one, truth) for one, truth in zip(coarse, truths, strict=True)])
     positive = Control("the image itself on the same grid", float(value), low=CONTROL_SSIM)
     nobody = drawn(proxies_of_nobody(workshop, scene.law()), layout, mean)
     null = null_of_images(workshop, [signs[0] for signs in nobody])
     overall = bootstrap_mean(scores, [one.patient for one in seen])
-    return [PICTURE.measured(overall, {"mean image": workshop.ssim_of_nobody()}, positive, null)]
+    own = evenly(own_tiles(scene), PROBED)
+    details = analysis(scene.simulate(scene.law(), own, answered=False), seen, layout)
+    baseline = {"mean image": workshop.ssim_of_nobody()}
+    return [PICTURE.measured(overall, baseline, positive, null, details)]
+
+
+def analysis(
+    known: Sequence[Observation], seen: Sequence[Observation], layout: Layout
+) -> dict[str, float | None]:
+    """How linear the tie between tokens and image is.
+
+    Parameters
+    ----------
+    known : sequence of Observation
+        Of the attacker's own images, to fit by.
+    seen : sequence of Observation
+        Of the audited, to try on.
+    layout : Layout
+
+    Returns
+    -------
+    dict of float
+        The largest correlation of a token's value with the image there, and the share of the
+        image's variance on the finest grid that a linear probe of the tokens explains.
+    """
+    (fit_by, fit_to), (try_on, truth) = (_tokens_and_image(some, layout) for some in (known, seen))
+    weights, *_ = np.linalg.lstsq(_with_one(fit_by), fit_to, rcond=None)
+    left = ((_with_one(try_on) @ weights - truth) ** 2).mean()
+    tied = [abs(np.corrcoef(values, truth)[0, 1]) for values in try_on.T if values.std()]
+    return {
+        "largest_correlation": rounded(max(tied, default=0.0)),
+        "linear_probe_r2": rounded(1 - left / max(float(truth.var()), 1e-12)),
+    }
+
+
+def _tokens_and_image(
+    seen: Sequence[Observation], layout: Layout
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    tokens = [next(layout.split(one.proxy)) for one in seen]
+    images = [on_grid(one.image, layout).ravel() for one in seen]
+    return np.concatenate(tokens).astype(np.float64), np.concatenate(images)
+
+
+def _with_one(tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.concatenate([tokens, np.ones((len(tokens), 1))], axis=1)
 
 
 def nearness(
@@ -112,7 +157,8 @@ def _shown(component: NDArray[np.float64], mean: Float32Array) -> tuple[Float32A
     return first, second
 
 
-def _on_grid(image: Float32Array, layout: Layout) -> NDArray[np.float64]:
+def on_grid(image: Float32Array, layout: Layout) -> NDArray[np.float64]:
+    """The mean of an image's channels, looked up at the tokens of the finest grid."""
     grid = layout.levels[0].grid
     zoom = [part / full for part, full in zip(grid, image.shape[1:], strict=True)]
     return np.asarray(ndimage.zoom(image.mean(axis=0).astype(np.float64), zoom, order=1))

@@ -1,0 +1,58 @@
+"""What attacks on encodings rest on: what no key changes, and a probe that finds what is linear."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from veilseg.audit.attacks.layout import analysis, on_grid
+from veilseg.audit.attacks.matching import invariants
+from veilseg.schemes.encoding.key import ConsortiumKey
+from veilseg.schemes.encoding.sequence import Layout
+
+LAYOUT = Layout.of((16, 24, 16), (4, 6))
+
+
+@dataclass
+class Seen:
+    proxy: np.ndarray
+    image: np.ndarray
+
+
+@pytest.fixture
+def sequence():
+    rng = np.random.default_rng(0)
+    return rng.standard_normal(LAYOUT.values).astype(np.float32)
+
+
+def test_invariants_are_the_same_under_every_key(sequence):
+    known = invariants(sequence, LAYOUT)
+    assert known.shape == (6, 4, 6, 4)
+    for _ in range(3):
+        keyed = ConsortiumKey.new().transform(LAYOUT, "image").apply(sequence)
+        assert not np.allclose(keyed, sequence, atol=0.1)
+        np.testing.assert_allclose(invariants(keyed, LAYOUT), known, atol=1e-3)
+
+
+def test_invariants_tell_encodings_apart(sequence):
+    other = sequence + np.random.default_rng(1).standard_normal(LAYOUT.values).astype(np.float32)
+    assert np.abs(invariants(other, LAYOUT) - invariants(sequence, LAYOUT)).max() > 0.1
+
+
+@pytest.mark.parametrize(("linear", "low", "high"), [(True, 0.99, 1), (False, -1, 0.1)])
+def test_probe_finds_what_is_linear_in_the_image_and_nothing_else(linear, low, high):
+    rng = np.random.default_rng(2)
+    seen = []
+    for _ in range(12):
+        coarse = rng.random(LAYOUT.levels[0].grid)
+        image = np.kron(coarse, np.ones((4, 4, 4)))[None].astype(np.float32)
+        tokens = rng.standard_normal((LAYOUT.levels[0].tokens, 4))
+        if linear:
+            # As the probe looks at the image: looked up on the grid, not averaged.
+            tokens[:, 2] = 3 * on_grid(image, LAYOUT).ravel() - 1
+        fine = tokens.astype(np.float32).ravel()
+        rest = rng.standard_normal(LAYOUT.values - fine.size).astype(np.float32)
+        seen.append(Seen(np.concatenate([fine, rest]), image))
+    found = analysis(seen[:8], seen[8:], LAYOUT)
+    assert low <= found["linear_probe_r2"] <= high
+    assert (found["largest_correlation"] > 0.99) == linear
