@@ -21,11 +21,12 @@ from veilseg.schemes.encoding.client import (
     EncodingClient,
 )
 from veilseg.schemes.encoding.key import ConsortiumKey
+from veilseg.schemes.encoding.training import IMAGE_CHANNELS
 
 PEOPLE = tuple(f"person{number:02d}" for number in range(20))
 STEPS = 12
-# Of a tile of 16³: eight channels at a quarter and sixteen at an eighth of the resolution.
-VALUES = 4**3 * 8 + 2**3 * 16
+# Of a tile of 16³, at a quarter and at an eighth of the resolution.
+VALUES = 4**3 * IMAGE_CHANNELS[0] + 2**3 * IMAGE_CHANNELS[1]
 
 
 @pytest.fixture(scope="module")

@@ -32,13 +32,16 @@ from veilseg.training.losses import soft_target_loss
 from veilseg.training.run import Run
 from veilseg.training.stage import Stage
 
-# Channels of the encodings at a quarter and an eighth of the resolution.
-IMAGE_CHANNELS, MASK_CHANNELS = (8, 16), (16, 32)
+# Channels of the encodings at a quarter and an eighth of the resolution. Those of images are few:
+# more of them show more of the image.
+IMAGE_CHANNELS, MASK_CHANNELS = (2, 8), (16, 32)
 # Of the steps; the last stage has the rest.
 AUTOENCODER_SHARE, MAPPING_SHARE = 0.25, 0.6
 # An answer is never exact: the mask decoder is trained to bear it, in standard deviations.
 ANSWER_NOISE = 0.3
 IMAGE_WEIGHT = 4.0  # of the image's loss against the mask's
+# Of a mask that is read off the image's encoding: what matters for it is kept before what does not.
+HINT_WEIGHT = 1.0
 ADAPTATION_RATE = 0.25  # of the learning rate
 # Augmented tiles of each case that are encoded for the fit of the mapping network: the more, the
 # better it is (docs/experiments.md), and the more of each patient has left.
@@ -78,6 +81,7 @@ class EncodingTraining(SchemeTraining):
         self.mask = Layout.of(tile_shape, MASK_CHANNELS)
         self.image_encoder = Encoder(spatial_dims, channels, IMAGE_CHANNELS, norm=True)
         self.image_decoder = Decoder(spatial_dims, IMAGE_CHANNELS, channels)
+        self.hint = Decoder(spatial_dims, IMAGE_CHANNELS, classes)
         self.mask_encoder = Encoder(spatial_dims, classes, MASK_CHANNELS, norm=False)
         self.mask_decoder = Decoder(spatial_dims, MASK_CHANNELS, classes)
         self._fit = MappingFit(self.image, self.mask, 0, 0, 0, linear=linear)
@@ -227,18 +231,21 @@ class _Autoencoders(nn.Module):
     def __init__(self, scheme: EncodingTraining) -> None:
         super().__init__()
         self.image_encoder, self.image_decoder = scheme.image_encoder, scheme.image_decoder
+        self.hint = scheme.hint
         self.mask_encoder, self.mask_decoder = scheme.mask_encoder, scheme.mask_decoder
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Loss of both: each has to give back what it was given."""
-        image, target = batch["image"], batch["target"]
-        found = self.image_decoder(self.image_encoder(image)).float()
+        image, target, counted = batch["image"], batch["target"], batch.get("counted")
+        of_image = self.image_encoder(image)
+        found = self.image_decoder(of_image).float()
+        hinted = soft_target_loss(self.hint(of_image), target, counted)
         sharp = sum(
             l1_loss(found.diff(dim=axis), image.diff(dim=axis)) for axis in range(2, image.ndim)
         )
         encoded = [_noisy(maps) for maps in self.mask_encoder(target)]
-        of_mask = soft_target_loss(self.mask_decoder(encoded), target, batch.get("counted"))
-        return IMAGE_WEIGHT * (l1_loss(found, image) + sharp) + of_mask
+        of_mask = soft_target_loss(self.mask_decoder(encoded), target, counted)
+        return IMAGE_WEIGHT * (l1_loss(found, image) + sharp) + HINT_WEIGHT * hinted + of_mask
 
 
 class _Adaptation(nn.Module):
