@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from evidence.background import run
-from evidence.jobs import BRAIN, CARDIAC, HIPPOCAMPUS, Data, curve_name
+from evidence.jobs import BRAIN, CARDIAC, HIPPOCAMPUS, Data, curve_name, keyed_name
 from evidence.places import Places, Result, read, source_state
-from evidence.runs import VEILSEG
+from evidence.runs import VEILSEG, key_options
 from veilseg.bundle import open_client_half
 
 
@@ -22,6 +22,8 @@ class Audit:
     data : Data
     labelled : bool
         Whether the site's references are labelled cases of the same data.
+    keyed : bool
+        Whether the bundle was trained with the consortium key of the claims.
     options : tuple of str
     """
 
@@ -29,6 +31,7 @@ class Audit:
     bundle: str
     data: Data
     labelled: bool = False
+    keyed: bool = False
     options: tuple[str, ...] = ()
 
 
@@ -56,7 +59,9 @@ WHOLE_BRAIN = Audit(
     *("audit-brain-tissue-mixup", f"{BRAIN.name}-mixup", BRAIN),
     options=("--quick", "--attacks", "A5,A16,A15"),
 )
-AUDITS = (MIXUP, PLAIN, LABELLED, CURVE, HEART, WHOLE_BRAIN)
+ENCODED = Audit("audit-hippocampus-encoding", keyed_name(False, 0), HIPPOCAMPUS)
+KEYED = Audit("audit-hippocampus-keyed", keyed_name(True, 0), HIPPOCAMPUS, keyed=True)
+AUDITS = (MIXUP, PLAIN, LABELLED, CURVE, HEART, WHOLE_BRAIN, ENCODED, KEYED)
 
 
 def audit(job: Audit, places: Places, again: bool) -> None:
@@ -72,6 +77,7 @@ def audit(job: Audit, places: Places, again: bool) -> None:
     files = {kind: folder / f"{job.name}.{kind}" for kind in ("json", "html")}
     source = places.data / job.data.folder
     options = [*job.options, *(["--references", str(source)] if job.labelled else [])]
+    options += key_options(places) if job.keyed else []
     commit = source_state()
     where = ("--json", files["json"], "--html", files["html"])
     run(*VEILSEG, "audit", bundle, source, *options, *where)

@@ -9,7 +9,7 @@ from evidence.encodings import ablations, controls
 from evidence.encodings import table as encodings
 from evidence.goals import goals
 from evidence.jobs import BRAIN, HIPPOCAMPUS, PICTURES, PLAIN_AND_MIXED
-from evidence.leaks import averaging, defences, frontier_settings, leaks, masks, verdicts
+from evidence.leaks import averaging, defences, frontier_settings, inversion, leaks, masks, verdicts
 from evidence.places import Places
 from evidence.summaries import POOLED
 from evidence.times import overhead, overhead_phases, training_time
@@ -236,6 +236,7 @@ BLOCKS: dict[str, Callable[[Places], str]] = {
     "encodings": encodings,
     "encoding-controls": controls,
     "encoding-ablations": ablations,
+    "inversion": inversion,
     "demo": demo,
     "site": site,
     "margins-plot": plot("margins", "Private minus plain for each data set, with intervals"),

@@ -2,7 +2,17 @@
 
 from collections.abc import Iterator
 
-from evidence.audits import CURVE, HEART, LABELLED, MIXUP, PLAIN, WHOLE_BRAIN, findings
+from evidence.audits import (
+    CURVE,
+    ENCODED,
+    HEART,
+    KEYED,
+    LABELLED,
+    MIXUP,
+    PLAIN,
+    WHOLE_BRAIN,
+    findings,
+)
 from evidence.cells import NOT_YET, head, row
 from evidence.places import Places, Result
 from veilseg.audit.findings import CHANNELS, RUN
@@ -14,6 +24,8 @@ TITLES = {
     LABELLED: "hippocampus, private, labelled references",
     HEART: "heart, private, labelled references",
     WHOLE_BRAIN: "brain tissue, private (quick audit)",
+    ENCODED: "hippocampus, encoded",
+    KEYED: "hippocampus, encoded with a key",
 }
 
 
@@ -82,6 +94,22 @@ def averaging(places: Places) -> str:
     return "\n".join(
         [*head("fresh proxies", *curve), row("SSIM", *(f"{v:.2f}" for v in curve.values()))]
     )
+
+
+def inversion(places: Places) -> str:
+    """What an attacker makes of encodings, over how many it knows."""
+    rows = {}
+    for audit, title in ((ENCODED, "without a key"), (KEYED, "with a key")):
+        result = places.load(audit.name)
+        curves = [] if result is None else findings(result, "image", "A10")
+        if curves and curves[0]["details"]:
+            rows[title] = curves[0]["details"]["ssim_by_pairs"]
+    if not rows:
+        return NOT_YET
+    lines = head("SSIM of the image, by known pairs", *next(iter(rows.values())))
+    for title, curve in rows.items():
+        lines.append(row(title, *(f"{value:.2f}" for value in curve.values())))
+    return "\n".join(lines)
 
 
 def frontier_settings(places: Places) -> str:

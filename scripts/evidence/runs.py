@@ -78,7 +78,7 @@ def train(training: Training, places: Places) -> None:
         folder.rename(aside)
     source = places.data / training.data.folder
     started = time.monotonic()
-    options = [*training.options(), *_key(training, places)]
+    options = [*training.options(), *(key_options(places) if training.keyed else ())]
     run(*VEILSEG, "train", source, "--out", folder, "--resume", *options)
     if found.steps == 0:
         minutes = round((time.monotonic() - started) / 60, 2)
@@ -99,7 +99,7 @@ def evaluate(evaluation: Evaluation, training: Training, places: Places, again: 
     manifest = open_client_half(folder).manifest
     file = places.evaluation(evaluation.name)
     file.parent.mkdir(parents=True, exist_ok=True)
-    options = [*evaluation.options(), *_key(training, places)]
+    options = [*evaluation.options(), *(key_options(places) if training.keyed else ())]
     if not _synthetic(manifest):
         # With --split test only its training patients are mixed in.
         options += ["--references", str(source)]
@@ -181,7 +181,7 @@ def _is_its_run(training: Training, places: Places) -> bool:
         )
     variant = VARIANTS[training.control]
     if training.keyed:
-        _, file = _key(training, places)
+        _, file = key_options(places)
         variant = f"key {ConsortiumKey.read(Path(file)).fingerprint()}"
     wanted = {
         "scheme": training.scheme,
@@ -196,10 +196,8 @@ def _is_its_run(training: Training, places: Places) -> bool:
     return {name: recorded.get(name, "") for name in wanted} == wanted
 
 
-def _key(training: Training, places: Places) -> list[str]:
-    """The option of a keyed training; its key is made once and stays with the work."""
-    if not training.keyed:
-        return []
+def key_options(places: Places) -> list[str]:
+    """The option of whatever is keyed; the key is made once and stays with the work."""
     path = places.work / "consortium.key"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)

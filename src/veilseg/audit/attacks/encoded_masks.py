@@ -85,7 +85,6 @@ def attack(workshop: Workshop) -> list[Finding]:
                 null_of_masks(workshop, missed),
                 {"dice": rounded(_mean(scores))},
                 setting,
-                "never" if threat.colluding_site else "by default",
             )
         )
     return findings

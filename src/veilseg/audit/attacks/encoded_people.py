@@ -75,6 +75,5 @@ def attack(workshop: Workshop) -> list[Finding]:
             null_of_hits(rank_1(compared[best](nobody)), len(gallery)),
             details,
             f"gallery: {source}",
-            "never",
         )
     ]

@@ -10,7 +10,7 @@ from torch.nn.functional import l1_loss
 from torch.utils.data import Dataset
 
 from veilseg.audit.encodings import FreshEncodings, layout_of, own_tiles
-from veilseg.audit.findings import Control, Finding, NotRun, Occurs, Threat, rounded
+from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
 from veilseg.audit.fitting import run
 from veilseg.audit.nulls import null_of_images, proxies_of_nobody
 from veilseg.audit.scene import Scene
@@ -86,7 +86,11 @@ class KnownPairs(Dataset[Batch]):
 
 
 def attack(workshop: Workshop) -> list[Finding]:
-    """SSIM of what is made of the audited people's encodings, over the number of known pairs."""
+    """SSIM of what is made of the audited people's encodings, over the number of known pairs.
+
+    All of it counts as what happens by default: every site has the encoder, and no site's images
+    are hidden from another that has it.
+    """
     scene = workshop.scene
     if not scene.encodes:
         raise NotRun("nothing is encoded")
@@ -119,13 +123,11 @@ def attack(workshop: Workshop) -> list[Finding]:
         }
         pairs = len(own) if name in (ALL, BLACK_BOX) else int(name.split()[0])
         threat = Threat(known_pairs=pairs, colluding_site=name == BLACK_BOX)
-        occurs: Occurs = "never"
         findings.append(
             replace(FINDING, threat=threat).measured(
                 bootstrap_mean(values, patients),
                 *({"mean image": workshop.ssim_of_nobody()}, positive, null, details),
                 setting=f"known pairs: {name}",
-                occurs=occurs,
             )
         )
     return findings

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from veilseg.audit.chance import label_interval
 from veilseg.audit.encodings import EncodedSegmenter, FreshEncodings, decoded, layout_of
-from veilseg.audit.findings import Control, Finding, NotRun, Occurs, Threat, rounded
+from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
 from veilseg.audit.fitting import run
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import EncodedLaw, Law, RawLaw
@@ -96,9 +96,8 @@ def attack(workshop: Workshop) -> list[Finding]:
     }
     # The labels are compared with what a site decodes.
     finding = replace(FINDING, threat=replace(FINDING.threat, colluding_site=scene.encodes))
-    occurs: Occurs = "never" if scene.encodes else "by default"
     positive = _positive(workshop)
-    return [finding.measured(overall, {"chance": 0.5}, positive, null, details, occurs=occurs)]
+    return [finding.measured(overall, {"chance": 0.5}, positive, null, details)]
 
 
 def _rehearsed(
