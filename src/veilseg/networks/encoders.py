@@ -3,7 +3,7 @@
 An encoding is maps at a quarter and at an eighth of the resolution (``encoding.sequence``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from monai.networks.layers.factories import Conv, Pool
@@ -18,8 +18,65 @@ DECODER_WIDTHS = (8, 12, 24, 48)
 # Quarter, eighth and sixteenth. The most that a bundle of 6 MB has room for.
 MAPPING_WIDTHS = (72, 96, 112)
 GROUPS = 8
+SMALLEST_DEVIATION = 1e-3
 
 Maps = list[Tensor]
+
+
+class Units(nn.Module):
+    """In what an encoding's channels are measured: mean 0 and variance 1 once that is known.
+
+    Nothing in an autoencoder holds its values to any range, but sixteen bits do on the wire, and a
+    key's shift has to be as large as they are.
+
+    Parameters
+    ----------
+    spatial_dims : int
+    channels : (fine, coarse)
+    """
+
+    def __init__(self, spatial_dims: int, channels: Sequence[int]) -> None:
+        super().__init__()
+        for level, count in enumerate(channels):
+            shape = (1, count, *[1] * spatial_dims)
+            self.register_buffer(f"mean{level}", torch.zeros(shape))
+            self.register_buffer(f"deviation{level}", torch.ones(shape))
+
+    def scaled(self, maps: Maps) -> Maps:
+        """Into these units."""
+        return [(one - mean) / deviation for one, (mean, deviation) in self._with(maps)]
+
+    def back(self, maps: Maps) -> Maps:
+        """Out of them."""
+        return [one * deviation + mean for one, (mean, deviation) in self._with(maps)]
+
+    def _with(self, maps: Maps) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
+        for level, one in enumerate(maps):
+            yield one, (getattr(self, f"mean{level}"), getattr(self, f"deviation{level}"))
+
+
+@torch.no_grad()
+def measure_units(
+    encoder: "Encoder", decoders: Sequence["Decoder"], given: Sequence[Tensor]
+) -> None:
+    """Take an encoder's units from what it makes of some maps, and tell its decoders.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    decoders : sequence of Decoder
+    given : sequence of Tensor, shape (1, C, *tile)
+    """
+    made = [encoder.units.back(encoder(maps)) for maps in given]
+    for level, of_all in enumerate(zip(*made, strict=True)):
+        values = torch.stack([maps.double() for maps in of_all])
+        axes = [0, 1, *range(3, values.ndim)]
+        deviation, mean = torch.std_mean(values, axes, correction=0, keepdim=True)
+        for one in (encoder, *decoders):
+            getattr(one.units, f"mean{level}").copy_(mean[0])
+            getattr(one.units, f"deviation{level}").copy_(
+                deviation[0].clamp(min=SMALLEST_DEVIATION)
+            )
 
 
 class Encoder(nn.Module):
@@ -51,10 +108,11 @@ class Encoder(nn.Module):
             _Block(spatial_dims, eighth, eighth, 1, norm),
         )
         self.fine, self.coarse = conv(quarter, channels[0], 1), conv(eighth, channels[1], 1)
+        self.units = Units(spatial_dims, channels)
 
     def forward(self, maps: Tensor) -> Maps:
         quarter = self.at_quarter(maps)
-        return [self.fine(quarter), self.coarse(self.at_eighth(quarter))]
+        return self.units.scaled([self.fine(quarter), self.coarse(self.at_eighth(quarter))])
 
 
 class Decoder(nn.Module):
@@ -77,9 +135,10 @@ class Decoder(nn.Module):
         self.at_half = _Block(spatial_dims, half, half)
         self.to_full = rise(half, full, 2, 2)
         self.decide = conv(full, out_channels, 1)
+        self.units = Units(spatial_dims, channels)
 
     def forward(self, encoding: Maps) -> Tensor:
-        fine, coarse = encoding
+        fine, coarse = self.units.back(encoding)
         maps = self.at_quarter(torch.cat([leaky_relu(self.to_quarter(coarse)), fine], dim=1))
         maps = self.at_half(leaky_relu(self.to_half(maps)))
         result: Tensor = self.decide(leaky_relu(self.to_full(maps)))

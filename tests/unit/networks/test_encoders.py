@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from veilseg.networks.encoders import ClientAlone, Decoder, Encoder, LinearMapping, Mapping
+from veilseg.networks.encoders import (
+    ClientAlone,
+    Decoder,
+    Encoder,
+    LinearMapping,
+    Mapping,
+    measure_units,
+)
 from veilseg.schemes.encoding.training import IMAGE_CHANNELS, MASK_CHANNELS
 
 
@@ -74,3 +81,26 @@ def test_thin_tiles_do_not_read_what_nobody_wrote(dims, side):
                 assert weight.grad is not None
                 assert torch.isfinite(weight.grad).all()
             network.zero_grad()
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_units_make_encodings_standard_and_decode_to_the_same(dims):
+    torch.manual_seed(0)
+    encoder = Encoder(dims, 1, (3, 5), norm=False)
+    decoder = Decoder(dims, (3, 5), 2)
+    for level in (encoder.fine, encoder.coarse):
+        torch.nn.init.normal_(level.weight, 0, 1000)
+        torch.nn.init.normal_(level.bias, 0, 1000)
+    given = [torch.rand(1, 1, *[16] * dims) for _ in range(6)]
+    with torch.no_grad():
+        before = [decoder(encoder(maps)) for maps in given]
+        for _ in range(2):  # measured anew, they stay
+            measure_units(encoder, [decoder], given)
+            for level in range(2):
+                values = torch.cat([encoder(maps)[level] for maps in given])
+                deviation, mean = torch.std_mean(values, [0, *range(2, values.ndim)], correction=0)
+                torch.testing.assert_close(mean, torch.zeros_like(mean), atol=1e-2, rtol=0)
+                torch.testing.assert_close(deviation, torch.ones_like(mean), atol=1e-2, rtol=0)
+        after = [decoder(encoder(maps)) for maps in given]
+    for one, other in zip(before, after, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2 * float(one.abs().max()))

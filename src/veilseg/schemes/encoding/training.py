@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
 from veilseg.datasets.cases import PreparedCase
-from veilseg.networks.encoders import Decoder, Encoder, Maps
+from veilseg.networks.encoders import Decoder, Encoder, Maps, measure_units
 from veilseg.payload import WIRE_DTYPE, Float32Array
 from veilseg.schemes.encoding.client import DECODER_FILE, ENCODER_FILE, SELFTEST_FILE
 from veilseg.schemes.encoding.key import ConsortiumKey
@@ -46,6 +46,7 @@ ADAPTATION_RATE = 0.25  # of the learning rate
 # Augmented tiles of each case that are encoded for the fit of the mapping network: the more, the
 # better it is (docs/experiments.md), and the more of each patient has left.
 MOST_PAIRS, MOST_VIEWS = 1600, 32
+MEASURED = 32  # tiles from which the units of encodings are taken
 
 
 class EncodingTraining(SchemeTraining):
@@ -120,6 +121,10 @@ class EncodingTraining(SchemeTraining):
         fit = replace(self._fit, steps=second, seed=run.seed, learning_rate=rate)
         views = min(MOST_VIEWS, max(1, MOST_PAIRS // len(cases)))
         sent = Examples(self, cases, tile, views * len(cases), run.seed + 2, spacing=spacing)
+        some = [sent[number] for number in range(min(MEASURED, len(sent)))]
+        image, mask = ([example[name][None] for example in some] for name in ("image", "target"))
+        measure_units(self.image_encoder, [self.image_decoder, self.hint], image)
+        measure_units(self.mask_encoder, [self.mask_decoder], mask)
         yield fit.stage(self.mapping, self.pairs(sent, progress))
         examples = of_cases(last, run.seed + 1)
         adapted = _Adaptation(self)
