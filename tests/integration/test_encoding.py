@@ -202,3 +202,40 @@ def test_audit_of_a_keyed_bundle(veilseg, bundles, people, key, tmp_path, monkey
     assert found["A11"]["positive_control"]["passed"]
     assert found["A11"]["value"] < 0.01
     assert "encod" in (tmp_path / "audit.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "control", "variant"),
+    [("encoding", "linear", "linear"), ("plain", "local", "ClientAlone")],
+)
+def test_controls_are_trained_and_evaluated(veilseg, people, tmp_path, scheme, control, variant):
+    bundle = tmp_path / control
+    options = ["--scheme", scheme, "--control", control, "--steps", STEPS, "--out", bundle]
+    done = veilseg("train", people, *options)
+    assert done.code == 0, done.err
+    assert json.loads((bundle / "weights" / "run.json").read_text())["variant"] == variant
+    ended = veilseg("evaluate", bundle, people)
+    assert ended.code == 0, ended.err
+    # Another run does not go on from a control's checkpoint.
+    again = veilseg("train", people, "--scheme", scheme, "--resume", "--out", bundle)
+    assert again.code == 2
+    assert "another variant" in again.err
+
+
+def test_control_of_another_scheme(veilseg, people, tmp_path):
+    out = tmp_path / "none"
+    ended = veilseg("train", people, "--scheme", "mixup", "--control", "linear", "--out", out)
+    (line,) = ended.errors
+    assert (ended.code, line) == (
+        2,
+        "veilseg: --control linear: there are linear of encoding, local of plain",
+    )
+    assert not out.exists()
+
+
+def test_minutes_of_all_stages_become_steps(veilseg, people, tmp_path):
+    bundle = tmp_path / "timed"
+    options = ["--scheme", "encoding", "--minutes", 0.1, "--out", bundle]
+    done = veilseg("train", people, *options)
+    assert done.code == 0, done.err
+    assert json.loads((bundle / "weights" / "run.json").read_text())["steps"] >= 4
