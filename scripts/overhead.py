@@ -36,7 +36,6 @@ from veilseg.schemes.mixup.client import has_synthetic_references
 from veilseg.schemes.registry import client_half
 from veilseg.vault.vault import Vault
 
-SCHEMES = ("plain", "mixup")
 WARM_UP_PAIRS = 2
 COLD_STARTS = 3
 # As the pipeline counts: the first includes reading, the third restoring to the image's grid.
@@ -114,16 +113,19 @@ def measure(bundles: Sequence[Path], dataset_folder: Path, pairs: int) -> dict[s
         work = Path(opened.enter_context(tempfile.TemporaryDirectory()))
         url = opened.enter_context(server_process(list(bundles)))
         sites = {}
-        for scheme, folder in zip(SCHEMES, bundles, strict=True):
+        for folder, is_plain in zip(bundles, (True, False), strict=True):
             site = opened.enter_context(warm_site(folder, work / "vault", url, dataset_folder))
-            if site.bundle.manifest.scheme != scheme:
-                raise WrongUsage(f"{folder}: a {scheme} bundle is needed here")
+            scheme = site.bundle.manifest.scheme
+            if (scheme == "plain") != is_plain:
+                needed_here = "a plain" if is_plain else "a protecting"
+                raise WrongUsage(f"{folder}: {needed_here} bundle is needed here")
             sites[scheme] = site
+        schemes = tuple(sites)
         out = work / f"labels{result_endings(cases[0].images[0])[0]}"
-        seconds: dict[str, list[Seconds]] = {scheme: [] for scheme in SCHEMES}
+        seconds: dict[str, list[Seconds]] = {scheme: [] for scheme in schemes}
         for number, case in enumerate(cases[: WARM_UP_PAIRS + pairs]):
             # Whoever comes second finds the file in the cache: they take turns.
-            for scheme in SCHEMES if number % 2 == 0 else reversed(SCHEMES):
+            for scheme in schemes if number % 2 == 0 else reversed(schemes):
                 seconds[scheme].append(sites[scheme].segment(case, out))
         images = WARM_UP_PAIRS + pairs
         traffic = {
@@ -138,10 +140,10 @@ def measure(bundles: Sequence[Path], dataset_folder: Path, pairs: int) -> dict[s
             scheme: statistics.median(
                 _cold(sites[scheme], work, url, case, out) for case in cases[images:]
             )
-            for scheme in SCHEMES
+            for scheme in schemes
         }
     counted = {scheme: rows[WARM_UP_PAIRS:] for scheme, rows in seconds.items()}
-    plain, private = ([row["total"] for row in counted[scheme]] for scheme in SCHEMES)
+    plain, private = ([row["total"] for row in counted[scheme]] for scheme in schemes)
     return {
         "bundles": {manifest.name: manifest.bundle_id for manifest in manifests},
         "dataset": dataset.name,
@@ -195,13 +197,13 @@ def main() -> int:
     """Measure one pair of bundles and write the document."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("plain", type=Path, help="bundle of the scheme plain")
-    parser.add_argument("mixup", type=Path, help="bundle of the scheme mixup, on the same data")
+    parser.add_argument("private", type=Path, help="bundle of another scheme, on the same data")
     parser.add_argument("dataset", type=Path, help="data set whose images are segmented")
     parser.add_argument("--images", type=int, default=20, metavar="N", help="pairs that count")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE")
     options = parser.parse_args()
     try:
-        found = measure([options.plain, options.mixup], options.dataset, options.images)
+        found = measure([options.plain, options.private], options.dataset, options.images)
     except VeilsegError as error:
         print(f"overhead: {error}", file=sys.stderr)
         return 3

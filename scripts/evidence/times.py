@@ -2,7 +2,7 @@
 
 from evidence.cells import NOT_YET, change, head, row
 from evidence.jobs import BRAIN, HIPPOCAMPUS
-from evidence.places import Places
+from evidence.places import Places, Result
 
 
 def overhead(places: Places) -> str:
@@ -12,13 +12,20 @@ def overhead(places: Places) -> str:
         return f"Overhead of protection: {NOT_YET[0].lower()}{NOT_YET[1:]}"
     lines = head("end to end", "private ÷ plain, median", "plain", "private", "cold start")
     for data in (HIPPOCAMPUS, BRAIN):
-        entry, ratio = found[data.name], found[data.name]["ratio"]
-        seconds = (f"{entry['seconds'][s]['total']:.2f} s" for s in ("plain", "mixup"))
-        cold = " / ".join(f"{entry['cold_start'][s]:.1f} s" for s in ("plain", "mixup"))
-        low, high = ratio["interval"]
-        times = f"{ratio['median']:.2f} ({low:.2f} to {high:.2f})"
-        lines.append(row(f"{data.title}, {entry['n_pairs']} pairs", times, *seconds, cold))
+        for name, scheme in ((data.name, "mixup"), (f"{data.name}-encoding", "encoding")):
+            if name in found:
+                what = data.title if scheme == "mixup" else f"{data.title}, encoded"
+                lines.append(_overhead_row(what, found[name], scheme))
     return "\n".join(lines)
+
+
+def _overhead_row(what: str, entry: Result, scheme: str) -> str:
+    ratio = entry["ratio"]
+    seconds = (f"{entry['seconds'][s]['total']:.2f} s" for s in ("plain", scheme))
+    cold = " / ".join(f"{entry['cold_start'][s]:.1f} s" for s in ("plain", scheme))
+    low, high = ratio["interval"]
+    times = f"{ratio['median']:.2f} ({low:.2f} to {high:.2f})"
+    return row(f"{what}, {entry['n_pairs']} pairs", times, *seconds, cold)
 
 
 def overhead_phases(places: Places) -> str:

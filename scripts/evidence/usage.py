@@ -55,18 +55,24 @@ def overhead(places: Places, again: bool) -> None:
     """Private ÷ plain in time, for each pair of shipped bundles."""
     found: Result = {}
     old = places.load("overhead") or {}
-    for data in (HIPPOCAMPUS, BRAIN):
-        pair = [f"{data.name}-{scheme}" for scheme in ("plain", "mixup")]
-        known = old.get(data.name)
+    there = [
+        (data.name if scheme == "mixup" else f"{data.name}-{scheme}", data, scheme)
+        for data in (HIPPOCAMPUS, BRAIN)
+        for scheme in ("mixup", "encoding")
+        if (places.models / f"{data.name}-{scheme}").is_dir()
+    ]
+    for name, data, scheme in there:
+        pair = [f"{data.name}-plain", f"{data.name}-{scheme}"]
+        known = old.get(name)
         if known is not None and not again and known["bundles"] == _ids(places, *pair):
-            found[data.name] = known
+            found[name] = known
             continue
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "overhead.json"
             bundles = [places.models / name for name in pair]
             inputs = [OVERHEAD, *bundles, places.data / data.folder]
             run(sys.executable, *inputs, "--images", str(OVERHEAD_PAIRS), "--json", file)
-            found[data.name] = read(file)
+            found[name] = read(file)
     places.store("overhead", found)
 
 

@@ -17,12 +17,12 @@ def test_ratio_is_of_pairs_not_of_medians():
 def test_every_image_is_segmented_once(tmp_path, monkeypatch):
     patients = tuple("abcdef")
     data = phantoms.make_dataset(tmp_path / "data", patients)
-    bundles = [phantoms.make_bundle(tmp_path / s, s) for s in overhead.SCHEMES]
+    bundles = [phantoms.make_bundle(tmp_path / s, s) for s in ("plain", "mixup")]
     monkeypatch.setattr(overhead, "COLD_STARTS", 1)
     found = overhead.measure(bundles, data, 3)
     assert found["n_pairs"] == len(found["ratio"]["each"]) == 3
     assert set(found["bundles"]) == {"phantom-plain", "phantom-mixup"}
-    for scheme in overhead.SCHEMES:
+    for scheme in ("plain", "mixup"):
         phases = found["seconds"][scheme]
         assert phases["total"] >= max(phases[phase] for phase in overhead.PHASES) > 0
         assert found["cold_start"][scheme] > phases["total"]
@@ -40,7 +40,7 @@ def test_too_few_images_are_refused(tmp_path, monkeypatch, capsys):
 
 def test_bundles_in_the_wrong_order_are_refused(tmp_path, monkeypatch):
     data = phantoms.make_dataset(tmp_path / "data", tuple("abcdef"))
-    bundles = [phantoms.make_bundle(tmp_path / s, s) for s in reversed(overhead.SCHEMES)]
+    bundles = [phantoms.make_bundle(tmp_path / s, s) for s in ("mixup", "plain")]
     monkeypatch.setattr(overhead, "COLD_STARTS", 1)
     with pytest.raises(overhead.WrongUsage, match="a plain bundle is needed"):
         overhead.measure(bundles, data, 1)
