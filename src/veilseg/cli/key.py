@@ -20,6 +20,8 @@ def rotate(file: Path) -> None:
     made, fresh = file.with_name(f".{file.name}.new"), ConsortiumKey.new()
     if not aside.exists():
         old.write(aside)
+    elif ConsortiumKey.read(aside) != old:
+        raise OutputNotWritable(f"{aside}: is there already and holds another key")
     made.unlink(missing_ok=True)
     fresh.write(made)
     try:

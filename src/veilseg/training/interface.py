@@ -15,7 +15,7 @@ from veilseg.training.crops import cropped
 from veilseg.training.examples import Arrays
 from veilseg.training.loader import Batch
 from veilseg.training.run import Run
-from veilseg.training.stage import Stage
+from veilseg.training.stage import Prepare, Stage
 
 Progress = Callable[[int, int], None]
 
@@ -24,10 +24,10 @@ def no_progress(done: int, total: int) -> None:
     """Tell nobody."""
 
 
-def parts_first(run: Run, steps: int) -> Callable[[Batch, int], Batch]:
-    """What a stage of so many steps does to each batch: large tiles are cut but for the last."""
+def parts_first(run: Run) -> Prepare:
+    """What a stage does to its batches: large tiles are cut but for the last steps."""
 
-    def prepare(batch: Batch, step: int) -> Batch:
+    def prepare(batch: Batch, step: int, steps: int, rank: int) -> Batch:  # noqa: ARG001 - parts are alike in all processes
         whole = step >= run.recipe.cropped_share * steps
         return batch if whole else cropped(batch, run.tile_shape, step, run.seed)
 
@@ -64,7 +64,7 @@ class SchemeTraining(nn.Module, ABC):
         examples = Examples(self, cases, tile, run.steps * run.batch, run.seed, spacing=spacing)
         size = len(tile), run.steps, run.batch
         rate = run.recipe.learning_rate
-        yield Stage("", self, examples, *size, rate, parts_first(run, run.steps))
+        yield Stage("", self, examples, *size, rate, parts_first(run))
 
     @abstractmethod
     def example(self, case: PreparedCase, rng: Generator) -> Arrays:

@@ -67,7 +67,9 @@ def fit(
         for optimizer in moved_by:
             for group in optimizer.param_groups:
                 group["lr"] = stage.learning_rate * learning_rate_factor(step, stage.steps)
-        given = batch if stage.prepare is None else stage.prepare(batch, step)
+        given = batch
+        if stage.prepare is not None:
+            given = stage.prepare(batch, step, stage.steps, fabric.global_rank)
         loss = module(fabric.to_device(given))
         fabric.backward(loss)
         torch.nn.utils.clip_grad_norm_(module.parameters(), LARGEST_GRADIENT_NORM)

@@ -31,12 +31,8 @@ def soft_target_loss(logits: Tensor, target: Tensor, counted: Tensor | None = No
     surprise = -(target * log_probabilities).sum(dim=1)
     # Over the batch, background left out: a class missing in one tile does not dominate.
     foreground, wanted = log_probabilities[:, 1:].exp(), target[:, 1:]
-    if counted is None:
-        cross_entropy = surprise.mean()
-    else:
-        examples = _of_whole_batch(counted.sum())
-        of_each = surprise.flatten(1).mean(dim=1)
-        cross_entropy = _of_whole_batch((of_each * counted).sum()) / examples
+    cross_entropy = mean_of_counted(surprise, counted)
+    if counted is not None:
         where = counted.reshape(-1, *[1] * (logits.ndim - 1))
         foreground, wanted = foreground * where, wanted * where
     axes = (0, *range(2, logits.ndim))
@@ -44,6 +40,14 @@ def soft_target_loss(logits: Tensor, target: Tensor, counted: Tensor | None = No
     total = _of_whole_batch((foreground.square() + wanted.square()).sum(axes))
     dice = (2 * overlap + DICE_SMOOTHING) / (total + DICE_SMOOTHING)
     return cross_entropy + 1 - dice.mean()
+
+
+def mean_of_counted(values: Tensor, counted: Tensor | None) -> Tensor:
+    """Mean over all values (N, …) of the examples that count; arguments as above."""
+    if counted is None:
+        return values.mean()
+    of_each = values.flatten(1).mean(dim=1)
+    return _of_whole_batch((of_each * counted).sum()) / _of_whole_batch(counted.sum())
 
 
 def _of_whole_batch(sums: Tensor) -> Tensor:

@@ -27,7 +27,8 @@ def seconds_per_step(
     scheme: SchemeTraining, cases: Sequence[PreparedCase], run: Run, folder: Path, fabric: Fabric
 ) -> float:
     """Mean over all steps of a run, from a short trial of each stage."""
-    # Half of the steps on parts of tiles, so that there are some of both kinds.
+    # Half of the steps on parts of tiles, so that there are some of both kinds. Making a stage's
+    # examples is not timed.
     recipe = replace(run.recipe, cropped_share=0.5)
     trial = replace(run, steps=TIMED_STEPS, recipe=recipe)
     path = folder / "timing.safetensors"

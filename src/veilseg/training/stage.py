@@ -8,6 +8,8 @@ from torch.utils.data import Dataset
 
 from veilseg.training.loader import Batch
 
+Prepare = Callable[[Batch, int, int, int], Batch]
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -25,7 +27,7 @@ class Stage:
     learning_rate : float
         At the end of the warm-up.
     prepare : callable or None
-        What is done to each batch, from its number on.
+        What is done to each batch: given it, the step, the stage's steps and this process' rank.
     """
 
     name: str
@@ -35,4 +37,4 @@ class Stage:
     steps: int
     batch: int
     learning_rate: float
-    prepare: Callable[[Batch, int], Batch] | None = None
+    prepare: Prepare | None = None

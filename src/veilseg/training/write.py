@@ -172,6 +172,7 @@ def _provenance(
         "steps": run.steps,
         "batch": run.batch,
         "fold": run.fold or None,
+        "variant": run.variant or None,
         "recipe": asdict(run.recipe),
         "precision": training_precision(),
         "veilseg": __version__,

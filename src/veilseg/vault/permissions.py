@@ -36,5 +36,11 @@ def require_private(path: Path) -> None:
 def write_private(path: Path, content: bytes) -> None:
     """Create a file that is private from its first moment; fails if it exists."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY_FILE)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(content)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)  # half of a secret is none
+        raise

@@ -65,6 +65,8 @@ class ConsortiumKey:
         try:
             header, text = path.read_text(encoding="ascii").splitlines()
             secret = bytes.fromhex(text)
+        except OSError as error:
+            raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from error
         except ValueError as error:
             raise InvalidInput(f"{path}: not a consortium key") from error
         if header != HEADER or len(secret) != KEY_BYTES:

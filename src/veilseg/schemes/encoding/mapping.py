@@ -15,6 +15,7 @@ from veilseg.networks.encoders import LinearMapping, Mapping, Maps
 from veilseg.schemes.encoding.augmentation import SequenceAugmentation
 from veilseg.schemes.encoding.pairs import EncodedExamples, EncodedPair
 from veilseg.schemes.encoding.sequence import Layout
+from veilseg.training.losses import mean_of_counted
 from veilseg.training.stage import Stage
 
 # Where the loss of a value turns from quadratic to linear; values have unit variance.
@@ -90,7 +91,10 @@ class MappingLoss(nn.Module):
         mask = (batch["mask"] - mapping.mask_mean) / mapping.mask_deviation
         wanted = as_maps(mask, mapping.mask)
         losses = [
-            smooth_l1_loss(one.float(), target, beta=BEND)
+            mean_of_counted(
+                smooth_l1_loss(one.float(), target, beta=BEND, reduction="none"),
+                batch.get("counted"),
+            )
             for one, target in zip(found, wanted, strict=True)
         ]
         return torch.stack(losses).sum()

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.random import Generator
 from torch import Tensor, nn
-from torch.nn.functional import l1_loss
 
 from veilseg.datasets.cases import PreparedCase
 from veilseg.networks.encoders import Decoder, Encoder, Maps, measure_units
@@ -28,9 +27,10 @@ from veilseg.training.batches import Examples
 from veilseg.training.examples import Arrays, one_hot
 from veilseg.training.export import export_onnx
 from veilseg.training.interface import Progress, SchemeTraining, no_progress, parts_first
-from veilseg.training.losses import soft_target_loss
+from veilseg.training.loader import Batch
+from veilseg.training.losses import mean_of_counted, soft_target_loss
 from veilseg.training.run import Run
-from veilseg.training.stage import Stage
+from veilseg.training.stage import Prepare, Stage
 
 # Channels of the encodings at a quarter and an eighth of the resolution. Those of images are few:
 # more of them show more of the image.
@@ -77,7 +77,7 @@ class EncodingTraining(SchemeTraining):
         linear: bool = False,
     ) -> None:
         super().__init__()
-        self.classes, self.template, self.key = classes, template, key
+        self.classes, self.template = classes, template
         self.image = Layout.of(tile_shape, IMAGE_CHANNELS)
         self.mask = Layout.of(tile_shape, MASK_CHANNELS)
         self.image_encoder = Encoder(spatial_dims, channels, IMAGE_CHANNELS, norm=True)
@@ -87,7 +87,9 @@ class EncodingTraining(SchemeTraining):
         self.mask_decoder = Decoder(spatial_dims, MASK_CHANNELS, classes)
         self._fit = MappingFit(self.image, self.mask, 0, 0, 0, linear=linear)
         self.mapping = self._fit.mapping()
-        parts = ["" if key is None else f"key {key.fingerprint()}", "linear" if linear else ""]
+        # The key itself is not kept: a trial copies the scheme, and a key has no copies.
+        self._fingerprint = None if key is None else key.fingerprint()
+        parts = ["" if key is None else f"key {self._fingerprint}", "linear" if linear else ""]
         self.variant = " ".join(part for part in parts if part)
         self._transforms = None
         if key is not None:
@@ -116,11 +118,12 @@ class EncodingTraining(SchemeTraining):
 
         dims = len(tile)
         examples = of_cases(first, run.seed)
-        parts = parts_first(run, first)
+        parts = _with_noise(run)
         yield Stage("", _Autoencoders(self), examples, dims, first, size, rate, parts)
         fit = replace(self._fit, steps=second, seed=run.seed, learning_rate=rate)
         views = min(MOST_VIEWS, max(1, MOST_PAIRS // len(cases)))
         sent = Examples(self, cases, tile, views * len(cases), run.seed + 2, spacing=spacing)
+        self.cpu()  # examples are there
         some = [sent[number] for number in range(min(MEASURED, len(sent)))]
         image, mask = ([example[name][None] for example in some] for name in ("image", "target"))
         measure_units(self.image_encoder, [self.image_decoder, self.hint], image)
@@ -145,9 +148,9 @@ class EncodingTraining(SchemeTraining):
         if self._transforms is None:
             return as_maps(self.mapping(sequence).float(), self.mask)
         of_images, of_masks = self._transforms
-        keyed = torch.from_numpy(of_images.apply(sequence.numpy()))
-        found = of_masks.revert(self.mapping(keyed).float().numpy())
-        return as_maps(torch.from_numpy(found), self.mask)
+        keyed = torch.from_numpy(of_images.apply(sequence.cpu().numpy())).to(sequence)
+        found = of_masks.revert(self.mapping(keyed).float().cpu().numpy())
+        return as_maps(torch.from_numpy(found).to(sequence), self.mask)
 
     @torch.no_grad()
     def pairs(self, examples: Examples, progress: Progress) -> list[EncodedPair]:
@@ -199,12 +202,14 @@ class EncodingTraining(SchemeTraining):
         np.savez_compressed(
             folder / SELFTEST_FILE,
             image=nobody.astype(np.float16),
+            # Without the key: with it, image and encoding would be the pair that gives it away.
             encoded=self._encoded(nobody.astype(np.float16).astype(np.float32)),
         )
 
     def selftest_image(self, rng: Generator) -> Float32Array:
         shape = self.template.tissues.shape
-        return self._encoded(synthetic_reference(self.template, shape, rng).image)
+        found = self._encoded(synthetic_reference(self.template, shape, rng).image)
+        return found if self._transforms is None else self._transforms[0].apply(found)
 
     def wire_shapes(
         self,
@@ -221,13 +226,13 @@ class EncodingTraining(SchemeTraining):
             ]
             for name, layout in (("image", self.image), ("mask", self.mask))
         }
-        return levels | {"key": None if self.key is None else self.key.fingerprint()}
+        return levels | {"key": self._fingerprint}
 
     @torch.no_grad()
     def _encoded(self, image: Float32Array) -> Float32Array:
         sequence = as_sequence(self.image_encoder(torch.from_numpy(image)[None]))
         found: Float32Array = sequence.float().numpy()[0]
-        return found if self._transforms is None else self._transforms[0].apply(found)
+        return found
 
 
 class _Autoencoders(nn.Module):
@@ -245,12 +250,13 @@ class _Autoencoders(nn.Module):
         of_image = self.image_encoder(image)
         found = self.image_decoder(of_image).float()
         hinted = soft_target_loss(self.hint(of_image), target, counted)
-        sharp = sum(
-            l1_loss(found.diff(dim=axis), image.diff(dim=axis)) for axis in range(2, image.ndim)
-        )
-        encoded = [_noisy(maps) for maps in self.mask_encoder(target)]
+        off = [(found - image).abs()]
+        off += [(found.diff(dim=d) - image.diff(dim=d)).abs() for d in range(2, image.ndim)]
+        of_image_loss = sum(mean_of_counted(one, counted) for one in off)
+        noise = torch.Generator().manual_seed(int(batch["noise"][0]))
+        encoded = [_noisy(maps, noise) for maps in self.mask_encoder(target)]
         of_mask = soft_target_loss(self.mask_decoder(encoded), target, counted)
-        return IMAGE_WEIGHT * (l1_loss(found, image) + sharp) + HINT_WEIGHT * hinted + of_mask
+        return IMAGE_WEIGHT * of_image_loss + HINT_WEIGHT * hinted + of_mask
 
 
 class _Adaptation(nn.Module):
@@ -259,11 +265,13 @@ class _Adaptation(nn.Module):
     def __init__(self, scheme: EncodingTraining) -> None:
         super().__init__()
         self.mask_decoder = scheme.mask_decoder
-        self._answered = scheme.answered  # not a part of this module: nothing else is moved
+        self._scheme = [scheme]  # in a list, so no part of this module: nothing else is fitted
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Loss of what the site recovers."""
-        logits = self.mask_decoder(self._answered(batch["image"]))
+        (scheme,) = self._scheme
+        scheme.to(batch["image"].device)
+        logits = self.mask_decoder(scheme.answered(batch["image"]))
         return soft_target_loss(logits, batch["target"], batch.get("counted"))
 
 
@@ -289,7 +297,20 @@ class _FromSequence(nn.Module):
         return torch.softmax(self.decoder(as_maps(encoded, self.layout)), dim=1)
 
 
-def _noisy(maps: Tensor) -> Tensor:
+def _with_noise(run: Run) -> Prepare:
+    """Parts first, and a seed of the step's noise: a resumed run draws what an unbroken one did."""
+    parts = parts_first(run)
+
+    def prepare(batch: Batch, step: int, steps: int, rank: int) -> Batch:
+        given = parts(batch, step, steps, rank)
+        (seed,) = np.random.SeedSequence([run.seed, 40, step, rank]).generate_state(1)
+        return given | {"noise": torch.tensor([int(seed)])}
+
+    return prepare
+
+
+def _noisy(maps: Tensor, generator: torch.Generator) -> Tensor:
     """As answers are: off by a share of what each value varies by."""
     deviation = maps.detach().float().std()
-    return maps + ANSWER_NOISE * deviation * torch.randn_like(maps)
+    noise = torch.randn(maps.shape, generator=generator).to(maps)
+    return maps + ANSWER_NOISE * deviation * noise
