@@ -50,6 +50,16 @@ class Units(nn.Module):
         """Out of them."""
         return [one * deviation + mean for one, (mean, deviation) in self._with(maps)]
 
+    @torch.no_grad()
+    def measure(self, made: Sequence[Maps]) -> None:
+        """Take means and deviations from some encodings that are in no units yet."""
+        for level, of_all in enumerate(zip(*made, strict=True)):
+            values = torch.stack([maps.double() for maps in of_all])
+            axes = [0, 1, *range(3, values.ndim)]
+            deviation, mean = torch.std_mean(values, axes, correction=0, keepdim=True)
+            getattr(self, f"mean{level}").copy_(mean[0])
+            getattr(self, f"deviation{level}").copy_(deviation[0].clamp(min=SMALLEST_DEVIATION))
+
     def _with(self, maps: Maps) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
         for level, one in enumerate(maps):
             yield one, (getattr(self, f"mean{level}"), getattr(self, f"deviation{level}"))
@@ -67,16 +77,9 @@ def measure_units(
     decoders : sequence of Decoder
     given : sequence of Tensor, shape (1, C, *tile)
     """
-    made = [encoder.units.back(encoder(maps)) for maps in given]
-    for level, of_all in enumerate(zip(*made, strict=True)):
-        values = torch.stack([maps.double() for maps in of_all])
-        axes = [0, 1, *range(3, values.ndim)]
-        deviation, mean = torch.std_mean(values, axes, correction=0, keepdim=True)
-        for one in (encoder, *decoders):
-            getattr(one.units, f"mean{level}").copy_(mean[0])
-            getattr(one.units, f"deviation{level}").copy_(
-                deviation[0].clamp(min=SMALLEST_DEVIATION)
-            )
+    encoder.units.measure([encoder.units.back(encoder(maps)) for maps in given])
+    for decoder in decoders:
+        decoder.units.load_state_dict(encoder.units.state_dict())
 
 
 class Encoder(nn.Module):
@@ -123,12 +126,20 @@ class Decoder(nn.Module):
     spatial_dims : int
     channels : (fine, coarse)
     out_channels : int
+    widths : tuple of int
+        At full, half, quarter and eighth of the resolution.
     """
 
-    def __init__(self, spatial_dims: int, channels: Sequence[int], out_channels: int) -> None:
+    def __init__(
+        self,
+        spatial_dims: int,
+        channels: Sequence[int],
+        out_channels: int,
+        widths: tuple[int, int, int, int] = DECODER_WIDTHS,
+    ) -> None:
         super().__init__()
         conv, rise = Conv[Conv.CONV, spatial_dims], Conv[Conv.CONVTRANS, spatial_dims]
-        full, half, quarter, eighth = DECODER_WIDTHS
+        full, half, quarter, eighth = widths
         self.to_quarter = rise(channels[1], eighth, 2, 2)
         self.at_quarter = _Block(spatial_dims, eighth + channels[0], quarter)
         self.to_half = rise(quarter, half, 2, 2)

@@ -29,6 +29,7 @@ FINDING = Finding("A10", "Encoder inversion", "image", Threat(knows_networks=Tru
 # Pairs of image and encoding; ALL: every image of the attacker's.
 PAIRS, ALL, BLACK_BOX = (1, 5, 20, 100), "all its images", "any number (black box)"
 # Wider than the site's own decoder: the attacker has no reason to be light.
+WIDTHS = (16, 32, 48, 96)
 CONTROL_SSIM = 0.6
 BATCH = 4
 
@@ -42,7 +43,8 @@ class Inverter(nn.Module):
         super().__init__()
         self.layout = layout
         dims = len(layout.levels[0].grid)
-        self.decoder = Decoder(dims, [level.channels for level in layout.levels], channels)
+        of_levels = [level.channels for level in layout.levels]
+        self.decoder = Decoder(dims, of_levels, channels, WIDTHS)
 
     def forward(self, sequence: Tensor) -> Tensor:
         found: Tensor = self.decoder(as_maps(sequence, self.layout))

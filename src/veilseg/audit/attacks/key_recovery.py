@@ -95,9 +95,15 @@ def attack(workshop: Workshop) -> list[Finding]:
     left = np.mean([_error(one, truth) for one, truth in zip(whole, truths, strict=True)])
     what = "keyed encodings that were not rounded"
     positive = Control(what, float(left), high=CONTROL_ERROR)
-    others = Fitted.to(layout, plain, [*keyed[1:], keyed[0]])
+    rng = np.random.default_rng(scene.seed)
+    shuffled = [
+        layout.joined([rng.permutation(tokens) for tokens in layout.split(one)]) for one in keyed
+    ]
+    others = Fitted.to(layout, plain, shuffled)
     missed = [_error(others.unkeyed(one.proxy), t) for one, t in zip(seen, truths, strict=True)]
-    null = Control("pairs of different people", float(np.mean(missed)), low=NULL_ERROR)
+    null = Control(
+        "pairs of tokens that do not belong together", float(np.mean(missed)), low=NULL_ERROR
+    )
     details = {"error_by_images": {str(n): rounded(float(np.mean(e))) for n, e in errors.items()}}
     finding = replace(FINDING, threat=replace(FINDING.threat, known_pairs=max(errors)))
     patients = [one.patient for one in seen]

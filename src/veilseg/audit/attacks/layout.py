@@ -9,7 +9,6 @@ from scipy import ndimage
 
 from veilseg.audit.attacks.reidentification import (
     CONTROL_RANK_1,
-    correlated,
     mean_average_precision,
     rank_1,
     second_acquisitions,
@@ -19,7 +18,8 @@ from veilseg.audit.encodings import layout_of, own_tiles
 from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import NobodyLaw
-from veilseg.audit.nulls import null_of_images, proxies_of_nobody
+from veilseg.audit.nulls import null_control, proxies_of_nobody
+from veilseg.audit.nulls import truths as truths_of_null
 from veilseg.audit.scene import Observation, evenly
 from veilseg.audit.similarity import ssim
 from veilseg.audit.workshop import Workshop, mean_image
@@ -32,6 +32,7 @@ LINKAGE = Finding("A12", "Linkage of encodings", "identity", UNKNOWING, "rank-1"
 PICTURE = Finding("A12p", "First component as a picture", "image", UNKNOWING, "SSIM, best of two")
 CONTROL_SSIM = 0.5
 PROBED = 20
+NOISE = 0.01
 
 
 def linkage(workshop: Workshop) -> list[Finding]:
@@ -47,9 +48,15 @@ def linkage(workshop: Workshop) -> list[Finding]:
     scores = nearness([one.proxy for one in seen], entries)
     hits = rank_1(scores)
     patients = [case.patient for case in cases]
-    raw = correlated([fitted(case, tile).image for case in cases], gallery)
-    known = max(float(rank_1(some).mean()) for some in raw.values())
-    positive = Control("raw image against raw image", known, low=CONTROL_RANK_1)
+    rng = np.random.default_rng([scene.seed, 41])
+    images = [fitted(case, tile).image for case in cases]
+    noisy = [
+        np.clip(image + NOISE * rng.standard_normal(image.shape), 0, 1).astype(np.float32)
+        for image in images
+    ]
+    again = [half.protect(image, "")[0].array[0] for image in noisy]
+    known = float(rank_1(nearness([one.proxy for one in seen], again)).mean())
+    positive = Control("the same images with a little noise", known, low=CONTROL_RANK_1)
     nobody = scene.simulate(NobodyLaw(scene.law(), scene.auxiliary), cases, answered=False)
     missed = float(rank_1(nearness([one.proxy for one in nobody], entries)).mean())
     low, high = hit_interval(len(cases), 1 / len(entries))
@@ -77,8 +84,11 @@ def picture(workshop: Workshop) -> list[Finding]:
     coarse = [_shown(on_grid(image, layout), mean)[0] for image in truths]
     value = np.mean([ssim(one, truth) for one, truth in zip(coarse, truths, strict=True)])
     positive = Control("the image itself on the same grid", float(value), low=CONTROL_SSIM)
+    # The better of both signs here as well, for whoever it is compared with.
     nobody = drawn(proxies_of_nobody(workshop, scene.law()), layout, mean)
-    null = null_of_images(workshop, [signs[0] for signs in nobody])
+    people = [case.image for case in truths_of_null(workshop)]
+    missed = np.array([[_better(signs, image) for image in people] for signs in nobody])
+    null = null_control(workshop, missed)
     overall = bootstrap_mean(scores, [one.patient for one in seen])
     own = evenly(own_tiles(scene), PROBED)
     details = analysis(scene.simulate(scene.law(), own, answered=False), seen, layout)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
-from veilseg.networks.encoders import LinearMapping, Mapping, Maps
+from veilseg.networks.encoders import LinearMapping, Mapping, Maps, Units
 from veilseg.schemes.encoding.augmentation import SequenceAugmentation
 from veilseg.schemes.encoding.pairs import EncodedExamples, EncodedPair
 from veilseg.schemes.encoding.sequence import Layout
@@ -22,7 +22,7 @@ from veilseg.training.stage import Stage
 BEND = 0.5
 # Tokens of the finest grid in a step; small tiles come in larger batches.
 TOKENS_PER_STEP, LARGEST_BATCH = 13_000, 16
-SMALLEST_DEVIATION = 1e-4
+MEASURED = 100  # pairs from which means and deviations are taken
 
 
 class SequenceMapping(nn.Module):
@@ -37,45 +37,31 @@ class SequenceMapping(nn.Module):
     image, mask : Layout
     """
 
-    image_mean: Tensor
-    image_deviation: Tensor
-    mask_mean: Tensor
-    mask_deviation: Tensor
-
     def __init__(self, network: nn.Module, image: Layout, mask: Layout) -> None:
         super().__init__()
         self.network, self.image, self.mask = network, image, mask
-        for name, layout in (("image", image), ("mask", mask)):
-            self.register_buffer(f"{name}_mean", torch.zeros(1, layout.values))
-            self.register_buffer(f"{name}_deviation", torch.ones(1, layout.values))
+        self.image_units, self.mask_units = _units(image), _units(mask)
 
     def forward(self, sequence: Tensor) -> Tensor:
-        found = as_sequence(self.standardised(sequence))
-        return found * self.mask_deviation + self.mask_mean
+        return as_sequence(self.mask_units.back(self.standardised(sequence)))
 
     def standardised(self, sequence: Tensor) -> Maps:
         """The encoded mask as it is fitted, of an encoded image as it is sent."""
-        known = (sequence - self.image_mean) / self.image_deviation
-        found: Maps = self.network(as_maps(known, self.image))
+        known = self.image_units.scaled(as_maps(sequence, self.image))
+        found: Maps = self.network(known)
         return found
 
     def standardise(self, pairs: Sequence[EncodedPair]) -> None:
-        """Take means and deviations from pairs."""
-        for name, layout, sequences in (
-            ("image", self.image, [pair.image for pair in pairs]),
-            ("mask", self.mask, [pair.mask for pair in pairs]),
+        """Take means and deviations from pairs: as many as are enough."""
+        some = pairs[:: -(-len(pairs) // MEASURED)]
+        for units, layout, sequences in (
+            (self.image_units, self.image, [pair.image for pair in some]),
+            (self.mask_units, self.mask, [pair.mask for pair in some]),
         ):
-            tokens = list(layout.split(np.stack(sequences)))
-            for what, of in (("mean", np.mean), ("deviation", np.std)):
-                per_channel = [of(part, axis=(0, 1), dtype=np.float64) for part in tokens]
-                spread = [
-                    np.broadcast_to(v, p.shape[1:])
-                    for v, p in zip(per_channel, tokens, strict=True)
-                ]
-                values = layout.joined(spread)
-                if what == "deviation":
-                    values = np.maximum(values, SMALLEST_DEVIATION)
-                getattr(self, f"{name}_{what}").copy_(torch.from_numpy(values)[None])
+            made = [
+                as_maps(torch.from_numpy(one.astype(np.float32))[None], layout) for one in sequences
+            ]
+            units.measure(made)
 
 
 class MappingLoss(nn.Module):
@@ -88,8 +74,7 @@ class MappingLoss(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         mapping = self.mapping
         found = mapping.standardised(batch["image"])
-        mask = (batch["mask"] - mapping.mask_mean) / mapping.mask_deviation
-        wanted = as_maps(mask, mapping.mask)
+        wanted = mapping.mask_units.scaled(as_maps(batch["mask"], mapping.mask))
         losses = [
             mean_of_counted(
                 smooth_l1_loss(one.float(), target, beta=BEND, reduction="none"),
@@ -141,6 +126,10 @@ class MappingFit:
         dims = len(self.image.levels[0].grid)
         loss = MappingLoss(mapping)
         return Stage("mapping", loss, examples, dims, self.steps, batch, self.learning_rate)
+
+
+def _units(layout: Layout) -> Units:
+    return Units(len(layout.levels[0].grid), [level.channels for level in layout.levels])
 
 
 def as_maps(sequence: Tensor, layout: Layout) -> Maps:
