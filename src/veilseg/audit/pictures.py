@@ -12,9 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from veilseg.audit.attacks.encoded_masks import answer_decoder, masks_of_groups
 from veilseg.audit.attacks.inversion import inverter
 from veilseg.audit.attacks.layout import drawn
-from veilseg.audit.attacks.mask_recovery import population_map, read_off
+from veilseg.audit.attacks.mask_recovery import read_off
+from veilseg.audit.encodings import own_tiles
 from veilseg.audit.linear import LinearAttacker
 from veilseg.audit.scene import Observation
 from veilseg.audit.separator import separated, separator
@@ -44,7 +46,7 @@ def rows(workshop: Workshop, by_network: bool) -> str:
     images = [one.proxy for one in seen]
     if scene.encodes:
         seen, images = _of_encodings(workshop, by_network)
-        masks = [population_map(workshop).argmax(axis=0)] * len(seen)
+        masks = _masks_of_encodings(workshop, by_network)[:PEOPLE]
     else:
         masks = [read_off(one.answer, scene.coefficient) for one in seen]
     if scene.mixes and not by_network:
@@ -81,6 +83,15 @@ def _of_encodings(
         network = inverter(workshop)
         images = [network.inverted(one.proxy) for one in seen]
     return [replace(one, proxy=first) for one, first in zip(seen, shown, strict=True)], images
+
+
+def _masks_of_encodings(workshop: Workshop, by_network: bool) -> list[NDArray[np.uint8]]:
+    """By known answers, or by groups of tokens that are alike."""
+    scene, seen = workshop.scene, workshop.observed()
+    if by_network:
+        pairs = scene.simulate(scene.law(), own_tiles(scene), answered=True)
+        return [answer_decoder(workshop, pairs).labels(one.answer) for one in seen]
+    return masks_of_groups(workshop)
 
 
 def frontier_plot(points: Sequence[Mapping[str, Any]]) -> str:

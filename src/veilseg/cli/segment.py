@@ -69,6 +69,8 @@ def segment_all(request: Request) -> None:
     outputs = result_files(request.images, request.out, further)
     who = _subjects(request)
     bundle = open_client_half(request.bundle)
+    if request.save_proxy is not None and bundle.manifest.scheme == "encoding":
+        raise WrongUsage("--save-proxy: an encoding is no image that a file could show")
     failures: list[VeilsegError] = []
     results: list[dict[str, Any]] = []
     with (

@@ -45,6 +45,8 @@ def train(
     recipe = Recipe(unmixing=cast(Unmixing, unmixing), coefficient_range=parse_range(coefficients))
     if scheme != "mixup" and recipe != Recipe():
         raise WrongUsage(f"--unmixing, --coefficients: {scheme} mixes nothing")
+    if init is not None and scheme == "encoding":
+        raise WrongUsage("--init: no bundle holds all of an encoding's networks to start from")
     build: Callable[..., Any] = TRAINABLE[scheme]
     if control is not None:
         of_scheme, build = CONTROLS.get(control, ("", build))

@@ -48,6 +48,6 @@ def test_mixup_without_a_secret(mixup: ClientBundle):
 
 
 def test_unknown_scheme(mixup: ClientBundle):
-    later = ClientBundle(mixup.folder, replace(mixup.manifest, scheme="encoding"))
-    with pytest.raises(BundleIntegrity, match=r"manifest\.json: scheme: encoding is unknown here"):
+    later = ClientBundle(mixup.folder, replace(mixup.manifest, scheme="later"))
+    with pytest.raises(BundleIntegrity, match=r"manifest\.json: scheme: later is unknown here"):
         client_half(later, Vault.in_memory(bytes(32)))

@@ -42,7 +42,8 @@ def test_networks_have_the_dimensions_of_the_data(scheme):
     built = TRAINABLE[scheme](DATASET, PLAN, lesions("abcd", 0), 0, Recipe())
     assert built.name == scheme
     assert {p.ndim for p in built.parameters()} == {1, 4}
-    assert built.selftest_image(np.random.default_rng(0)).shape == (1, *SHAPE)
+    proxy, _ = built.wire_shapes(1, len(DATASET.labels), SHAPE)
+    assert built.selftest_image(np.random.default_rng(0)).shape == proxy
 
 
 def test_lesions_anywhere_are_mixed_with_labelled_cases():

@@ -1,6 +1,6 @@
 """A16 on encoded answers: tokens that are alike show where a structure is, and pairs decode it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -33,6 +33,7 @@ LEAST_GAIN = 0.05
 BATCH = 4
 
 Labels = NDArray[np.uint8]
+Attack = Callable[[Sequence[Observation]], list[Labels]]
 
 
 def attack(workshop: Workshop) -> list[Finding]:
@@ -42,47 +43,43 @@ def attack(workshop: Workshop) -> list[Finding]:
     seen = workshop.observed()
     truths, patients = [one.labels for one in seen], [one.patient for one in seen]
     population = population_map(workshop)
-    known = own_tiles(scene)
-    pairs = scene.simulate(scene.law(), known, answered=True)
-    network = workshop.fitted(
-        "mask-decoder",
-        lambda: _AnswerDecoder(layout, scene.classes),
-        _Answers(pairs, scene.classes, workshop.effort.steps * BATCH, scene.seed),
-        lambda network, batch: network.loss(batch),  # type: ignore[operator]  # it is a decoder
-        workshop.effort.steps,
-        BATCH,
-    )
-    assert isinstance(network, _AnswerDecoder)
-    nobody = proxies_of_nobody(workshop, scene.law(), answered=True)
-    clusters = _Clusters(pairs, layout, population, scene.seed)
     nothing = _mean([_dice(population.argmax(axis=0), truth, scene.classes) for truth in truths])
-    findings = []
-    decoded = [network.labels(one.answer) for one in seen]
-    of_known = [_dice(network.labels(p.answer), p.labels, scene.classes) for p in pairs]
-    positive = Control("answers it was fitted to", _mean(of_known), low=nothing + LEAST_GAIN)
-    for setting, threat, masks, missed in (
+    nobody = proxies_of_nobody(workshop, scene.law(), answered=True)
+    pairs = scene.simulate(scene.law(), own_tiles(scene), answered=True)
+    network = answer_decoder(workshop, pairs)
+    groups = _groups(workshop)
+    # The masks themselves, each class' share of a token: what is alike there is of one class.
+    of_masks = [_shares(one.labels, scene.classes, layout) for one in seen]
+    by_masks = Groups(of_masks, population, layout, scene.seed)
+    found: tuple[tuple[str, Threat, Attack, list[Labels], str], ...] = (
         (
             "tokens that are alike",
-            Threat(),
-            [clusters.labels(one.answer) for one in seen],
-            [clusters.labels(one.answer) for one in nobody],
+            Threat(knows_networks=False, subjects=len(seen)),
+            lambda some: [groups.labels(one) for one in _tokens(some, layout)],
+            [by_masks.labels(one) for one in of_masks],
+            "tokens of the masks themselves",
         ),
         (
             f"known answers to {len(pairs)} images of its own (a colluding site)",
             Threat(known_pairs=len(pairs), colluding_site=True),
-            decoded,
-            [network.labels(one.answer) for one in nobody],
+            lambda some: [network.labels(one.answer) for one in some],
+            [network.labels(one.answer) for one in pairs[: len(seen)]],
+            "answers it was fitted to",
         ),
-    ):
-        scores = [
-            _dice(one, truth, scene.classes) for one, truth in zip(masks, truths, strict=True)
-        ]
+    )
+    findings = []
+    for setting, threat, attack_on, familiar, what in found:
+        known = truths if what.startswith("tokens") else [one.labels for one in pairs]
+        scores, again = (
+            [_dice(one, truth, scene.classes) for one, truth in zip(masks, those, strict=False)]
+            for masks, those in ((attack_on(seen), truths), (familiar, known))
+        )
         findings.append(
             replace(FINDING, threat=threat).measured(
                 bootstrap_mean(scores, patients),
                 {"population-mean mask": nothing},
-                positive,
-                null_of_masks(workshop, missed),
+                Control(what, _mean(again), low=nothing + LEAST_GAIN),
+                null_of_masks(workshop, attack_on(nobody)),
                 {"dice": rounded(_mean(scores))},
                 setting,
             )
@@ -90,7 +87,35 @@ def attack(workshop: Workshop) -> list[Finding]:
     return findings
 
 
-class _AnswerDecoder(nn.Module):
+def _groups(workshop: Workshop) -> "Groups":
+    scene, layout = workshop.scene, layout_of(workshop.scene, "mask")
+    return Groups(
+        _tokens(workshop.observed(), layout), population_map(workshop), layout, scene.seed
+    )
+
+
+def masks_of_groups(workshop: Workshop) -> list[Labels]:
+    """The audited people's masks, by tokens of their answers that are alike."""
+    groups, layout = _groups(workshop), layout_of(workshop.scene, "mask")
+    return [groups.labels(one) for one in _tokens(workshop.observed(), layout)]
+
+
+def answer_decoder(workshop: Workshop, pairs: Sequence[Observation]) -> "AnswerDecoder":
+    """What known answers and their masks teach."""
+    scene, steps = workshop.scene, workshop.effort.steps
+    network = workshop.fitted(
+        "mask-decoder",
+        lambda: AnswerDecoder(layout_of(scene, "mask"), scene.classes),
+        _Answers(pairs, scene.classes, steps * BATCH, scene.seed),
+        lambda network, batch: network.loss(batch),  # type: ignore[operator]  # it is a decoder
+        steps,
+        BATCH,
+    )
+    assert isinstance(network, AnswerDecoder)
+    return network
+
+
+class AnswerDecoder(nn.Module):
     """Encoded mask to class logits."""
 
     def __init__(self, layout: Layout, classes: int) -> None:
@@ -124,44 +149,63 @@ class _Answers(Dataset[Batch]):
         return {"answer": from_numpy(one.answer.copy()), "target": from_numpy(target)}
 
 
-class _Clusters:
-    """Tokens of answers in groups, each of the class that is most frequent where they lie."""
+class Groups:
+    """Tokens that are alike, each group of the class that is more frequent there than elsewhere.
+
+    Parameters
+    ----------
+    tokens : sequence of ndarray, shape (tokens, channels)
+        Of several answers, on the finest grid. Nothing is known of them but where they lie.
+    population : ndarray, shape (K, *tile)
+        How frequent each class is at each voxel.
+    layout : Layout
+    seed : int
+    """
 
     def __init__(
         self,
-        seen: Sequence[Observation],
-        layout: Layout,
+        tokens: Sequence[NDArray[np.float64]],
         population: Float32Array,
+        layout: Layout,
         seed: int,
     ) -> None:
-        self.layout, self.tile = layout, population.shape[1:]
-        tokens = np.concatenate([self._tokens(one.answer) for one in seen])
-        self.centres, groups = kmeans2(tokens, CLUSTERS, minit="++", seed=seed)
-        grid = layout.levels[0].grid
-        zoom = [part / full for part, full in zip(grid, self.tile, strict=True)]
-        prior = np.stack([ndimage.zoom(one, zoom, order=1).ravel() for one in population])
-        there = np.tile(prior, len(seen))
-        # More of a class than elsewhere: the background is most frequent everywhere.
-        share = there.mean(axis=1)
+        self.grid, self.tile = layout.levels[0].grid, population.shape[1:]
+        self.centres, groups = kmeans2(np.concatenate(tokens), CLUSTERS, minit="++", seed=seed)
+        prior = np.stack([ndimage.zoom(one, self._zoom(), order=1).ravel() for one in population])
+        there = np.tile(prior, len(tokens))
+        elsewhere = np.maximum(there.mean(axis=1), 1e-6)
         self.class_of = np.array(
             [
-                (there[:, groups == g].mean(axis=1) / np.maximum(share, 1e-6)).argmax()
+                (there[:, groups == g].mean(axis=1) / elsewhere).argmax()
                 if (groups == g).any()
                 else 0
                 for g in range(CLUSTERS)
             ]
         )
 
-    def labels(self, answer: Float32Array) -> Labels:
+    def labels(self, tokens: NDArray[np.float64]) -> Labels:
         """On the tile."""
-        tokens = self._tokens(answer)
         distance = ((tokens[:, None] - self.centres) ** 2).sum(axis=2)
-        classes = self.class_of[distance.argmin(axis=1)].reshape(self.layout.levels[0].grid)
-        zoom = [full / part for full, part in zip(self.tile, classes.shape, strict=True)]
+        classes = self.class_of[distance.argmin(axis=1)].reshape(self.grid)
+        zoom = [1 / part for part in self._zoom()]
         return np.asarray(ndimage.zoom(classes, zoom, order=0), dtype=np.uint8)
 
-    def _tokens(self, answer: Float32Array) -> NDArray[np.float64]:
-        return next(self.layout.split(answer)).astype(np.float64)
+    def _zoom(self) -> list[float]:
+        return [part / full for part, full in zip(self.grid, self.tile, strict=True)]
+
+
+def _tokens(seen: Sequence[Observation], layout: Layout) -> list[NDArray[np.float64]]:
+    return [next(layout.split(one.answer)).astype(np.float64) for one in seen]
+
+
+def _shares(labels: Labels, classes: int, layout: Layout) -> NDArray[np.float64]:
+    """Share of each class in the voxels of each token, (tokens, K)."""
+    maps = one_hot(labels, classes).astype(np.float64)
+    for axis, size in enumerate(layout.levels[0].grid, start=1):
+        shape = maps.shape
+        maps = maps.reshape(*shape[:axis], size, shape[axis] // size, *shape[axis + 1 :])
+        maps = maps.mean(axis=axis + 1)
+    return maps.reshape(classes, -1).T
 
 
 def _dice(found: NDArray[np.generic], truth: Labels, classes: int) -> float:

@@ -99,32 +99,30 @@ def attack(workshop: Workshop) -> list[Finding]:
     seen = workshop.observed()
     truths, patients = [one.image for one in seen], [one.patient for one in seen]
     encode, own = encoder_of(scene), own_tiles(scene)
-    curve: dict[str, Inverter] = {}
+    known: dict[str, list[PreparedCase]] = {}
     for count in (*(n for n in PAIRS if n < len(own)), len(own)):
-        name = ALL if count == len(own) else f"{count} pairs"
-        curve[name] = _trained(workshop, name, own[:count])
-    curve[BLACK_BOX] = _trained(workshop, BLACK_BOX, own)
+        known[ALL if count == len(own) else f"{count} pairs"] = own[:count]
+    known[BLACK_BOX] = own
+    curve = {name: _trained(workshop, name, cases) for name, cases in known.items()}
     found = {name: [network.inverted(one.proxy) for one in seen] for name, network in curve.items()}
     scores = {
         name: [ssim(one, truth) for one, truth in zip(images, truths, strict=True)]
         for name, images in found.items()
     }
-    known = curve[BLACK_BOX]
-    familiar = own[: len(seen)]
-    value = np.mean([ssim(known.inverted(encode(case.image)), case.image) for case in familiar])
-    positive = Control("people it was fitted to", float(value), low=CONTROL_SSIM)
     nobody = proxies_of_nobody(workshop, scene.law())
-    null = null_of_images(workshop, [known.inverted(one.proxy) for one in nobody])
     means = {name: rounded(float(np.mean(values))) for name, values in scores.items()}
     findings = []
     for name, values in scores.items():
+        network, familiar = curve[name], known[name][: len(seen)]
+        again = [ssim(network.inverted(encode(case.image)), case.image) for case in familiar]
+        positive = Control("people it was fitted to", float(np.mean(again)), low=CONTROL_SSIM)
+        null = null_of_images(workshop, [network.inverted(one.proxy) for one in nobody])
         details = {
             "ssim_by_pairs": means,
             "ms_ssim": _mean(ms_ssim, found[name], truths),
             "psnr_db": _mean(psnr_db, found[name], truths),
         }
-        pairs = len(own) if name in (ALL, BLACK_BOX) else int(name.split()[0])
-        threat = Threat(known_pairs=pairs, colluding_site=name == BLACK_BOX)
+        threat = Threat(known_pairs=len(known[name]), colluding_site=name == BLACK_BOX)
         findings.append(
             replace(FINDING, threat=threat).measured(
                 bootstrap_mean(values, patients),

@@ -1,18 +1,20 @@
 """A11: the consortium's key from images whose keyed encodings are known, by least squares.
 
 Whoever has the encoder, as every site does, knows what a token was before the key:
-``u' = Q·u + b`` is then a linear regression for each resolution.
+``u' = Q·u + b`` is then a linear regression for each resolution. Without any known image, the
+moments of tokens tell Q as well, the sooner the fewer channels there are.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from veilseg.audit.encodings import layout_of
 from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.scene import Observation
 from veilseg.audit.workshop import Workshop
 from veilseg.evaluation.bootstrap import bootstrap_mean
 from veilseg.payload import Float32Array
@@ -30,6 +32,8 @@ PAIRS = (1, 5, 20)
 CONTROL_ERROR = 0.01
 # Less than this of an encoding's variance is no recovery.
 NULL_ERROR = 0.5
+# Moments agree up to rounding, axes of nearly equal spread do not.
+MOMENTS_ERROR = 0.1
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,22 @@ class Fitted:
             with_one = np.concatenate([tokens, np.ones((len(tokens), 1))], axis=1)
             target = wanted.reshape(-1, wanted.shape[-1]).astype(np.float64)
             maps.append(np.linalg.lstsq(with_one, target, rcond=None)[0])
+        return cls(layout, tuple(maps))
+
+    @classmethod
+    def by_moments(
+        cls, layout: Layout, plain: Sequence[Float32Array], keyed: Sequence[Float32Array]
+    ) -> Self:
+        """Without a pair: the map that brings the tokens' means, covariances and, for the signs,
+        third moments of some people to those of others.
+        """
+        maps = []
+        for wanted, given in zip(
+            layout.split(np.stack(plain)), layout.split(np.stack(keyed)), strict=True
+        ):
+            (to, to_axes), (start, start_axes) = (_axes_of(one) for one in (wanted, given))
+            turn = start_axes @ to_axes.T
+            maps.append(np.concatenate([turn, (to - start @ turn)[None]]))
         return cls(layout, tuple(maps))
 
     def unkeyed(self, sequence: Float32Array) -> Float32Array:
@@ -114,8 +134,58 @@ def attack(workshop: Workshop) -> list[Finding]:
             *({"the key not known": alone}, positive, null, details),
             setting=f"{max(errors)} known images",
             occurs="never",
-        )
+        ),
+        _without_pairs(FINDING, layout, plain, seen, truths, alone),
     ]
+
+
+def _without_pairs(
+    finding: Finding,
+    layout: Layout,
+    own: Sequence[Float32Array],
+    seen: Sequence[Observation],
+    truths: Sequence[Float32Array],
+    alone: float,
+) -> Finding:
+    """Key recovery by whoever has the encoder and images, and no keyed encoding of them."""
+    keyed = [one.proxy for one in seen]
+    found = Fitted.by_moments(layout, own, keyed)
+    errors = [_error(found.unkeyed(one), truth) for one, truth in zip(keyed, truths, strict=True)]
+    # The same people on both sides, in another order: all moments agree.
+    same = Fitted.by_moments(layout, truths[::-1], keyed)
+    left = [_error(same.unkeyed(one), truth) for one, truth in zip(keyed, truths, strict=True)]
+    positive = Control("the same people, unpaired", float(np.mean(left)), high=MOMENTS_ERROR)
+    rng = np.random.default_rng(0)
+    noise = [rng.standard_normal(one.shape).astype(np.float32) for one in own]
+    blind = Fitted.by_moments(layout, noise, keyed)
+    missed = [_error(blind.unkeyed(one), truth) for one, truth in zip(keyed, truths, strict=True)]
+    null = Control("noise instead of images", float(np.mean(missed)), low=NULL_ERROR)
+    details = {
+        "error_by_level": [
+            rounded(float(np.mean([_error(a, b) for a, b in zip(*of_level, strict=True)])))
+            for of_level in zip(
+                zip(*(layout.split(found.unkeyed(one)) for one in keyed), strict=True),
+                zip(*(layout.split(truth) for truth in truths), strict=True),
+                strict=True,
+            )
+        ]
+    }
+    threat = replace(FINDING.threat, known_pairs=0, subjects=len(seen))
+    return replace(finding, threat=threat).measured(
+        bootstrap_mean(errors, [one.patient for one in seen]),
+        *({"the key not known": alone}, positive, null, details),
+        setting="no known image: moments of other people's tokens",
+    )
+
+
+def _axes_of(tokens: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and principal axes (channels, channels) of tokens, each towards its longer tail."""
+    flat = tokens.reshape(-1, tokens.shape[-1]).astype(np.float64)
+    mean = flat.mean(axis=0)
+    centred = flat - mean
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    third = ((centred @ axes) ** 3).mean(axis=0)
+    return mean, axes * np.where(third < 0, -1, 1)
 
 
 def _error(found: Float32Array, truth: Float32Array) -> float:

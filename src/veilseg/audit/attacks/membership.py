@@ -46,6 +46,9 @@ def attack(workshop: Workshop) -> list[Finding]:
     says how hard the candidate is. Members and others may differ in more than that the network has
     seen them, by site or by age of the scanner: so a second network of the attacker, which has seen
     neither, must not tell them apart.
+
+    Of encodings it is membership in the fit of the mapping network: shadows are fitted to the same
+    encoder's encodings, so that what the encoder itself remembers is not looked for.
     """
     scene = workshop.scene
     if not scene.members:
