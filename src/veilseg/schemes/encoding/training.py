@@ -244,19 +244,24 @@ class _Autoencoders(nn.Module):
         self.hint = scheme.hint
         self.mask_encoder, self.mask_decoder = scheme.mask_encoder, scheme.mask_decoder
 
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
         """Loss of both: each has to give back what it was given."""
-        image, target, counted = batch["image"], batch["target"], batch.get("counted")
-        of_image = self.image_encoder(image)
-        found = self.image_decoder(of_image).float()
-        hinted = soft_target_loss(self.hint(of_image), target, counted)
-        off = [(found - image).abs()]
-        off += [(found.diff(dim=d) - image.diff(dim=d)).abs() for d in range(2, image.ndim)]
-        of_image_loss = sum(mean_of_counted(one, counted) for one in off)
+        target, counted = batch["target"], batch.get("counted")
         noise = torch.Generator().manual_seed(int(batch["noise"][0]))
         encoded = [_noisy(maps, noise) for maps in self.mask_encoder(target)]
         of_mask = soft_target_loss(self.mask_decoder(encoded), target, counted)
-        return IMAGE_WEIGHT * of_image_loss + HINT_WEIGHT * hinted + of_mask
+        return self.image_loss(batch) + of_mask
+
+    def image_loss(self, batch: Batch) -> Tensor:
+        """L1 of the image and of its gradients; the mask that is read off the image's encoding."""
+        image, counted = batch["image"], batch.get("counted")
+        encoded = self.image_encoder(image)
+        found = self.image_decoder(encoded).float()
+        off = [(found - image).abs()]
+        off += [(found.diff(dim=d) - image.diff(dim=d)).abs() for d in range(2, image.ndim)]
+        of_image = torch.stack([mean_of_counted(one, counted) for one in off]).sum()
+        hinted = soft_target_loss(self.hint(encoded), batch["target"], counted)
+        return IMAGE_WEIGHT * of_image + HINT_WEIGHT * hinted
 
 
 class _Adaptation(nn.Module):
