@@ -22,26 +22,20 @@ from veilseg.schemes.encoding.key import ConsortiumKey
 from veilseg.schemes.encoding.mapping import MappingFit, as_maps, as_sequence
 from veilseg.schemes.encoding.pairs import EncodedPair
 from veilseg.schemes.encoding.sequence import Layout
+from veilseg.schemes.encoding.stages import Adaptation, Autoencoders, with_noise
 from veilseg.schemes.references import Template, synthetic_reference
 from veilseg.training.batches import Examples
 from veilseg.training.examples import Arrays, one_hot
 from veilseg.training.export import export_onnx
-from veilseg.training.interface import Progress, SchemeTraining, no_progress, parts_first
-from veilseg.training.loader import Batch
-from veilseg.training.losses import mean_of_counted, soft_target_loss
+from veilseg.training.interface import Progress, SchemeTraining, no_progress
 from veilseg.training.run import Run
-from veilseg.training.stage import Prepare, Stage
+from veilseg.training.stage import Stage
 
 # Channels of the encodings at a quarter and an eighth of the resolution. Those of images are few:
 # more of them show more of the image.
 IMAGE_CHANNELS, MASK_CHANNELS = (2, 8), (16, 32)
 # Of the steps; the last stage has the rest.
 AUTOENCODER_SHARE, MAPPING_SHARE = 0.25, 0.6
-# An answer is never exact: the mask decoder is trained to bear it, in standard deviations.
-ANSWER_NOISE = 0.3
-IMAGE_WEIGHT = 4.0  # of the image's loss against the mask's
-# Of a mask that is read off the image's encoding: what matters for it is kept before what does not.
-HINT_WEIGHT = 1.0
 ADAPTATION_RATE = 0.25  # of the learning rate
 # Augmented tiles of each case that are encoded for the fit of the mapping network: the more, the
 # better it is (docs/experiments.md), and the more of each patient has left.
@@ -118,8 +112,11 @@ class EncodingTraining(SchemeTraining):
 
         dims = len(tile)
         examples = of_cases(first, run.seed)
-        parts = _with_noise(run)
-        yield Stage("", _Autoencoders(self), examples, dims, first, size, rate, parts)
+        halves = Autoencoders(
+            *(self.image_encoder, self.image_decoder, self.hint),
+            *(self.mask_encoder, self.mask_decoder),
+        )
+        yield Stage("", halves, examples, dims, first, size, rate, with_noise(run))
         fit = replace(self._fit, steps=second, seed=run.seed, learning_rate=rate)
         views = min(MOST_VIEWS, max(1, MOST_PAIRS // len(cases)))
         sent = Examples(self, cases, tile, views * len(cases), run.seed + 2, spacing=spacing)
@@ -130,7 +127,7 @@ class EncodingTraining(SchemeTraining):
         measure_units(self.mask_encoder, [self.mask_decoder], mask)
         yield fit.stage(self.mapping, self.pairs(sent, progress))
         examples = of_cases(last, run.seed + 1)
-        adapted = _Adaptation(self)
+        adapted = Adaptation(self.mask_decoder, self)
         yield Stage("decoder", adapted, examples, dims, last, size, ADAPTATION_RATE * rate)
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
@@ -235,51 +232,6 @@ class EncodingTraining(SchemeTraining):
         return found
 
 
-class _Autoencoders(nn.Module):
-    """Stage 1: what the mapping network is left out of."""
-
-    def __init__(self, scheme: EncodingTraining) -> None:
-        super().__init__()
-        self.image_encoder, self.image_decoder = scheme.image_encoder, scheme.image_decoder
-        self.hint = scheme.hint
-        self.mask_encoder, self.mask_decoder = scheme.mask_encoder, scheme.mask_decoder
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Loss of both: each has to give back what it was given."""
-        target, counted = batch["target"], batch.get("counted")
-        noise = torch.Generator().manual_seed(int(batch["noise"][0]))
-        encoded = [_noisy(maps, noise) for maps in self.mask_encoder(target)]
-        of_mask = soft_target_loss(self.mask_decoder(encoded), target, counted)
-        return self.image_loss(batch) + of_mask
-
-    def image_loss(self, batch: Batch) -> Tensor:
-        """L1 of the image and of its gradients; the mask that is read off the image's encoding."""
-        image, counted = batch["image"], batch.get("counted")
-        encoded = self.image_encoder(image)
-        found = self.image_decoder(encoded).float()
-        off = [(found - image).abs()]
-        off += [(found.diff(dim=d) - image.diff(dim=d)).abs() for d in range(2, image.ndim)]
-        of_image = torch.stack([mean_of_counted(one, counted) for one in off]).sum()
-        hinted = soft_target_loss(self.hint(encoded), batch["target"], counted)
-        return IMAGE_WEIGHT * of_image + HINT_WEIGHT * hinted
-
-
-class _Adaptation(nn.Module):
-    """Stage 3: the mask decoder on real answers, of which the site knows what they should be."""
-
-    def __init__(self, scheme: EncodingTraining) -> None:
-        super().__init__()
-        self.mask_decoder = scheme.mask_decoder
-        self._scheme = [scheme]  # in a list, so no part of this module: nothing else is fitted
-
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """Loss of what the site recovers."""
-        (scheme,) = self._scheme
-        scheme.to(batch["image"].device)
-        logits = self.mask_decoder(scheme.answered(batch["image"]))
-        return soft_target_loss(logits, batch["target"], batch.get("counted"))
-
-
 class _ToSequence(nn.Module):
     """The image encoder as it is exported."""
 
@@ -300,22 +252,3 @@ class _FromSequence(nn.Module):
 
     def forward(self, encoded: Tensor) -> Tensor:
         return torch.softmax(self.decoder(as_maps(encoded, self.layout)), dim=1)
-
-
-def _with_noise(run: Run) -> Prepare:
-    """Parts first, and a seed of the step's noise: a resumed run draws what an unbroken one did."""
-    parts = parts_first(run)
-
-    def prepare(batch: Batch, step: int, steps: int, rank: int) -> Batch:
-        given = parts(batch, step, steps, rank)
-        (seed,) = np.random.SeedSequence([run.seed, 40, step, rank]).generate_state(1)
-        return given | {"noise": torch.tensor([int(seed)])}
-
-    return prepare
-
-
-def _noisy(maps: Tensor, generator: torch.Generator) -> Tensor:
-    """As answers are: off by a share of what each value varies by."""
-    deviation = maps.detach().float().std()
-    noise = torch.randn(maps.shape, generator=generator).to(maps)
-    return maps + ANSWER_NOISE * deviation * noise

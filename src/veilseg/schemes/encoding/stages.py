@@ -1,0 +1,102 @@
+"""What a site fits: its autoencoders, and later its mask decoder once more."""
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from veilseg.networks.encoders import Decoder, Encoder, Maps
+from veilseg.training.interface import parts_first
+from veilseg.training.loader import Batch
+from veilseg.training.losses import mean_of_counted, soft_target_loss
+from veilseg.training.run import Run
+from veilseg.training.stage import Prepare
+
+# An answer is never exact: the mask decoder is trained to bear it, in standard deviations.
+ANSWER_NOISE = 0.3
+IMAGE_WEIGHT = 4.0  # of the image's loss against the mask's
+# Of a mask that is read off the image's encoding: what matters for it is kept before what does not.
+HINT_WEIGHT = 1.0
+
+
+class Answers(Protocol):
+    """The whole scheme, whose server answers."""
+
+    def answered(self, image: Tensor) -> Maps:
+        """What the server's network makes of images, without the key."""
+        ...
+
+    def to(self, device: torch.device) -> Any:
+        """Where the images are."""
+        ...
+
+
+class Autoencoders(nn.Module):
+    """Stage 1: what the mapping network is left out of."""
+
+    def __init__(
+        self,
+        image_encoder: Encoder,
+        image_decoder: Decoder,
+        hint: Decoder,
+        mask_encoder: Encoder,
+        mask_decoder: Decoder,
+    ) -> None:
+        super().__init__()
+        self.image_encoder, self.image_decoder, self.hint = image_encoder, image_decoder, hint
+        self.mask_encoder, self.mask_decoder = mask_encoder, mask_decoder
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Loss of both: each has to give back what it was given."""
+        target, counted = batch["target"], batch.get("counted")
+        noise = torch.Generator().manual_seed(int(batch["noise"][0]))
+        encoded = [_noisy(maps, noise) for maps in self.mask_encoder(target)]
+        of_mask = soft_target_loss(self.mask_decoder(encoded), target, counted)
+        return self.image_loss(batch) + of_mask
+
+    def image_loss(self, batch: Batch) -> Tensor:
+        """L1 of the image and of its gradients; the mask that is read off the image's encoding."""
+        image, counted = batch["image"], batch.get("counted")
+        encoded = self.image_encoder(image)
+        found = self.image_decoder(encoded).float()
+        off = [(found - image).abs()]
+        off += [(found.diff(dim=d) - image.diff(dim=d)).abs() for d in range(2, image.ndim)]
+        of_image = torch.stack([mean_of_counted(one, counted) for one in off]).sum()
+        hinted = soft_target_loss(self.hint(encoded), batch["target"], counted)
+        return IMAGE_WEIGHT * of_image + HINT_WEIGHT * hinted
+
+
+class Adaptation(nn.Module):
+    """Stage 3: the mask decoder on real answers, of which the site knows what they should be."""
+
+    def __init__(self, mask_decoder: Decoder, scheme: Answers) -> None:
+        super().__init__()
+        self.mask_decoder = mask_decoder
+        self._scheme = [scheme]  # in a list, so no part of this module: nothing else is fitted
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Loss of what the site recovers."""
+        (scheme,) = self._scheme
+        scheme.to(batch["image"].device)
+        logits = self.mask_decoder(scheme.answered(batch["image"]))
+        return soft_target_loss(logits, batch["target"], batch.get("counted"))
+
+
+def with_noise(run: Run) -> Prepare:
+    """Parts first, and a seed of the step's noise: a resumed run draws what an unbroken one did."""
+    parts = parts_first(run)
+
+    def prepare(batch: Batch, step: int, steps: int, rank: int) -> Batch:
+        given = parts(batch, step, steps, rank)
+        (seed,) = np.random.SeedSequence([run.seed, 40, step, rank]).generate_state(1)
+        return given | {"noise": torch.tensor([int(seed)])}
+
+    return prepare
+
+
+def _noisy(maps: Tensor, generator: torch.Generator) -> Tensor:
+    """As answers are: off by a share of what each value varies by."""
+    deviation = maps.detach().float().std()
+    noise = torch.randn(maps.shape, generator=generator).to(maps)
+    return maps + ANSWER_NOISE * deviation * noise
