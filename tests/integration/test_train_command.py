@@ -51,9 +51,9 @@ def fold_bundle(dataset, tmp_path_factory):
     fitted = []
     fit = training.fit
 
-    def spy(scheme, cases, *rest):
-        fitted.extend(case.patient for case in cases)
-        fit(scheme, cases, *rest)
+    def spy(stage, *rest):
+        fitted.extend(case.patient for case in stage.examples.cases)
+        fit(stage, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "fit", spy)
@@ -149,7 +149,7 @@ def test_minutes_become_steps_once_and_are_recorded(veilseg, dataset, tmp_path, 
         (["--coefficients", "0.5"], "--coefficients 0.5: give LOW:HIGH, as 0.4:0.6"),
         (["--coefficients", "0:1"], "--coefficients 0:1: needs 0 < LOW ≤ HIGH < 1"),
         (["--fold", "4/3"], "fold 4/3: must be I/N, the I-th of N ≥ 2 parts, as in 2/5"),
-        (["--scheme", "magic"], "--scheme magic: unknown; choose one of mixup, plain"),
+        (["--scheme", "magic"], "--scheme magic: unknown; choose one of mixup, plain, encoding"),
         (
             ["--scheme", "plain", "--unmixing", "algebraic"],
             "--unmixing, --coefficients: plain mixes nothing",

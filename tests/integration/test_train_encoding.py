@@ -199,8 +199,11 @@ def test_audit_of_a_keyed_bundle(veilseg, bundles, people, key, tmp_path, monkey
     # Those of mixtures are there with the reason why they are not run.
     assert all(found[name]["status"].startswith("not run: ") for name in set(found) - ATTACKS)
     # Phantoms are too much alike for every null control; what must work has worked.
-    assert found["A11"]["positive_control"]["passed"]
-    assert found["A11"]["value"] < 0.01
+    with_images, without = (one for one in channels["image"] if one["attack"] == "A11")
+    assert with_images["positive_control"]["passed"]
+    assert with_images["value"] < 0.01
+    assert without["threat"]["known_pairs"] == 0
+    assert without["setting"].startswith("no known image")
     assert "encod" in (tmp_path / "audit.html").read_text()
 
 

@@ -249,9 +249,10 @@ def test_integral_of_a_difference_is_the_image(people):
 
 def test_all_attacks_are_in_the_table():
     assert list(run.ATTACKS) == [
-        *("A4", "A2", "A2b", "A3", "A1", "A5", "A5r", "A6", "A16", "A15", "A15r", "A14")
+        *("A4", "A2", "A2b", "A3", "A1", "A5", "A5r", "A6", "A10", "A11", "A12p"),
+        *("A16", "A16e", "A12", "A9", "A15e", "A15", "A15r", "A14"),
     ]
-    assert [listed.finding.channel for listed in run.LISTED].count("image") == 8
+    assert [listed.finding.channel for listed in run.LISTED].count("image") == 11
 
 
 def test_ssim_of_an_image_with_itself_and_with_noise(people):
