@@ -35,7 +35,10 @@ def parts_first(run: Run) -> Prepare:
 
 
 class SchemeTraining(nn.Module, ABC):
-    """Both halves of a scheme while they are fitted. ``forward`` gives the loss of a batch."""
+    """Both halves of a scheme while they are fitted.
+
+    ``forward`` gives the loss of a batch, unless the stages of a scheme have losses of their own.
+    """
 
     name: str
     # What else defines a run: a key, a control.
@@ -72,10 +75,6 @@ class SchemeTraining(nn.Module, ABC):
 
         Runs in a data-loading process, so it is NumPy only.
         """
-
-    @abstractmethod
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """Loss of a batch of examples."""
 
     @abstractmethod
     def predict(self, batch: dict[str, Tensor]) -> Tensor:

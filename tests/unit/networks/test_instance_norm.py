@@ -59,10 +59,13 @@ def test_layout_is_kept_while_fitting():
     )
 
 
-@pytest.mark.xfail(reason="torch 2.13 on a CPU; when this passes, decision 0017 can be revised")
-def test_torch_gives_right_gradients_for_one_example():
+def test_torch_is_still_wrong_for_one_example():
+    """Why there is a norm of our own: when this fails, torch is right and decision 0017 can go."""
+    generator = torch.Generator().manual_seed(0)
     maps, gradient = (
-        torch.randn(1, 6, 4, 5, 6).contiguous(memory_format=torch.channels_last_3d)
+        torch.randn(1, 6, 4, 5, 6, generator=generator).contiguous(
+            memory_format=torch.channels_last_3d
+        )
         for _ in range(2)
     )
     found, wanted = (
@@ -70,4 +73,4 @@ def test_torch_gives_right_gradients_for_one_example():
         for how in (lambda g: g, torch.Tensor.contiguous)
         for given in [maps.clone(memory_format=torch.preserve_format).requires_grad_()]
     )
-    torch.testing.assert_close(found, wanted)
+    assert (found - wanted).abs().max() > 1

@@ -130,10 +130,6 @@ class EncodingTraining(SchemeTraining):
         adapted = Adaptation(self.mask_decoder, self)
         yield Stage("decoder", adapted, examples, dims, last, size, ADAPTATION_RATE * rate)
 
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """Never called: each stage has a loss of its own."""
-        raise NotImplementedError
-
     def predict(self, batch: dict[str, Tensor]) -> Tensor:
         answer = self.answered(batch["image"])
         return torch.softmax(self.mask_decoder(answer).float(), dim=1)
