@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import phantoms
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from veilseg.audit import workshop
@@ -22,6 +23,7 @@ from veilseg.schemes.encoding.client import (
 )
 from veilseg.schemes.encoding.key import ConsortiumKey
 from veilseg.schemes.encoding.training import IMAGE_CHANNELS
+from veilseg.training import loop
 
 PEOPLE = tuple(f"person{number:02d}" for number in range(20))
 STEPS = 12
@@ -242,3 +244,37 @@ def test_minutes_of_all_stages_become_steps(veilseg, people, tmp_path):
     done = veilseg("train", people, *options)
     assert done.code == 0, done.err
     assert json.loads((bundle / "weights" / "run.json").read_text())["steps"] >= 4
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+# Of 8 steps two are of the autoencoders, five of the mapping network and one of the decoder.
+@pytest.mark.parametrize("saved", [1, 2, 4, 7])
+def test_resumed_in_any_stage_equals_an_unbroken_run(
+    people, tmp_path, monkeypatch, one_thread, saved
+):
+    unbroken, broken = tmp_path / "a" / "same", tmp_path / "b" / "same"
+    options = list(map(str, ["train", people, "--scheme", "encoding", "--steps", 8, "--out"]))
+    assert CliRunner().invoke(app, [*options, str(unbroken)]).exit_code == 0
+    save, left = loop.save_checkpoint, [saved]
+
+    def interrupted(*arguments):
+        save(*arguments)
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "STEPS_PER_CHECKPOINT", 1)
+        patched.setattr(loop, "save_checkpoint", interrupted)
+        assert CliRunner().invoke(app, [*options, str(broken)]).exit_code == 130
+    assert not (broken / "client").exists()
+    assert CliRunner().invoke(app, [*options, str(broken), "--resume"]).exit_code == 0
+    ids = [open_client_half(bundle).manifest.bundle_id for bundle in (unbroken, broken)]
+    assert ids[0] == ids[1]

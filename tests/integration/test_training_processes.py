@@ -106,3 +106,17 @@ def test_three_processes_share_a_batch_of_sixteen(veilseg, dataset, torchrun, tm
     assert ended.returncode == 0, ended.stderr
     assert veilseg("train", *options, one).code == 0
     assert difference(three, one) < LARGEST_DIFFERENCE
+
+
+def test_two_processes_train_all_stages_of_an_encoding(veilseg, dataset, torchrun, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    options = [dataset, "--scheme", "encoding", "--steps", 4, "--out"]
+    ended = torchrun(2, *options, two)
+    assert ended.returncode == 0, ended.stderr
+    assert veilseg("train", *options, one).code == 0
+    # Its first stage is a single step, as above; of the others, files are all there is to compare.
+    assert difference(two, one) < LARGEST_DIFFERENCE
+    assert open_server_half(two).manifest.name == "two"
+    names = {path.name for path in (one / "weights").iterdir()}
+    assert names == {path.name for path in (two / "weights").iterdir()}
+    assert {"checkpoint-mapping.safetensors", "checkpoint-decoder.safetensors"} <= names

@@ -48,13 +48,8 @@ def linkage(workshop: Workshop) -> list[Finding]:
     scores = nearness([one.proxy for one in seen], entries)
     hits = rank_1(scores)
     patients = [case.patient for case in cases]
-    rng = np.random.default_rng([scene.seed, 41])
-    images = [fitted(case, tile).image for case in cases]
-    noisy = [
-        np.clip(image + NOISE * rng.standard_normal(image.shape), 0, 1).astype(np.float32)
-        for image in images
-    ]
-    again = [half.protect(image, "")[0].array[0] for image in noisy]
+    images = with_little_noise([fitted(case, tile).image for case in cases], scene.seed)
+    again = [half.protect(image, "")[0].array[0] for image in images]
     known = float(rank_1(nearness([one.proxy for one in seen], again)).mean())
     positive = Control("the same images with a little noise", known, low=CONTROL_RANK_1)
     nobody = scene.simulate(NobodyLaw(scene.law(), scene.auxiliary), cases, answered=False)
@@ -135,6 +130,15 @@ def _tokens_and_image(
 
 def _with_one(tokens: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([tokens, np.ones((len(tokens), 1))], axis=1)
+
+
+def with_little_noise(images: Sequence[Float32Array], seed: int) -> list[Float32Array]:
+    """Images that must be recognised, whatever is compared: positive controls."""
+    rng = np.random.default_rng([seed, 41])
+    return [
+        np.clip(image + NOISE * rng.standard_normal(image.shape), 0, 1).astype(np.float32)
+        for image in images
+    ]
 
 
 def nearness(

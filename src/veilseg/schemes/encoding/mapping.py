@@ -107,6 +107,12 @@ class MappingFit:
     augmentation: SequenceAugmentation = field(default_factory=SequenceAugmentation)
     linear: bool = False
 
+    @property
+    def batch(self) -> int:
+        """Pairs in a step."""
+        tokens = self.image.levels[0].tokens
+        return min(LARGEST_BATCH, max(1, round(TOKENS_PER_STEP / tokens)))
+
     def mapping(self) -> SequenceMapping:
         """The server's network, untrained."""
         dims = len(self.image.levels[0].grid)
@@ -117,15 +123,13 @@ class MappingFit:
     def stage(self, mapping: SequenceMapping, pairs: Sequence[EncodedPair]) -> Stage:
         """The mapping network and what it is fitted to."""
         mapping.standardise(pairs)
-        tokens = self.image.levels[0].tokens
-        batch = min(LARGEST_BATCH, max(1, round(TOKENS_PER_STEP / tokens)))
-        count = self.steps * batch
+        count = self.steps * self.batch
         examples = EncodedExamples(
             pairs, self.image, self.mask, count, self.seed, self.augmentation
         )
         dims = len(self.image.levels[0].grid)
         loss = MappingLoss(mapping)
-        return Stage("mapping", loss, examples, dims, self.steps, batch, self.learning_rate)
+        return Stage("mapping", loss, examples, dims, self.steps, self.batch, self.learning_rate)
 
 
 def _units(layout: Layout) -> Units:

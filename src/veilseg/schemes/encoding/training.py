@@ -28,6 +28,7 @@ from veilseg.training.batches import Examples
 from veilseg.training.examples import Arrays, one_hot
 from veilseg.training.export import export_onnx
 from veilseg.training.interface import Progress, SchemeTraining, no_progress
+from veilseg.training.loader import batches
 from veilseg.training.run import Run
 from veilseg.training.stage import Stage
 
@@ -39,7 +40,7 @@ AUTOENCODER_SHARE, MAPPING_SHARE = 0.25, 0.6
 ADAPTATION_RATE = 0.25  # of the learning rate
 # Augmented tiles of each case that are encoded for the fit of the mapping network: the more, the
 # better it is (docs/experiments.md), and the more of each patient has left.
-MOST_PAIRS, MOST_VIEWS = 1600, 32
+MOST_VIEWS, MOST_BYTES = 32, 1_500_000_000
 MEASURED = 32  # tiles from which the units of encodings are taken
 
 
@@ -118,8 +119,10 @@ class EncodingTraining(SchemeTraining):
         )
         yield Stage("", halves, examples, dims, first, size, rate, with_noise(run))
         fit = replace(self._fit, steps=second, seed=run.seed, learning_rate=rate)
-        views = min(MOST_VIEWS, max(1, MOST_PAIRS // len(cases)))
-        sent = Examples(self, cases, tile, views * len(cases), run.seed + 2, spacing=spacing)
+        sent = Examples(
+            *(self, cases, tile, self._views(fit, len(cases)) * len(cases), run.seed + 2),
+            spacing=spacing,
+        )
         self.cpu()  # examples are there
         some = [sent[number] for number in range(min(MEASURED, len(sent)))]
         image, mask = ([example[name][None] for example in some] for name in ("image", "target"))
@@ -129,6 +132,11 @@ class EncodingTraining(SchemeTraining):
         examples = of_cases(last, run.seed + 1)
         adapted = Adaptation(self.mask_decoder, self)
         yield Stage("decoder", adapted, examples, dims, last, size, ADAPTATION_RATE * rate)
+
+    def _views(self, fit: MappingFit, cases: int) -> int:
+        """Pairs of each case: no more than are drawn, or than memory holds beside the networks."""
+        room = MOST_BYTES // ((self.image.values + self.mask.values) * WIRE_DTYPE.itemsize)
+        return min(MOST_VIEWS, *(max(1, most // cases) for most in (room, fit.steps * fit.batch)))
 
     def predict(self, batch: dict[str, Tensor]) -> Tensor:
         answer = self.answered(batch["image"])
@@ -162,10 +170,9 @@ class EncodingTraining(SchemeTraining):
         together.
         """
         found = []
-        for number in range(len(examples)):
-            example = examples[number]
+        for number, example in enumerate(batches(examples, 1), start=1):
             sequences = [
-                as_sequence(encoder(example[name][None])).float().numpy()[0]
+                as_sequence(encoder(example[name])).float().numpy()[0]
                 for name, encoder in (("image", self.image_encoder), ("target", self.mask_encoder))
             ]
             if self._transforms is not None:
@@ -174,7 +181,7 @@ class EncodingTraining(SchemeTraining):
                     for transform, one in zip(self._transforms, sequences, strict=True)
                 ]
             found.append(EncodedPair(*(one.astype(WIRE_DTYPE) for one in sequences)))
-            progress(number + 1, len(examples))
+            progress(number, len(examples))
         return found
 
     @property
