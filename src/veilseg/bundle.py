@@ -6,12 +6,19 @@ give the ``bundle_id`` that both halves carry. Hashes detect damage and mix-ups;
 wants to know *who* made a bundle compares the ``bundle_id`` with a published one.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
+from veilseg.digests import (
+    MANIFEST_FILE,
+    digests_of_files,
+    half_digest,
+    pair_id,
+    sha256_of,
+    write_manifest,
+)
 from veilseg.errors import BundleIntegrity, InvalidInput
 
 FORMAT_VERSION = 1
@@ -99,8 +106,22 @@ class ClientManifest:
     metrics: dict[str, float | None] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     peer_digest: str = ""
+    # Of the server half; empty: the same as this half's.
+    peer_version: str = ""
     bundle_id: str = ""
+    # Of the pair that was trained together, where the server half is a later one.
+    first_bundle_id: str = ""
     format_version: int = FORMAT_VERSION
+
+    @property
+    def served_version(self) -> str:
+        """Of the server half."""
+        return self.peer_version or self.version
+
+    @property
+    def protection_id(self) -> str:
+        """What vaults and proxies belong to: the same whichever server half answers."""
+        return self.first_bundle_id or self.bundle_id
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
@@ -124,6 +145,8 @@ class ServerManifest:
     version: str
     proxy: TensorSpec
     answer: TensorSpec
+    # What a provider needs to fit the network anew, to protected pairs of sites; None: nothing.
+    fitting: dict[str, Any] | None = None
     files: dict[str, str] = field(default_factory=dict)
     peer_digest: str = ""
     bundle_id: str = ""
@@ -184,7 +207,7 @@ class ServerBundle:
 
 def _pinned(folder: Path, files: dict[str, str], name: str) -> Path:
     if name not in files:
-        raise BundleIntegrity(f"{folder / 'manifest.json'}: files: {name} is not listed")
+        raise BundleIntegrity(f"{folder / MANIFEST_FILE}: files: {name} is not listed")
     return folder / name
 
 
@@ -220,40 +243,19 @@ def seal(bundle: Path, client: ClientManifest, server: ServerManifest) -> str:
     """
     halves: dict[Role, dict[str, Any]] = {"client": asdict(client), "server": asdict(server)}
     for role, fields in halves.items():
-        folder = bundle / role
-        fields["files"] = {
-            path.relative_to(folder).as_posix(): sha256_of(path)
-            for path in sorted(folder.rglob("*"))
-            if path.is_file() and path != folder / "manifest.json"
-        }
-    digests = {role: _half_digest(fields) for role, fields in halves.items()}
-    bundle_id = _bundle_id(digests["client"], digests["server"])
+        fields["files"] = digests_of_files(bundle / role)
+    digests = {role: half_digest(fields) for role, fields in halves.items()}
+    bundle_id = pair_id(digests["client"], digests["server"])
     for role, fields in halves.items():
         fields["peer_digest"] = digests["server" if role == "client" else "client"]
         fields["bundle_id"] = bundle_id
-        text = json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        (bundle / role / "manifest.json").write_text(text, encoding="utf-8")
+        write_manifest(bundle / role, fields)
     return bundle_id
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _half_digest(fields: dict[str, Any]) -> str:
-    covered = {k: v for k, v in fields.items() if k not in ("peer_digest", "bundle_id")}
-    return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
-
-
-def _bundle_id(client_digest: str, server_digest: str) -> str:
-    return hashlib.sha256(f"{client_digest}:{server_digest}".encode()).hexdigest()
 
 
 def _verified(bundle: Path, role: Role) -> tuple[Path, dict[str, Any]]:
     folder = bundle / role
-    path = folder / "manifest.json"
+    path = folder / MANIFEST_FILE
     if not path.is_file():
         raise InvalidInput(f"{bundle}: no {role} half: {role}/manifest.json is missing")
     try:
@@ -268,9 +270,9 @@ def _verified(bundle: Path, role: Role) -> tuple[Path, dict[str, Any]]:
             f"{path}: format_version: {version} is not the {FORMAT_VERSION} this version reads"
             " (a newer Veilseg may have written it)"
         )
-    own = _half_digest(fields)
+    own = half_digest(fields)
     pair = (own, peer_digest) if role == "client" else (peer_digest, own)
-    if _bundle_id(*pair) != bundle_id:
+    if pair_id(*pair) != bundle_id:
         raise BundleIntegrity(f"{path}: bundle_id: the manifest was changed after it was sealed")
     for name, expected in files.items():
         file = folder / name
@@ -290,4 +292,4 @@ def _parsed(kind: type[Manifest], folder: Path, fields: dict[str, Any]) -> Manif
     try:
         return kind.from_json(fields)
     except (KeyError, TypeError, ValueError) as error:
-        raise BundleIntegrity(f"{folder / 'manifest.json'}: {error}") from error
+        raise BundleIntegrity(f"{folder / MANIFEST_FILE}: {error}") from error

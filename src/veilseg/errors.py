@@ -9,6 +9,7 @@
     │   ├── GeometryMismatch    arrays or grids that do not fit together
     │   ├── InvalidVault        a vault that is missing, exists already or is open to others
     │   ├── RepeatRefused       a second, different proxy of one subject
+    │   ├── InvalidShard        protected pairs that cannot be used
     │   ├── OutputNotWritable   a result that has nowhere to go
     │   ├── TrainingDiverged    data or recipe by which the loss is no number any more
     │   ├── MissingDependency   an optional part that is not installed
@@ -53,6 +54,10 @@ class InvalidVault(InvalidInput):
 
 class RepeatRefused(InvalidInput):
     """A second, different proxy of one subject would tell the server more."""
+
+
+class InvalidShard(InvalidInput):
+    """Protected pairs that cannot be used, or a scheme that has none."""
 
 
 class OutputNotWritable(InvalidInput):

@@ -17,8 +17,8 @@ from veilseg.bundle import (
     open_client_half,
     open_server_half,
     seal,
-    sha256_of,
 )
+from veilseg.digests import sha256_of
 from veilseg.errors import BundleIntegrity, InvalidInput
 
 OPEN = {"client": open_client_half, "server": open_server_half}
@@ -43,6 +43,8 @@ CLIENT = ClientManifest(
     provenance={"seed": 1, "data_sha256": "ä"},
     metrics={"mean_dice": 0.9},
 )
+
+OF_THE_PAIR = ("peer_digest", "peer_version", "bundle_id", "first_bundle_id")
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def write_manifest(bundle, role, fields):
 def reseal(bundle, role, **changes):
     """Change a manifest as someone could who knows the format: with fitting digests."""
     fields = manifest(bundle, role) | changes
-    covered = {k: v for k, v in fields.items() if k not in ("peer_digest", "bundle_id")}
+    covered = {k: v for k, v in fields.items() if k not in OF_THE_PAIR}
     own = hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
     pair = (own, fields["peer_digest"])
     client, server = pair if role == "client" else reversed(pair)

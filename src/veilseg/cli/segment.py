@@ -219,7 +219,7 @@ def _vault(request: Request, bundle: ClientBundle) -> Iterator[Vault | None]:
     if bundle.manifest.scheme not in NEEDS_VAULT:
         yield None
     elif request.vault is not None:
-        with Vault.open(request.vault, bundle.manifest.bundle_id) as vault:
+        with Vault.open(request.vault, bundle.manifest.protection_id) as vault:
             # A file name need not be the patient id by which a reference of one's own is left out.
             untold = request.subject is None and request.subjects is None
             if vault.has_labelled_references and untold:

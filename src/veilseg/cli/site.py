@@ -17,7 +17,7 @@ def init(vault: Path, bundle_folder: Path, references: str) -> None:
     """Make a vault for a bundle."""
     bundle = open_client_half(bundle_folder)
     labelled = labelled_references(bundle, references)
-    Vault.create(vault, bundle.manifest.bundle_id, labelled)
+    Vault.create(vault, bundle.manifest.protection_id, labelled)
     source = f"{len(labelled)} labelled references" if labelled else "synthetic references"
     print(f"{vault}: vault of {bundle.manifest.name} with {source}; keep it private and backed up")
 

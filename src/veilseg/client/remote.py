@@ -208,7 +208,7 @@ class RemoteServer:
 
     def _described(self) -> tuple[str, documents.ModelMetadata]:
         """The version to ask for, and what the server says of it."""
-        name, version = self._manifest.name, self._manifest.version
+        name, version = self._manifest.name, self._manifest.served_version
         reply = self._transfer.get(paths.model(name, version), DOCUMENT_BYTES)
         if reply.status in (httpx.codes.NOT_FOUND, httpx.codes.BAD_REQUEST):
             # Triton knows numbered folders only, and rejects a version like 1.2.0 as malformed.
@@ -228,7 +228,7 @@ class RemoteServer:
             raise InvalidAnswer(f"{self.url}: no usable model metadata: {error}") from error
 
     def _require_ok(self, reply: Reply) -> None:
-        name, version = self._manifest.name, self._manifest.version
+        name, version = self._manifest.name, self._manifest.served_version
         if reply.status == httpx.codes.NOT_FOUND:
             raise ServerRefused(f"{self.url}: no model {name} in version {version}")
         if reply.status != httpx.codes.OK:

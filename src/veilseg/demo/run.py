@@ -83,8 +83,8 @@ def run_demo(models: Path, report: Report) -> DemoResult:
     report(1, 5, "starting a server")
     with server_process(folders) as url, tempfile.TemporaryDirectory() as temporary:
         vault_folder = Path(temporary) / "vault"
-        Vault.create(vault_folder, private_bundle.manifest.bundle_id, key=DEMO_KEY)
-        with Vault.open(vault_folder, private_bundle.manifest.bundle_id) as vault:
+        Vault.create(vault_folder, private_bundle.manifest.protection_id, key=DEMO_KEY)
+        with Vault.open(vault_folder, private_bundle.manifest.protection_id) as vault:
             report(2, 5, "segmenting plainly")
             plain = _segmented(plain_bundle, None, url, brain)
             report(3, 5, "segmenting privately")

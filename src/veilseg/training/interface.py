@@ -99,6 +99,10 @@ class SchemeTraining(nn.Module, ABC):
     def selftest_image(self, rng: Generator) -> Float32Array:
         """A proxy (C, X, Y, Z) of nobody, for the self-test: no patient travels in a bundle."""
 
+    def fitting(self) -> dict[str, Any] | None:
+        """What a provider has to know to fit the server network anew; None: it cannot."""
+        return None
+
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """Scheme parameters for the client manifest."""

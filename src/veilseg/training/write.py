@@ -25,26 +25,15 @@ from veilseg.bundle import (
 from veilseg.datasets.layout import Dataset
 from veilseg.datasets.split import TEST_SHARE, VALIDATION_SHARE
 from veilseg.errors import OutputNotWritable
-from veilseg.payload import Float32Array
-from veilseg.runtime import OnnxModel
 from veilseg.training.card import model_card
 from veilseg.training.checkpoint import training_precision
-from veilseg.training.export import export_onnx
 from veilseg.training.interface import SchemeTraining
 from veilseg.training.plan import Plan
 from veilseg.training.run import Run
+from veilseg.training.server_half import write_server_half
 
 WIRE_DATATYPE = "FP16"
 TILE_OVERLAP = 0.25
-# The self-test is rounded to this: it compresses to a tenth, and stays exact in FP16.
-SELFTEST_LEVELS = 64
-
-CONFIG = """name: "{name}"
-platform: "onnxruntime_onnx"
-max_batch_size: 0
-input [{{ name: "{proxy.name}" data_type: TYPE_FP16 dims: [{input_dims}] }}]
-output [{{ name: "{answer.name}" data_type: TYPE_FP16 dims: [{output_dims}] }}]
-"""
 
 
 def write_bundle(
@@ -97,37 +86,14 @@ def write_bundle(
         # Undefined where no validation image has or gets foreground.
         metrics={"validation_dice": _number(validation_dice)},
     )
-    server = ServerManifest(name=name, version="1", proxy=proxy, answer=answer)
+    server = ServerManifest(
+        name=name, version="1", proxy=proxy, answer=answer, fitting=scheme.fitting()
+    )
     with _writing_to(out) as stage:
-        model_folder = stage / "server" / name / "1"
-        model_folder.mkdir(parents=True)
-        (stage / "client").mkdir()
-        (stage / "server" / "selftest").mkdir()
-        tile = _rounded(scheme.selftest_image(np.random.default_rng([run.seed, 2]))[None])
-        model = model_folder / "model.onnx"
-        export_onnx(
-            scheme.server_network,
-            model,
-            {PROXY_TENSOR: torch.from_numpy(tile)},
-            ANSWER_TENSOR,
-            wire=True,
-        )
-        expected = OnnxModel(model)(proxy=tile)
-        np.savez_compressed(
-            stage / "server" / "selftest" / "tile.npz",
-            proxy=tile[0].astype(np.float16),
-            answer=_rounded(expected[0]).astype(np.float16),
-        )
-        (model_folder.parent / "config.pbtxt").write_text(
-            CONFIG.format(
-                name=name,
-                proxy=proxy,
-                answer=answer,
-                input_dims=", ".join(map(str, proxy.shape)),
-                output_dims=", ".join(map(str, answer.shape)),
-            ),
-            encoding="utf-8",
-        )
+        for half in ("client", "server"):
+            (stage / half).mkdir()
+        nobody = scheme.selftest_image(np.random.default_rng([run.seed, 2]))
+        write_server_half(stage / "server", server, scheme.server_network, nobody)
         scheme.write_client_files(stage / "client", plan.tile_shape)
         bundle_id = seal(stage, client, server)
         (stage / "README.md").write_text(model_card(client, bundle_id), encoding="utf-8")
@@ -154,10 +120,6 @@ def _replace(source: Path, target: Path) -> None:
     if target.is_dir():
         shutil.rmtree(target)
     source.replace(target)
-
-
-def _rounded(array: Float32Array) -> Float32Array:
-    return np.round(array * SELFTEST_LEVELS) / np.float32(SELFTEST_LEVELS)
 
 
 def _provenance(

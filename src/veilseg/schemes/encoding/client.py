@@ -16,6 +16,8 @@ from veilseg.schemes.encoding.key import ConsortiumKey, Transform
 from veilseg.schemes.encoding.sequence import Layout
 
 ENCODER_FILE, DECODER_FILE = "image_encoder.onnx", "mask_decoder.onnx"
+# For contributing to a fit; segmenting does without.
+MASK_ENCODER_FILE = "mask_encoder.onnx"
 # An image of nobody and what the bundle's encoder makes of it, without any key.
 SELFTEST_FILE = "selftest.npz"
 # Of the largest value: other processors round otherwise, other encoders do not come near.
@@ -159,6 +161,10 @@ class EncodingClient:
         plain = sequence if self._of_masks is None else self._of_masks.revert(sequence)
         probabilities: Float32Array = self._decoder(encoded=plain[None])[0]
         return probabilities
+
+    def keyed_mask(self, sequence: Float32Array) -> Float32Array:
+        """What leaves of a mask's encoding, for a fit."""
+        return sequence if self._of_masks is None else self._of_masks.apply(sequence)
 
     def _without_key(self, tile: Float32Array) -> Float32Array:
         found: Float32Array = self._encoder(image=tile[None])[0]

@@ -56,6 +56,10 @@ class Layout:
         """From a manifest's settings; KeyError or TypeError if it is something else."""
         return cls(tuple(Level(tuple(one["grid"]), int(one["channels"])) for one in fields))
 
+    def to_json(self) -> list[dict[str, Any]]:
+        """As :meth:`from_json` takes it."""
+        return [{"grid": list(level.grid), "channels": level.channels} for level in self.levels]
+
     @property
     def values(self) -> int:
         """Length of the sequence."""

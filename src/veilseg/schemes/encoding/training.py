@@ -17,7 +17,12 @@ from torch import Tensor, nn
 from veilseg.datasets.cases import PreparedCase
 from veilseg.networks.encoders import Decoder, Encoder, Maps, measure_units
 from veilseg.payload import WIRE_DTYPE, Float32Array
-from veilseg.schemes.encoding.client import DECODER_FILE, ENCODER_FILE, SELFTEST_FILE
+from veilseg.schemes.encoding.client import (
+    DECODER_FILE,
+    ENCODER_FILE,
+    MASK_ENCODER_FILE,
+    SELFTEST_FILE,
+)
 from veilseg.schemes.encoding.key import ConsortiumKey
 from veilseg.schemes.encoding.mapping import MappingFit, as_maps, as_sequence
 from veilseg.schemes.encoding.pairs import EncodedPair
@@ -195,6 +200,11 @@ class EncodingTraining(SchemeTraining):
         export_onnx(
             _ToSequence(self.image_encoder), folder / ENCODER_FILE, {"image": image}, "encoded"
         )
+        noise = torch.rand((1, self.classes, *tile_shape), generator=rng)
+        mask = noise / noise.sum(dim=1, keepdim=True)
+        export_onnx(
+            _ToSequence(self.mask_encoder), folder / MASK_ENCODER_FILE, {"mask": mask}, "encoded"
+        )
         sequence = torch.randn((1, self.mask.values), generator=rng)
         decoder = _FromSequence(self.mask_decoder, self.mask)
         export_onnx(decoder, folder / DECODER_FILE, {"encoded": sequence}, "probabilities")
@@ -220,13 +230,16 @@ class EncodingTraining(SchemeTraining):
         return (self.image.values,), (self.mask.values,)
 
     def settings(self) -> dict[str, Any]:
-        levels = {
-            f"{name}_levels": [
-                {"grid": list(level.grid), "channels": level.channels} for level in layout.levels
-            ]
+        return self._levels() | {"key": self._fingerprint}
+
+    def fitting(self) -> dict[str, Any]:
+        return {"scheme": self.name} | self._levels()
+
+    def _levels(self) -> dict[str, Any]:
+        return {
+            f"{name}_levels": layout.to_json()
             for name, layout in (("image", self.image), ("mask", self.mask))
         }
-        return levels | {"key": self._fingerprint}
 
     @torch.no_grad()
     def _encoded(self, image: Float32Array) -> Float32Array:
@@ -236,14 +249,14 @@ class EncodingTraining(SchemeTraining):
 
 
 class _ToSequence(nn.Module):
-    """The image encoder as it is exported."""
+    """An encoder as it is exported."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, image: Tensor) -> Tensor:
-        return as_sequence(self.encoder(image))
+    def forward(self, maps: Tensor) -> Tensor:
+        return as_sequence(self.encoder(maps))
 
 
 class _FromSequence(nn.Module):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from veilseg.bundle import ClientBundle, ClientManifest
@@ -156,8 +157,15 @@ class MixupClient:
         # mixture has no number: it is the one proxy of whoever does not augment.
         number = [str(mixture)] if mixture else []
         rng = self._vault.generator(
-            "mixup", self._manifest.bundle_id, repr(self._coefficient), content, *number
+            "mixup", self._manifest.protection_id, repr(self._coefficient), content, *number
         )
+        mixed, mixed_reference = self.mixed(image, subject, rng)
+        return Proxy(mixed), MixupReceipt(mixed_reference)
+
+    def mixed(
+        self, image: Float32Array, subject: str, rng: Generator
+    ) -> tuple[Float32Array, Reference]:
+        """Mixture and reference, drawn by the bundle's law; ``rng`` has to be secret."""
         base = self._vault.draw_reference(rng, subject)
         shape = image.shape[1:]
         if base is not None:
@@ -165,8 +173,12 @@ class MixupClient:
         else:
             assert self._template is not None  # without one, the vault had to have references
             reference = synthetic_reference(self._template, shape, rng)
-        mixed, mixed_reference = mix(image, reference, self._coefficient, rng)
-        return Proxy(mixed), MixupReceipt(mixed_reference)
+        return mix(image, reference, self._coefficient, rng)
+
+    @property
+    def coefficient(self) -> float:
+        """Weight of the patient image."""
+        return self._coefficient
 
     def recover(self, answer: Answer, receipt: Receipt) -> Float32Array:
         """Revert the mixture of segmentation maps.

@@ -146,6 +146,9 @@ class MixupTraining(SchemeTraining):
         mixture, _ = mix(patient.image, reference, DEFAULT_COEFFICIENT, rng)
         return mixture
 
+    def fitting(self) -> dict[str, Any]:
+        return {"scheme": self.name}
+
     def settings(self) -> dict[str, Any]:
         return {
             "coefficient": DEFAULT_COEFFICIENT,
