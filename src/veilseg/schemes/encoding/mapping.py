@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
+from veilseg.contribution import ProtectedPair
 from veilseg.networks.encoders import LinearMapping, Mapping, Maps, Units
 from veilseg.schemes.encoding.augmentation import SequenceAugmentation
-from veilseg.schemes.encoding.pairs import EncodedExamples, EncodedPair
+from veilseg.schemes.encoding.pairs import EncodedExamples
 from veilseg.schemes.encoding.sequence import Layout
 from veilseg.training.losses import mean_of_counted
 from veilseg.training.stage import Stage
@@ -51,12 +52,12 @@ class SequenceMapping(nn.Module):
         found: Maps = self.network(known)
         return found
 
-    def standardise(self, pairs: Sequence[EncodedPair]) -> None:
+    def standardise(self, pairs: Sequence[ProtectedPair]) -> None:
         """Take means and deviations from pairs: as many as are enough."""
         some = pairs[:: -(-len(pairs) // MEASURED)]
         for units, layout, sequences in (
-            (self.image_units, self.image, [pair.image for pair in some]),
-            (self.mask_units, self.mask, [pair.mask for pair in some]),
+            (self.image_units, self.image, [pair.proxy for pair in some]),
+            (self.mask_units, self.mask, [pair.answer for pair in some]),
         ):
             made = [
                 as_maps(torch.from_numpy(one.astype(np.float32))[None], layout) for one in sequences
@@ -120,7 +121,7 @@ class MappingFit:
         kind = LinearMapping if self.linear else Mapping
         return SequenceMapping(kind(dims, *channels), self.image, self.mask)
 
-    def stage(self, mapping: SequenceMapping, pairs: Sequence[EncodedPair]) -> Stage:
+    def stage(self, mapping: SequenceMapping, pairs: Sequence[ProtectedPair]) -> Stage:
         """The mapping network and what it is fitted to."""
         mapping.standardise(pairs)
         count = self.steps * self.batch

@@ -1,30 +1,15 @@
-"""What sites give to a fit: encoded image and encoded mask, and nothing that they were made of."""
+"""What a fit is given: encoded image and encoded mask, and nothing that they were made of."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from veilseg.contribution import ProtectedPair
 from veilseg.schemes.encoding.augmentation import SequenceAugmentation
 from veilseg.schemes.encoding.sequence import Layout
-
-
-@dataclass(frozen=True)
-class EncodedPair:
-    """One tile of one case.
-
-    Attributes
-    ----------
-    image, mask : ndarray, shape (values,), float16
-        Sequences as they are sent, in the key's basis where there is a key.
-    """
-
-    image: NDArray[np.float16]
-    mask: NDArray[np.float16]
 
 
 class EncodedExamples(Dataset[dict[str, Tensor]]):
@@ -32,7 +17,7 @@ class EncodedExamples(Dataset[dict[str, Tensor]]):
 
     Parameters
     ----------
-    pairs : sequence of EncodedPair
+    pairs : sequence of ProtectedPair
     image, mask : Layout
     count, seed : int
     augmentation : SequenceAugmentation
@@ -40,7 +25,7 @@ class EncodedExamples(Dataset[dict[str, Tensor]]):
 
     def __init__(
         self,
-        pairs: Sequence[EncodedPair],
+        pairs: Sequence[ProtectedPair],
         image: Layout,
         mask: Layout,
         count: int,
@@ -61,8 +46,8 @@ class EncodedExamples(Dataset[dict[str, Tensor]]):
         images, masks = (
             [layout.grids(sequence.astype(np.float32)) for sequence in sequences]
             for layout, sequences in (
-                (self.image, [pair.image for pair in drawn]),
-                (self.mask, [pair.mask for pair in drawn]),
+                (self.image, [pair.proxy for pair in drawn]),
+                (self.mask, [pair.answer for pair in drawn]),
             )
         )
         image, mask = self.augmentation(images, masks, rng)

@@ -14,6 +14,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
+from veilseg.contribution import ProtectedPair
 from veilseg.datasets.cases import PreparedCase
 from veilseg.networks.encoders import Decoder, Encoder, Maps, measure_units
 from veilseg.payload import WIRE_DTYPE, Float32Array
@@ -25,7 +26,6 @@ from veilseg.schemes.encoding.client import (
 )
 from veilseg.schemes.encoding.key import ConsortiumKey
 from veilseg.schemes.encoding.mapping import MappingFit, as_maps, as_sequence
-from veilseg.schemes.encoding.pairs import EncodedPair
 from veilseg.schemes.encoding.sequence import Layout
 from veilseg.schemes.encoding.stages import Adaptation, Autoencoders, with_noise
 from veilseg.schemes.references import Template, synthetic_reference
@@ -159,7 +159,7 @@ class EncodingTraining(SchemeTraining):
         return as_maps(torch.from_numpy(found).to(sequence), self.mask)
 
     @torch.no_grad()
-    def pairs(self, examples: Examples, progress: Progress) -> list[EncodedPair]:
+    def pairs(self, examples: Examples, progress: Progress) -> list[ProtectedPair]:
         """What leaves the site: tiles, augmented there, encoded and keyed.
 
         Parameters
@@ -185,7 +185,7 @@ class EncodingTraining(SchemeTraining):
                     transform.apply(one)
                     for transform, one in zip(self._transforms, sequences, strict=True)
                 ]
-            found.append(EncodedPair(*(one.astype(WIRE_DTYPE) for one in sequences)))
+            found.append(ProtectedPair(*(one.astype(WIRE_DTYPE) for one in sequences)))
             progress(number, len(examples))
         return found
 

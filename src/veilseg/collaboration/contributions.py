@@ -1,0 +1,230 @@
+"""What a site may do with what it contributes; nothing here sees another site's."""
+
+import hashlib
+import logging
+import re
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from veilseg.collaboration.blobs import Blobs
+from veilseg.collaboration.errors import Conflict, UnknownObject
+from veilseg.collaboration.projects import expected_format, now
+from veilseg.collaboration.tables import (
+    COMPLETE,
+    OPEN,
+    RECEIVING,
+    WITHDRAWN,
+    Contribution,
+    Shard,
+    Site,
+)
+from veilseg.contribution import decode_shard
+from veilseg.errors import InvalidInput, InvalidShard, VeilsegError
+
+logger = logging.getLogger(__name__)
+
+KEY = re.compile(r"[0-9a-f]{32}")
+MOST_SHARDS = 100_000
+FOLDER = "shards"
+
+
+def begin(
+    session: Session, site: Site, key: str, client_digest: str, shards: int, pairs: int
+) -> Contribution:
+    """Announce a contribution, or go on with one.
+
+    Parameters
+    ----------
+    key : str
+        32 hexadecimal digits that the site chose: the same for the same data and settings.
+    client_digest : str
+        Of the client half by which the site protects.
+    shards, pairs : int
+        How many there will be.
+
+    Raises
+    ------
+    InvalidInput
+        If the key or a number is none.
+    Conflict
+        If the project is closed, the site protects by another client half, or announced something
+        else under this key.
+    """
+    if not KEY.fullmatch(key):
+        raise InvalidInput("contribution: its key has to be 32 hexadecimal digits")
+    if not 1 <= shards <= MOST_SHARDS or pairs < shards:
+        raise InvalidInput(f"contribution: {shards} shards of {pairs} pairs are none")
+    _require_open(site)
+    if client_digest != expected_format(site.project).client_digest:
+        raise Conflict(
+            "client half: another one than the project's: encodings or mixtures of different "
+            "bundles or keys do not fit together"
+        )
+    # One after the other: two at once would both announce it first.
+    session.get(Site, site.id, with_for_update=True)
+    found = _own(session, site, key)
+    if found is None:
+        found = Contribution(site_id=site.id, key=key, state=RECEIVING, created=now())
+        session.add(found)
+    elif found.state == WITHDRAWN:
+        found.state, found.created = RECEIVING, now()
+    elif (found.planned_shards, found.planned_pairs) != (shards, pairs):
+        raise Conflict(
+            f"contribution: announced as {found.planned_shards} shards of {found.planned_pairs} "
+            f"pairs, now {shards} of {pairs}"
+        )
+    found.planned_shards, found.planned_pairs = shards, pairs
+    session.flush()
+    return found
+
+
+def find(session: Session, site: Site, key: str) -> Contribution:
+    """One of a site's own, locked until the transaction ends; UnknownObject for any other."""
+    found = _own(session, site, key)
+    if found is None:
+        raise UnknownObject("contribution: there is none of that key")
+    return found
+
+
+def receive(
+    session: Session, blobs: Blobs, site: Site, key: str, number: int, content: bytes, sha256: str
+) -> None:
+    """Take a shard; a second time the same one changes nothing.
+
+    The content is written before it is registered: what a crash leaves in between is no shard.
+
+    Raises
+    ------
+    UnknownObject
+        If there is no such contribution.
+    InvalidShard
+        If what arrived is not what was sent, or is no shard of this project.
+    Conflict
+        If the project is closed, the contribution is complete or has fewer shards, or another
+        content is there under this number.
+    StorageFull, OutputNotWritable
+        If it cannot be kept.
+    """
+    contribution = find(session, site, key)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise InvalidShard("shard: cut short or altered on its way: its SHA-256 is another")
+    known = {shard.number: shard for shard in contribution.shards}
+    if number in known:
+        if known[number].sha256 != sha256:
+            raise Conflict(f"shard {number}: is there with another content")
+        return
+    _require_open(site)
+    if contribution.state != RECEIVING:
+        raise Conflict(f"contribution: is {contribution.state}; no more shards belong to it")
+    if not 0 <= number < contribution.planned_shards:
+        raise Conflict(f"shard {number}: {contribution.planned_shards} were announced")
+    proxies, _ = decode_shard(content, expected_format(site.project))
+    path = f"{FOLDER}/{site.project_id}/{site.id}/{contribution.id}/{number:06d}-{sha256[:16]}"
+    blobs.write(path, content)
+    session.add(
+        Shard(
+            contribution_id=contribution.id,
+            number=number,
+            sha256=sha256,
+            size=len(content),
+            pairs=len(proxies),
+            path=path,
+        )
+    )
+    session.flush()
+
+
+def complete(session: Session, site: Site, key: str) -> Contribution:
+    """Say that all is there; only then a fit uses it.
+
+    Raises
+    ------
+    UnknownObject
+        If there is no such contribution.
+    Conflict
+        If counts differ from those announced, or it was withdrawn.
+    """
+    contribution = find(session, site, key)
+    if contribution.state == WITHDRAWN:
+        raise Conflict("contribution: is withdrawn")
+    shards, pairs = len(contribution.shards), sum(one.pairs for one in contribution.shards)
+    planned = contribution.planned_shards, contribution.planned_pairs
+    if (shards, pairs) != planned:
+        raise Conflict(
+            f"contribution: {shards} shards of {pairs} pairs are here, "
+            f"{planned[0]} of {planned[1]} were announced"
+        )
+    contribution.state = COMPLETE
+    return contribution
+
+
+def withdraw(session: Session, site: Site, key: str) -> list[str]:
+    """Take a contribution out of all fits to come.
+
+    Returns
+    -------
+    list of str
+        What has to be deleted once this transaction is through: :func:`delete_shards`.
+
+    Raises
+    ------
+    UnknownObject
+        If there is no such contribution.
+    """
+    contribution = find(session, site, key)
+    paths = [shard.path for shard in contribution.shards]
+    session.execute(delete(Shard).where(Shard.contribution_id == contribution.id))
+    contribution.state = WITHDRAWN
+    session.flush()
+    session.expire(contribution)
+    return paths
+
+
+def delete_shards(blobs: Blobs, paths: list[str]) -> None:
+    """Delete what was withdrawn. What cannot be deleted now is by the next :func:`sweep`."""
+    for path in paths:
+        try:
+            blobs.delete(path)
+        except VeilsegError as error:
+            logger.error("a withdrawn shard is still there: %s", error)
+
+
+def sweep(session: Session, blobs: Blobs) -> int:
+    """Delete contents that no shard has: left by crashes. Returns how many there were."""
+    return blobs.keep_only(session.scalars(select(Shard.path)), FOLDER)
+
+
+def listed(session: Session, site: Site) -> list[dict[str, Any]]:
+    """A site's contributions, the newest first."""
+    own = select(Contribution).where(Contribution.site_id == site.id)
+    found = session.scalars(own.order_by(Contribution.created.desc(), Contribution.id.desc()))
+    return [document(one) for one in found]
+
+
+def document(contribution: Contribution) -> dict[str, Any]:
+    """A contribution as its site sees it."""
+    return {
+        "key": contribution.key,
+        "state": contribution.state,
+        "planned_shards": contribution.planned_shards,
+        "planned_pairs": contribution.planned_pairs,
+        "pairs": sum(shard.pairs for shard in contribution.shards),
+        "bytes": sum(shard.size for shard in contribution.shards),
+        "shards": {str(shard.number): shard.sha256 for shard in contribution.shards},
+        "created": contribution.created,
+    }
+
+
+def _own(session: Session, site: Site, key: str) -> Contribution | None:
+    return session.scalar(
+        select(Contribution)
+        .where(Contribution.site_id == site.id, Contribution.key == key)
+        .with_for_update()
+    )
+
+
+def _require_open(site: Site) -> None:
+    if site.project.state != OPEN:
+        raise Conflict(f"project {site.project.name}: is closed; nothing can be contributed")

@@ -1,0 +1,118 @@
+"""Server halves that sites can ask for: the one a project began with, and one for each fit."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from veilseg.bundle import ServerManifest, open_server_half
+from veilseg.collaboration.errors import Conflict, UnknownObject
+from veilseg.collaboration.projects import now
+from veilseg.collaboration.tables import Project, Version
+from veilseg.digests import MANIFEST_FILE
+from veilseg.errors import OutputNotWritable
+
+
+class Versions:
+    """Bundles with nothing but a server half, ``MODELS/PROJECT/NUMBER``.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they lie. ``veilseg serve`` takes each of them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def folder(self, project: str, number: int) -> Path:
+        """The bundle of a version."""
+        return self._folder / project / str(number)
+
+    def publish(
+        self,
+        session: Session,
+        project: Project,
+        fit_id: int | None,
+        write: Callable[[Path, int], ServerManifest],
+    ) -> Version:
+        """Write the next version and register it, or neither.
+
+        Parameters
+        ----------
+        write : callable
+            Given an empty folder and the number, it writes and seals a server half there.
+
+        Raises
+        ------
+        OutputNotWritable
+            If there is no room for it.
+        """
+        # One fit after the other: both would take the same number.
+        session.get(Project, project.id, with_for_update=True)
+        number = 1 + (self.newest(session, project) or 0)
+        target = self.folder(project.name, number)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".veilseg-", dir=target.parent) as made:
+                half = Path(made) / "server"
+                half.mkdir()
+                manifest = write(half, number)
+                if target.exists():  # of a run that ended before it was registered
+                    shutil.rmtree(target)
+                target.mkdir()
+                half.replace(target / "server")
+        except OSError as error:
+            raise OutputNotWritable(f"{target}: cannot be written: {error.strerror}") from error
+        version = Version(
+            project_id=project.id,
+            number=number,
+            fit_id=fit_id,
+            bundle_id=manifest.bundle_id,
+            created=now(),
+        )
+        session.add(version)
+        session.flush()
+        return version
+
+    def adopt(self, session: Session, project: Project, bundle: Path) -> Version:
+        """Take the server half that a project begins with. Raises as :meth:`publish`."""
+        half = open_server_half(bundle)
+        if self.newest(session, project) is not None:
+            raise Conflict(f"project {project.name}: has a version already")
+
+        def copied(folder: Path, _: int) -> ServerManifest:
+            shutil.copytree(half.folder, folder, dirs_exist_ok=True)
+            return half.manifest
+
+        return self.publish(session, project, None, copied)
+
+    def newest(self, session: Session, project: Project) -> int | None:
+        """Number of the newest version."""
+        return session.scalar(
+            select(func.max(Version.number)).where(Version.project_id == project.id)
+        )
+
+    def listed(self, session: Session, project: Project) -> list[dict[str, object]]:
+        """All versions, the newest first."""
+        own = select(Version).where(Version.project_id == project.id)
+        return [
+            {"number": one.number, "bundle_id": one.bundle_id, "created": one.created}
+            for one in session.scalars(own.order_by(Version.number.desc()))
+        ]
+
+    def manifest(self, session: Session, project: Project, number: int) -> bytes:
+        """The server half's manifest, by which a site binds its client half to it.
+
+        Raises
+        ------
+        UnknownObject
+            If there is no such version.
+        """
+        own = select(Version).where(Version.project_id == project.id, Version.number == number)
+        if session.scalar(own) is None:
+            raise UnknownObject(f"version {number}: project {project.name} has none")
+        return (self.folder(project.name, number) / "server" / MANIFEST_FILE).read_bytes()
