@@ -4,8 +4,9 @@ import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-from veilseg.bundle import ServerManifest, open_client_half
+from veilseg.bundle import ClientBundle, ServerManifest, open_client_half
 from veilseg.digests import (
     MANIFEST_FILE,
     digests_of_files,
@@ -30,6 +31,11 @@ def seal_server_half(folder: Path, manifest: ServerManifest) -> ServerManifest:
     sealed = pair_id(manifest.peer_digest, half_digest(fields))
     write_manifest(folder, fields | {"bundle_id": sealed})
     return replace(manifest, files=fields["files"], bundle_id=sealed)
+
+
+def client_digest_of(half: ClientBundle) -> str:
+    """By which a provider knows a client half that it does not have."""
+    return half_digest(_fields(half))
 
 
 def bind(bundle: Path, server_manifest: bytes, out: Path) -> str:
@@ -59,7 +65,7 @@ def bind(bundle: Path, server_manifest: bytes, out: Path) -> str:
         If ``out`` exists or cannot be written.
     """
     half = open_client_half(bundle)
-    client = json.loads((half.folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    client = _fields(half)
     own = half_digest(client)
     try:
         fields = json.loads(server_manifest)
@@ -89,3 +95,9 @@ def bind(bundle: Path, server_manifest: bytes, out: Path) -> str:
     except OSError as error:
         raise OutputNotWritable(f"{out}: cannot be written: {error.strerror}") from error
     return served.bundle_id
+
+
+def _fields(half: ClientBundle) -> dict[str, Any]:
+    """The manifest as it is written: defaults of a newer version are not part of it."""
+    found: dict[str, Any] = json.loads((half.folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    return found

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from veilseg.cli import together
 from veilseg.cli.groups import BundleOption, ReferencesOption, key, site
 from veilseg.errors import IntegrityError, InvalidInput, ServerError, VeilsegError, WrongUsage
 
@@ -43,6 +44,9 @@ app = typer.Typer(
 )
 app.add_typer(site, name="site")
 app.add_typer(key, name="key")
+app.add_typer(together.project, name="project")
+app.command()(together.contribute)
+app.command()(together.fit)
 
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write results here.")]
 KeyOption = Annotated[

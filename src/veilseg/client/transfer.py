@@ -58,6 +58,8 @@ class Transfer:
         Further attempts after the first.
     transport : httpx.BaseTransport, optional
         In place of the network, for tests.
+    token : str, optional
+        By which the server knows this site.
 
     Raises
     ------
@@ -71,6 +73,7 @@ class Transfer:
         timeout_s: float,
         retries: int,
         transport: httpx.BaseTransport | None,
+        token: str | None = None,
     ) -> None:
         self.url = _usable(url)
         if not timeout_s > 0 or retries < 0:
@@ -86,7 +89,8 @@ class Transfer:
             # A cookie would let the server tell which tiles belong together.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             # Proxies barely compress, and what arrives uncompressed cannot be a bomb.
-            headers={"User-Agent": "veilseg", "Accept": "*/*", "Accept-Encoding": "identity"},
+            headers={"User-Agent": "veilseg", "Accept": "*/*", "Accept-Encoding": "identity"}
+            | ({} if token is None else {"Authorization": f"Bearer {token}"}),
         )
 
     def close(self) -> None:
@@ -121,8 +125,14 @@ class Transfer:
         InvalidAnswer
             If the answer is longer than any answer, or compressed unasked.
         """
+        return self.send("POST", path, message.body, message.headers, limit_bytes)
+
+    def send(
+        self, method: str, path: str, content: bytes, headers: dict[str, str], limit_bytes: int
+    ) -> Reply:
+        """Any request that may be repeated without harm. Raises as :meth:`post`."""
         request = self._client.build_request(
-            "POST", self.url + path, content=message.body, headers=message.headers
+            method, self.url + path, content=content, headers=headers
         )
         return self._attempted(request, limit_bytes)
 

@@ -1,0 +1,180 @@
+"""``veilseg project``: the provider's commands on its own machine, and a site's over HTTP."""
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from veilseg.binding import bind
+from veilseg.bundle import open_server_half
+from veilseg.cli.progress import progress
+from veilseg.cli.site_token import read_token
+from veilseg.client.projects import ProjectClient
+from veilseg.errors import MissingDependency, OutputNotWritable, WrongUsage
+from veilseg.files import write_text_whole
+from veilseg.vault.permissions import OWNER_ONLY_FILE
+
+if TYPE_CHECKING:
+    from veilseg.collaboration.fitting import Provider
+
+DATABASE_FILE = "collaboration.sqlite"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a provider keeps everything."""
+
+    store: Path
+    database: str | None
+    blobs: str | None
+
+    def opened(self) -> "Provider":
+        """Raises MissingDependency, or what the database and the store raise."""
+        try:
+            from veilseg.collaboration.blobs import Blobs
+            from veilseg.collaboration.database import Database
+            from veilseg.collaboration.fitting import Provider
+            from veilseg.collaboration.versions import Versions
+        except ModuleNotFoundError as error:
+            raise MissingDependency(
+                f"{error.name}: not installed: pip install 'veilseg[collaboration]'"
+            ) from error
+        try:
+            self.store.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputNotWritable(f"{self.store}: cannot be written: {error.strerror}") from error
+        store = self.store.resolve()
+        url = self.database or f"sqlite:///{store / DATABASE_FILE}"
+        return Provider(
+            *(Database(url), Blobs(self.blobs or str(store / "blobs"))),
+            *(Versions(store / "models"), store / "fits"),
+        )
+
+
+def create(place: Place, project: str, bundle: Path) -> None:
+    """Open a project around a bundle's server half."""
+    provider = place.opened()
+    from veilseg.collaboration import projects
+    from veilseg.contribution import PairFormat
+
+    expected = PairFormat.of(open_server_half(bundle).manifest)
+    with provider.database.session() as session:
+        made = projects.create(session, project, expected)
+        provider.versions.adopt(session, made, bundle)
+    print(f"{project}: {expected.fitting['scheme']}, model {expected.model}, version 1")
+
+
+def invite(place: Place, project: str, site: str, days: int) -> None:
+    """Print a token for a site, once."""
+    from veilseg.collaboration import projects
+
+    with place.opened().database.session() as session:
+        print(projects.invite(session, project, site, days))
+
+
+def revoke(place: Place, project: str, site: str) -> None:
+    """Take a site's tokens away."""
+    from veilseg.collaboration import projects
+
+    with place.opened().database.session() as session:
+        print(f"{site}: {projects.revoke(session, project, site)} tokens revoked")
+
+
+def close(place: Place, project: str, reopen: bool) -> None:
+    """No more contributions, or again some."""
+    from veilseg.collaboration import projects
+
+    with place.opened().database.session() as session:
+        projects.close(session, project, reopen)
+    print(f"{project}: {'open' if reopen else 'closed'}")
+
+
+def serve(place: Place, host: str, port: int) -> None:
+    """Serve the API for sites until interrupted."""
+    provider = place.opened()
+    from veilseg.collaboration import contributions
+    from veilseg.collaboration.app import create_app
+    from veilseg.serving import listen
+
+    with listen.bind(host, port) as listener:
+        with provider.database.session() as session:
+            if gone := contributions.sweep(session, provider.blobs):
+                print(f"{gone} files that belonged to no shard are deleted")
+        app = create_app(provider.database, provider.blobs, provider.versions)
+        print(f"listening on {listen.url_of(listener)}", flush=True)
+        listen.run(app, listener)
+
+
+def fit(place: Place, project: str, steps: int, seed: int, resume: bool) -> None:
+    """Fit the server network anew and publish it."""
+    provider = place.opened()
+    from veilseg.collaboration.fitting import fit as run
+
+    with progress(project) as show:
+        number = run(provider, project, steps, seed, resume, show)
+    if number is not None:
+        folder = provider.versions.folder(project, number)
+        print(f"{project}: version {number}: {folder}")
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Where a site's project is, and by what it is known there."""
+
+    project: str
+    server: str
+    token_file: Path | None
+
+    def client(self) -> ProjectClient:
+        return ProjectClient(self.server, self.project, read_token(self.token_file))
+
+
+def status(member: Membership) -> None:
+    """Print the project's state and this site's contributions."""
+    with member.client() as client:
+        found, own = client.describe(), client.contributions()
+    print(f"{found['project']}: {found['state']}, {found['pairs']} pairs of all sites")
+    if fitted := found["fit"]:
+        print(f"fit: {fitted['state']}, step {fitted['step']} of {fitted['steps']}")
+    for version in found["versions"]:
+        print(f"version {version['number']}: {_date(version['created'])}")
+    for one in own:
+        print(f"contribution {one['key']}: {one['state']}, {one['pairs']} pairs")
+
+
+def withdraw(member: Membership, key: str | None) -> None:
+    """Take one contribution back, or all of this site's."""
+    with member.client() as client:
+        keys = [one["key"] for one in client.contributions()] if key is None else [key]
+        for one in keys:
+            gone = client.withdraw(one)
+            print(f"contribution {one}: withdrawn, {gone} shards deleted")
+
+
+def pull(member: Membership, bundle: Path, out: Path, number: int | None) -> None:
+    """Make the bundle by which this site uses a version."""
+    with member.client() as client:
+        if number is None:
+            number = max(int(one["number"]) for one in client.describe()["versions"])
+        bundle_id = bind(bundle, client.server_manifest(number), out)
+    print(f"{out}: version {number}, bundle {bundle_id[:12]}")
+
+
+def rotate_token(member: Membership) -> None:
+    """Put a new token into the token file; the old one ends."""
+    file = member.token_file
+    if file is None:
+        raise WrongUsage("--token-file: the new token needs a file")
+    with member.client() as client:
+        token = client.rotate_token()
+    mask = os.umask(0o777 & ~OWNER_ONLY_FILE)
+    try:
+        write_text_whole(file, token + "\n")
+    finally:
+        os.umask(mask)
+    print(f"{file}: a new token; the old one has ended")
+
+
+def _date(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

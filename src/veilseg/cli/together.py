@@ -1,0 +1,200 @@
+"""Commands of several sites that train together: contribute, fit, and project."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from veilseg.cli.groups import BundleOption
+
+project = typer.Typer(help="What several sites train together.", no_args_is_help=True)
+
+ProjectArgument = Annotated[str, typer.Argument(help="Name of the project.")]
+SiteArgument = Annotated[str, typer.Argument(help="Name of the site.")]
+ProjectOption = Annotated[str, typer.Option("--project", help="Name of the project.")]
+ServerOption = Annotated[
+    str, typer.Option("--server", help="The project's service, e.g. http://127.0.0.1:8100.")
+]
+TokenOption = Annotated[
+    Path | None,
+    typer.Option("--token-file", help="This site's token, private to you; or VEILSEG_TOKEN."),
+]
+StoreOption = Annotated[
+    Path, typer.Option("--store", help="The provider's folder of all projects.")
+]
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        envvar="VEILSEG_DATABASE",
+        help="postgresql+psycopg://USER@HOST/NAME; default: SQLite in the store.",
+    ),
+]
+BlobsOption = Annotated[
+    str | None, typer.Option("--blobs", help="Where shards lie, any URL of fsspec.")
+]
+
+
+def contribute(
+    dataset: Annotated[Path, typer.Argument(help="Labelled data set, nnU-Net raw layout.")],
+    project: ProjectOption,
+    server: ServerOption,
+    bundle: BundleOption,
+    vault: Annotated[Path | None, typer.Option(help="The site's vault (mixup).")] = None,
+    key_file: Annotated[
+        Path | None, typer.Option("--key", help="Consortium key, for encoding with one.")
+    ] = None,
+    token_file: TokenOption = None,
+    split: Annotated[
+        str, typer.Option(help="train: what the default split trains on; or all.")
+    ] = "train",
+    views: Annotated[
+        int, typer.Option(help="Protected views of each case; more teach and tell more.", min=1)
+    ] = 8,
+) -> None:
+    """Protect labelled cases and give the pairs to a project; interrupted, it goes on."""
+    from veilseg.cli.contribute import Request
+    from veilseg.cli.contribute import contribute as run
+
+    run(Request(dataset, project, server, bundle, vault, key_file, token_file, split, views))
+
+
+def fit(
+    project: ProjectOption,
+    store: StoreOption,
+    database: DatabaseOption = None,
+    blobs: BlobsOption = None,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.", min=1)] = 1000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the last fit, which did not end.")
+    ] = False,
+) -> None:
+    """Fit the server network to all contributions, from nothing, and publish a version."""
+    from veilseg.cli.project import Place
+    from veilseg.cli.project import fit as run
+
+    run(Place(store, database, blobs), project, steps, seed, resume)
+
+
+@project.command("create")
+def create(
+    project: ProjectArgument,
+    store: StoreOption,
+    bundle: Annotated[Path, typer.Option("--bundle", help="Whose server half it begins with.")],
+    database: DatabaseOption = None,
+    blobs: BlobsOption = None,
+) -> None:
+    """Open a project (provider)."""
+    from veilseg.cli.project import Place
+    from veilseg.cli.project import create as run
+
+    run(Place(store, database, blobs), project, bundle)
+
+
+@project.command("invite")
+def invite(
+    project: ProjectArgument,
+    site: SiteArgument,
+    store: StoreOption,
+    days: Annotated[int, typer.Option(help="Until the token expires.", min=1)] = 90,
+    database: DatabaseOption = None,
+) -> None:
+    """Print a token for a site, once (provider)."""
+    from veilseg.cli.project import Place
+    from veilseg.cli.project import invite as run
+
+    run(Place(store, database, None), project, site, days)
+
+
+@project.command("revoke")
+def revoke(
+    project: ProjectArgument,
+    site: SiteArgument,
+    store: StoreOption,
+    database: DatabaseOption = None,
+) -> None:
+    """Take a site's tokens away (provider)."""
+    from veilseg.cli.project import Place
+    from veilseg.cli.project import revoke as run
+
+    run(Place(store, database, None), project, site)
+
+
+@project.command("close")
+def close(
+    project: ProjectArgument,
+    store: StoreOption,
+    database: DatabaseOption = None,
+    reopen: Annotated[bool, typer.Option("--reopen", help="Take contributions again.")] = False,
+) -> None:
+    """Take no more contributions (provider)."""
+    from veilseg.cli.project import Place
+    from veilseg.cli.project import close as run
+
+    run(Place(store, database, None), project, reopen)
+
+
+@project.command("serve")
+def serve(
+    store: StoreOption,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8100,
+    database: DatabaseOption = None,
+    blobs: BlobsOption = None,
+) -> None:
+    """Serve all projects of a store to their sites (provider)."""
+    from veilseg.cli.project import Place
+    from veilseg.cli.project import serve as run
+
+    run(Place(store, database, blobs), host, port)
+
+
+@project.command("status")
+def status(project: ProjectArgument, server: ServerOption, token_file: TokenOption = None) -> None:
+    """What is there, how far a fit is, what this site contributed (site)."""
+    from veilseg.cli.project import Membership
+    from veilseg.cli.project import status as run
+
+    run(Membership(project, server, token_file))
+
+
+@project.command("withdraw")
+def withdraw(
+    project: ProjectArgument,
+    server: ServerOption,
+    contribution: Annotated[str | None, typer.Option(help="Its key; default: all.")] = None,
+    token_file: TokenOption = None,
+) -> None:
+    """Take this site's contributions back: deleted, and gone from the next fit (site)."""
+    from veilseg.cli.project import Membership
+    from veilseg.cli.project import withdraw as run
+
+    run(Membership(project, server, token_file), contribution)
+
+
+@project.command("pull")
+def pull(
+    project: ProjectArgument,
+    server: ServerOption,
+    bundle: BundleOption,
+    out: Annotated[Path, typer.Option("--out", help="Bundle folder to write.")],
+    version: Annotated[int | None, typer.Option(help="Default: the newest.", min=1)] = None,
+    token_file: TokenOption = None,
+) -> None:
+    """Make the client half by which a version is used (site)."""
+    from veilseg.cli.project import Membership
+    from veilseg.cli.project import pull as run
+
+    run(Membership(project, server, token_file), bundle, out, version)
+
+
+@project.command("rotate-token")
+def rotate_token(
+    project: ProjectArgument, server: ServerOption, token_file: TokenOption = None
+) -> None:
+    """Put a new token into the token file (site)."""
+    from veilseg.cli.project import Membership
+    from veilseg.cli.project import rotate_token as run
+
+    run(Membership(project, server, token_file))
