@@ -16,7 +16,7 @@ from veilseg.files import write_text_whole
 from veilseg.vault.permissions import OWNER_ONLY_FILE
 
 if TYPE_CHECKING:
-    from veilseg.collaboration.fitting import Provider
+    from veilseg.collaboration.provider import Provider
 
 DATABASE_FILE = "collaboration.sqlite"
 
@@ -34,7 +34,7 @@ class Place:
         try:
             from veilseg.collaboration.blobs import Blobs
             from veilseg.collaboration.database import Database
-            from veilseg.collaboration.fitting import Provider
+            from veilseg.collaboration.provider import Provider
             from veilseg.collaboration.versions import Versions
         except ModuleNotFoundError as error:
             raise MissingDependency(

@@ -57,7 +57,7 @@ DOCUMENT_BYTES: Final = 65536
 
 Found = TypeVar("Found")
 Bearer = Annotated[str | None, Header(alias="authorization")]
-Key = Annotated[str, Path(pattern=contributions.KEY.pattern)]
+Key = Annotated[str, Path(pattern=f"^{contributions.KEY.pattern}$")]
 
 
 class Announced(BaseModel):

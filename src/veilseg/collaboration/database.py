@@ -45,7 +45,11 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
-        self._migrate()
+        try:
+            self._migrate()
+        except BaseException:
+            self._engine.dispose()
+            raise
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:

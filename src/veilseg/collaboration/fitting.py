@@ -20,11 +20,9 @@ from torch import nn
 from veilseg.binding import seal_server_half
 from veilseg.bundle import ServerManifest, open_server_half
 from veilseg.collaboration import fits, projects
-from veilseg.collaboration.blobs import Blobs
-from veilseg.collaboration.database import Database
+from veilseg.collaboration.provider import Provider
 from veilseg.collaboration.shards import ShardPairs
 from veilseg.collaboration.tables import Fit, Project
-from veilseg.collaboration.versions import Versions
 from veilseg.contribution import PairFormat, ProtectedPair
 from veilseg.errors import IntegrityError
 from veilseg.networks.segmenter import Segmenter
@@ -39,16 +37,6 @@ from veilseg.training.server_half import write_server_half
 from veilseg.training.stage import Stage
 
 Report = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class Provider:
-    """Where a provider keeps a collaboration."""
-
-    database: Database
-    blobs: Blobs
-    versions: Versions
-    work: Path
 
 
 def fit(

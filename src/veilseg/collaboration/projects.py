@@ -41,7 +41,7 @@ def create(session: Session, name: str, expected: PairFormat) -> Project:
     _require_name("project", name)
     if session.scalar(select(Project).where(Project.name == name)) is not None:
         raise Conflict(f"project {name}: exists already")
-    project = Project(name=name, format=expected.to_json(), created=now())
+    project = Project(name=name, pair_format=expected.to_json(), created=now())
     session.add(project)
     session.flush()
     return project
@@ -130,7 +130,7 @@ def authorised(session: Session, project: str, token: str | None) -> Site:
 
 def expected_format(project: Project) -> PairFormat:
     """What pairs of a project look like."""
-    return PairFormat.from_json(project.format)
+    return PairFormat.from_json(project.pair_format)
 
 
 def summary(session: Session, project: Project) -> dict[str, object]:
@@ -144,7 +144,7 @@ def summary(session: Session, project: Project) -> dict[str, object]:
     return {
         "project": project.name,
         "state": project.state,
-        "format": project.format,
+        "format": project.pair_format,
         "pairs": int(pairs or 0),
     }
 

@@ -28,7 +28,7 @@ class Project(Base):
     name: Mapped[str] = mapped_column(String(LONGEST_NAME), unique=True)
     state: Mapped[str] = mapped_column(String(16), default=OPEN)
     # As PairFormat.to_json gives it.
-    format: Mapped[dict[str, Any]] = mapped_column(JSON)
+    pair_format: Mapped[dict[str, Any]] = mapped_column(JSON)
     created: Mapped[int] = mapped_column(BigInteger)
 
 

