@@ -139,7 +139,9 @@ def test_two_sites_contribute_and_use_what_was_fitted(
         assert "leave this site" in ended.err
         # Five of eight cases are for training, two views of each.
         assert "10 pairs of 5 cases in 1 shards" in ended.out
-    out = run("fit", "--project", "p", "--steps", 2, *store)
+    # After a few steps of the segmenter classes are tied: rounding decides, no self-test passes.
+    steps = 2 if scheme == "encoding" else 16
+    out = run("fit", "--project", "p", "--steps", steps, *store)
     version = provider.store / "models" / "p" / "2"
     assert out == f"p: version 2: {version}\n"
     server = open_server_half(version).manifest
@@ -149,8 +151,7 @@ def test_two_sites_contribute_and_use_what_was_fitted(
     new = tmp_path / "new"
     assert veilseg("project", "pull", *member, "--bundle", bundle, "--out", new).code == 0
     assert open_client_half(new).manifest.bundle_id == server.bundle_id
-    # Classes are all but tied after two steps: rounding to bf16 would decide.
-    served = start_server(version, precision="f32")
+    served = start_server(version)
     image = min((data["south"] / "imagesTr").iterdir())
     result = tmp_path / "labels.nii.gz"
     options = ["--bundle", new, "--server", served.url, "-o", result]
@@ -164,7 +165,7 @@ def test_two_sites_contribute_and_use_what_was_fitted(
     assert old.code in (4, 5)
     ended = veilseg("project", "status", *member)
     assert "version 2" in ended.out
-    assert "fit: done, step 2 of 2" in ended.out
+    assert f"fit: done, step {steps} of {steps}" in ended.out
     # One site withdraws: its pairs are deleted and the next fit does without.
     ended = veilseg("project", "withdraw", *member)
     assert "withdrawn, 1 shards deleted" in ended.out
