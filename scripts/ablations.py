@@ -21,12 +21,11 @@ from veilseg.schemes.encoding.mapping import MappingFit
 from veilseg.schemes.encoding.pairs import EncodedExamples
 from veilseg.schemes.encoding.training import EncodingTraining
 from veilseg.schemes.trainable import encoding
-from veilseg.training.batches import batch_size
 from veilseg.training.loop import fit
 from veilseg.training.plan import plan_and_prepare
 from veilseg.training.processes import launch
 from veilseg.training.recipe import Recipe
-from veilseg.training.run import Run
+from veilseg.training.run import Run, batch_size
 from veilseg.training.train import validation_dice
 
 DATA, FILE = "hippocampus", "encoding-ablations"

@@ -24,8 +24,9 @@ from veilseg.audit.similarity import ssim
 from veilseg.datasets.cases import PreparedCase
 from veilseg.files import written_whole
 from veilseg.payload import Float32Array
-from veilseg.training.batches import Examples, batch_size
+from veilseg.training.batches import Examples
 from veilseg.training.loader import Batch
+from veilseg.training.run import batch_size
 
 Report = Callable[[int, int, str], None]
 

@@ -17,7 +17,6 @@ from veilseg.training.batches import Examples
 from veilseg.training.examples import Arrays
 
 KEY_DIGITS = 32
-THREADS = 2  # one example is augmented while another is encoded
 
 
 class PairMaker(Protocol):
@@ -85,8 +84,9 @@ class Plan:
         size = self.expected.pairs_per_shard
         tile, spacing = self.manifest.tile_shape, self.manifest.spacing_mm
         examples = Examples(self.maker, self.cases, tile, self.pairs, self.seed, spacing=spacing)
-        # Threads, not processes: neither a vault nor a runtime goes over to another process.
-        with ThreadPoolExecutor(THREADS) as pool:
+        # One example is augmented while another is encoded. By a thread: neither a vault nor a
+        # runtime goes over to another process. By one: MONAI's transforms keep what they drew.
+        with ThreadPoolExecutor(1) as pool:
             for number in range(first_shard, self.shards):
                 wanted = range(number * size, min((number + 1) * size, self.pairs))
                 tiles = (

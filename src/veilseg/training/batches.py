@@ -3,7 +3,6 @@
 So a resumed run sees exactly what an unbroken run would have seen.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,10 +14,6 @@ from torch.utils.data import Dataset
 from veilseg.datasets.cases import PreparedCase
 from veilseg.training.augmentation import Augmentation
 from veilseg.training.examples import Arrays, MakesExamples
-
-# Voxels per optimiser step; small tiles come in larger batches.
-VOXELS_PER_STEP = 200_000
-LARGEST_BATCH = 16
 
 
 class Examples(Dataset[dict[str, Tensor]]):
@@ -69,8 +64,3 @@ class Examples(Dataset[dict[str, Tensor]]):
             else torch.tensor(float(array))
             for name, array in arrays.items()
         }
-
-
-def batch_size(tile_shape: tuple[int, ...]) -> int:
-    """Examples per step, for about the same work at any tile shape."""
-    return min(LARGEST_BATCH, max(1, round(VOXELS_PER_STEP / math.prod(tile_shape))))

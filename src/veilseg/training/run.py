@@ -2,9 +2,14 @@
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 
 from veilseg.training.recipe import Recipe
+
+# Voxels per optimiser step; small tiles come in larger batches.
+VOXELS_PER_STEP = 200_000
+LARGEST_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -26,3 +31,8 @@ class Run:
         """Short hash that a checkpoint must carry to be resumed by this run."""
         fields = {name: value for name, value in asdict(self).items() if value != ""}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def batch_size(tile_shape: tuple[int, ...]) -> int:
+    """Examples per step, for about the same work at any tile shape."""
+    return min(LARGEST_BATCH, max(1, round(VOXELS_PER_STEP / math.prod(tile_shape))))

@@ -17,14 +17,14 @@ from veilseg.datasets.split import Fold, Split, split_by_patient
 from veilseg.errors import BundleIntegrity, InvalidInput, OutputNotWritable, WrongUsage
 from veilseg.evaluation.dice import dice_per_class, mean_foreground
 from veilseg.files import write_text_whole
-from veilseg.training.batches import Examples, batch_size
+from veilseg.training.batches import Examples
 from veilseg.training.interface import SchemeTraining
 from veilseg.training.loop import fit
 from veilseg.training.pace import seconds_per_step
 from veilseg.training.plan import Plan, plan_and_prepare
 from veilseg.training.processes import launch
 from veilseg.training.recipe import Recipe
-from veilseg.training.run import Run
+from veilseg.training.run import Run, batch_size
 from veilseg.training.start import start_from
 from veilseg.training.write import write_bundle
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from veilseg.training.batches import LARGEST_BATCH, Examples, batch_size
+from veilseg.training.batches import Examples
 from veilseg.training.loader import batches
+from veilseg.training.run import LARGEST_BATCH, batch_size
 
 TILE = (16, 16, 16)
 

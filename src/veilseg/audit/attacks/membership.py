@@ -21,10 +21,10 @@ from veilseg.datasets.cases import PreparedCase
 from veilseg.evaluation.bootstrap import LEVEL, Interval
 from veilseg.networks.segmenter import Segmenter
 from veilseg.payload import Float32Array
-from veilseg.training.batches import batch_size
 from veilseg.training.examples import one_hot
 from veilseg.training.loader import Batch
 from veilseg.training.losses import soft_target_loss
+from veilseg.training.run import batch_size
 
 FINDING = Finding("A14", "Membership", "membership", Threat(candidate_image=True), "AUC")
 # Proxies of each candidate whose losses are averaged: the attacker makes as many as it likes.

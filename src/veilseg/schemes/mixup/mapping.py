@@ -9,8 +9,8 @@ from torch.utils.data import Dataset
 
 from veilseg.contribution import ProtectedPair
 from veilseg.networks.segmenter import Segmenter
-from veilseg.training.batches import batch_size
 from veilseg.training.losses import soft_target_loss
+from veilseg.training.run import batch_size
 from veilseg.training.stage import Stage
 
 
