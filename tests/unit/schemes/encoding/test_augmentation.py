@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from veilseg.contribution import ProtectedPair
 from veilseg.schemes.encoding.augmentation import SequenceAugmentation
-from veilseg.schemes.encoding.pairs import EncodedExamples, EncodedPair
+from veilseg.schemes.encoding.pairs import EncodedExamples
 from veilseg.schemes.encoding.sequence import Layout
 
 IMAGE, MASK = Layout.of((32, 32, 16), (2, 3)), Layout.of((32, 32, 16), (4, 5))
@@ -12,10 +13,10 @@ NOTHING = SequenceAugmentation(shift=0, jitter=0)
 
 
 @pytest.fixture
-def pairs() -> list[EncodedPair]:
+def pairs() -> list[ProtectedPair]:
     rng = np.random.default_rng(0)
     return [
-        EncodedPair(
+        ProtectedPair(
             *(rng.standard_normal(layout.values).astype(np.float16) for layout in (IMAGE, MASK))
         )
         for _ in range(4)
@@ -27,8 +28,8 @@ def grids(pairs):
     return [
         [layout.grids(sequence.astype(np.float32)) for sequence in sequences]
         for layout, sequences in (
-            (IMAGE, [pair.image for pair in pairs[:2]]),
-            (MASK, [pair.mask for pair in pairs[:2]]),
+            (IMAGE, [pair.proxy for pair in pairs[:2]]),
+            (MASK, [pair.answer for pair in pairs[:2]]),
         )
     ]
 
@@ -115,4 +116,4 @@ def test_every_pair_is_used_equally_often(pairs):
     examples = EncodedExamples(pairs, IMAGE, MASK, 8, 0, NOTHING)
     used = [examples[number]["image"].numpy() for number in range(8)]
     for pair in pairs:
-        assert sum(np.array_equal(one, pair.image) for one in used) == 2
+        assert sum(np.array_equal(one, pair.proxy) for one in used) == 2

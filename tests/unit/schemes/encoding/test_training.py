@@ -80,4 +80,4 @@ def test_stages_are_fitted_to_pairs_of_finite_sixteen_bit_numbers(scheme, cases)
     stages = built.stages(cases, RUN, None)
     next(stages)
     pairs = next(stages).examples.pairs
-    assert all(np.isfinite(pair.mask.astype(float)).all() for pair in pairs)
+    assert all(np.isfinite(pair.answer.astype(float)).all() for pair in pairs)
