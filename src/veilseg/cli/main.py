@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from veilseg.cli.groups import BundleOption, ReferencesOption, key, site
+from veilseg.cli.groups import BundleOption, ReferencesOption, key, log, site, token
 from veilseg.errors import IntegrityError, InvalidInput, ServerError, VeilsegError, WrongUsage
 
 EXIT_INTERRUPTED = 130
@@ -43,6 +43,8 @@ app = typer.Typer(
 )
 app.add_typer(site, name="site")
 app.add_typer(key, name="key")
+app.add_typer(token, name="token")
+app.add_typer(log, name="log")
 
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write results here.")]
 KeyOption = Annotated[
