@@ -174,6 +174,14 @@ def segment(
     ] = None,
     timeout_s: Annotated[float, typer.Option(help="Per tile, in seconds.", min=0.1)] = 120.0,
     json_file: JsonOption = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Private file with a token; else VEILSEG_TOKEN is used.")
+    ] = None,
+    ca: Annotated[
+        Path | None, typer.Option(help="Who vouches for the server (PEM); default: the system's.")
+    ] = None,
+    client_cert: Annotated[Path | None, typer.Option(help="This site's certificate (PEM).")] = None,
+    client_key: Annotated[Path | None, typer.Option(help="Its key, if in another file.")] = None,
 ) -> None:
     """Segment images: protected on a server, or with --local entirely here."""
     from veilseg.cli.segment import Request, segment_all
@@ -196,6 +204,10 @@ def segment(
             save_proxy,
             timeout_s,
             json_file,
+            token_file,
+            ca,
+            client_cert,
+            client_key,
         )
     )
 
