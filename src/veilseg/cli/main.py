@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from veilseg.cli.groups import BundleOption, ReferencesOption, key, log, site, token
+from veilseg.cli.serve_options import serve
 from veilseg.errors import IntegrityError, InvalidInput, ServerError, VeilsegError, WrongUsage
 
 EXIT_INTERRUPTED = 130
@@ -45,6 +46,7 @@ app.add_typer(site, name="site")
 app.add_typer(key, name="key")
 app.add_typer(token, name="token")
 app.add_typer(log, name="log")
+app.command("serve")(serve)
 
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write results here.")]
 KeyOption = Annotated[
@@ -124,19 +126,6 @@ def evaluate(
     from veilseg.cli.evaluate import evaluate as run
 
     run(Request(bundle, dataset, split, references, mixtures, coefficient, key_file, json_file))
-
-
-@app.command()
-def serve(
-    bundles: Annotated[list[Path], typer.Argument(help="Bundles whose server halves to serve.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
-    precision: Annotated[str, typer.Option(help="bf16, f32, or auto: what is fastest.")] = "auto",
-) -> None:
-    """Serve models over the Open Inference Protocol v2."""
-    from veilseg.cli.serve import serve as run
-
-    run(bundles, host, port, precision)
 
 
 @app.command()

@@ -12,7 +12,10 @@ import pytest
 
 from veilseg.bundle import open_server_half
 from veilseg.serving.app import create_app
-from veilseg.serving.models import ModelRepository, ServedModel
+from veilseg.serving.dataplane import DataPlane
+from veilseg.serving.models import ServedModel
+from veilseg.serving.repository import ModelRepository
+from veilseg.serving.settings import Settings
 from veilseg.wire import InferRequest, Message, Tensor, decode_answer, encode_request
 from veilseg.wire.infer import HEADER_LENGTH
 
@@ -23,10 +26,15 @@ def call(
     model: ServedModel, method: str, path: str, *, options: dict[str, Any] | None = None, **request
 ) -> httpx.Response:
     async def run() -> httpx.Response:
-        async with client_of(create_app(ModelRepository([model]), **(options or {}))) as client:
+        async with client_of(app_of(model, **(options or {}))) as client:
             return await client.request(method, path, **request)
 
     return anyio.run(run)
+
+
+def app_of(*models: ServedModel, **options: Any) -> Any:
+    settings = Settings(**options)
+    return create_app(DataPlane(ModelRepository(models), settings), settings)
 
 
 def client_of(app: Any) -> httpx.AsyncClient:
@@ -83,7 +91,10 @@ def test_batches(model: ServedModel, tiles: np.ndarray):
 
 
 def test_documents(model: ServedModel):
-    assert call(model, "GET", "/v2").json()["extensions"] == ["binary_tensor_data"]
+    assert call(model, "GET", "/v2").json()["extensions"] == [
+        "binary_tensor_data",
+        "model_repository",
+    ]
     assert call(model, "GET", "/v2/health/live").json() == {"live": True}
     assert call(model, "GET", "/v2/health/ready").json() == {"ready": True}
     ready = call(model, "GET", "/v2/models/tiny/versions/1.2.0/ready").json()
@@ -109,7 +120,6 @@ def test_documents(model: ServedModel):
         "/v2/models/%2e%2e/versions/1",
         "/v2/models/tiny/versions/..%2F1",
         "/v2/models/tiny/versions/%00",
-        "/v2/repository/index",
         "/docs",
         "/redoc",
         "/openapi.json",
@@ -175,11 +185,11 @@ def test_encodings(model: ServedModel, tiles: np.ndarray):
 
 def test_a_model_that_is_not_ready(make_bundle, runtime, tiles: np.ndarray):
     bundles = [make_bundle(name="good"), make_bundle(name="bad", selftest=b"none")]
-    models = ModelRepository([ServedModel(open_server_half(b), "f32", runtime) for b in bundles])
+    models = [ServedModel(open_server_half(b), "f32", runtime) for b in bundles]
     sent = message(tiles)
 
     async def run() -> dict[str, httpx.Response]:
-        async with client_of(create_app(models)) as client:
+        async with client_of(app_of(*models)) as client:
             return {
                 path: await client.request(
                     "POST" if path.endswith("infer") else "GET",
@@ -229,7 +239,15 @@ def test_no_pixels_in_the_log_of_a_good_request(
 ):
     with caplog.at_level(logging.DEBUG):
         post(model, message(tiles))
-    assert "model tiny: 1 tile(s) in" in caplog.text
+    (line,) = [one for one in caplog.records if one.getMessage() == "answered"]
+    fields = line.fields
+    assert {key: fields[key] for key in ("route", "status", "site", "model", "tiles")} == {
+        "route": INFER.replace("tiny", "{name}"),
+        "status": 200,
+        "site": "anonymous",
+        "model": "tiny",
+        "tiles": 1,
+    }
     assert not any(str(value) in caplog.text for value in tiles.ravel() if len(str(value)) > 5)
 
 
@@ -254,7 +272,7 @@ def test_health_answers_while_a_network_computes_and_the_queue_is_bounded(
 
     async def run() -> list[int]:
         statuses: list[int] = []
-        app = create_app(ModelRepository([model]), max_inside=2)
+        app = app_of(model, queue_places=2)
         async with client_of(app) as client, anyio.create_task_group() as tasks:
 
             async def infer() -> None:
@@ -268,7 +286,7 @@ def test_health_answers_while_a_network_computes_and_the_queue_is_bounded(
                 assert (await client.get("/v2/health/live")).status_code == 200
                 assert (await client.get("/v2/models/tiny/ready")).status_code == 200
                 busy = await client.post(INFER, content=sent.body, headers=sent.headers)
-            assert "too many requests" in error_of(busy, 503)
+            assert "too many requests" in error_of(busy, 429)
             assert busy.headers["retry-after"] == "1"
             go_on.set()
         return statuses
