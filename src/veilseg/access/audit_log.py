@@ -71,6 +71,8 @@ class AuditLog:
     """
 
     def __init__(self, path: Path, *, sync: bool = True) -> None:
+        if path.is_dir():
+            raise InvalidInput(f"{path}: cannot be written: Is a directory")
         self._path = path
         self._sync = sync
         self._threads = threading.Lock()

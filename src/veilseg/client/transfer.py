@@ -153,7 +153,8 @@ class Transfer:
                 if refused is not None:
                     raise ServerUnreachable(f"{self.url}: {refused}") from error
                 if failed == self._retries:
-                    raise ServerUnreachable(f"{self.url}: {_reason(error)}") from error
+                    hint = self._hint(error)
+                    raise ServerUnreachable(f"{self.url}: {_reason(error)}{hint}") from error
                 sleep(_backoff_s(failed))
                 failed += 1
                 continue
@@ -172,6 +173,13 @@ class Transfer:
                 if failed > self._retries:
                     raise ServerRefused(f"{self.url}: {reply.error_text}")
             sleep(pause_s)
+
+    def _hint(self, error: httpx.TransportError) -> str:
+        # With TLS 1.3 a server that misses the site's certificate may hang up without a word.
+        silent = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError)
+        if silent and self.url.startswith("https:") and self._credentials.client_cert is None:
+            return " (if it wants this site's certificate, give --client-cert)"
+        return ""
 
     def _require_access(self, reply: Reply) -> None:
         if reply.status == httpx.codes.UNAUTHORIZED and not self._credentials.token:

@@ -17,6 +17,7 @@ from veilseg.serving.batching import Job
 from veilseg.serving.body import BoundedBody, compressed
 from veilseg.serving.dataplane import DataPlane
 from veilseg.serving.errors import DeadlinePassed, InvalidRequest
+from veilseg.serving.heads import BoundedHead
 from veilseg.serving.http_errors import LastResort, handle_errors
 from veilseg.serving.metrics import CONTENT_TYPE
 from veilseg.serving.observing import Observed
@@ -49,6 +50,7 @@ def create_app(
     app = FastAPI(title="Veilseg", docs_url=None, redoc_url=None, openapi_url=None)
     handle_errors(app)
     app.add_middleware(LastResort)
+    app.add_middleware(BoundedHead, max_bytes=settings.max_head_bytes)
     app.add_middleware(Observed, metrics=plane.metrics)
 
     def visitor(request: Request, *roles: str) -> Visitor:

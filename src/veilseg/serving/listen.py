@@ -1,6 +1,5 @@
 """The app on a socket."""
 
-import asyncio
 import ipaddress
 import logging
 import math
@@ -10,13 +9,12 @@ import time
 from types import FrameType
 from typing import Final
 
-import h11
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from veilseg.errors import InvalidInput, WrongUsage
 from veilseg.serving.dataplane import DataPlane
+from veilseg.serving.heads import bounded_in_time
 from veilseg.serving.settings import Settings
 from veilseg.serving.tls import ServerTls
 
@@ -110,12 +108,9 @@ def run(
         After SIGINT, when all is finished.
     """
 
-    class BoundedHead(_BoundedHead):
-        timeout_s = settings.head_timeout_s
-
     config = uvicorn.Config(
         app,
-        http=BoundedHead,
+        http=bounded_in_time(settings.head_timeout_s),
         ws="none",
         lifespan="off",
         # Standard output belongs to the lines that scripts read, and logs to their own module.
@@ -170,28 +165,3 @@ class _Server(uvicorn.Server):
         ):
             self.should_exit = True
         return await super().on_tick(counter)
-
-
-class _BoundedHead(H11Protocol):
-    """Gives up connections on which a request's head does not come to its end in time.
-
-    Slow bodies are the app's to refuse; of slow heads it never hears.
-    """
-
-    timeout_s: float
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._late = self.loop.call_later(self.timeout_s, transport.close)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
-            self._late.cancel()
-        elif self._late.cancelled():
-            # The first bytes of the next head.
-            self._late = self.loop.call_later(self.timeout_s, self.transport.close)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._late.cancel()
-        super().connection_lost(exc)
