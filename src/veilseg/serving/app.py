@@ -92,20 +92,19 @@ def create_app(
     @app.post("/v2/models/{name}/versions/{version}/infer")
     async def infer(request: Request, name: str, version: str | None = None) -> Response:
         who = visitor(request, INFER)
-        plane.require_ready(name, version)
         rate.take(who.site)
-        with plane.place(name, version, who.site):
+        with plane.place(name, version, who.site) as lane:
             with anyio.fail_after(settings.body_timeout_s):
                 body = await _read(request, plane.largest_request_bytes)
             inference = await anyio.to_thread.run_sync(
-                plane.prepare, name, version, body, request.headers.get(HEADER_LENGTH), who
+                plane.prepare, lane, body, request.headers.get(HEADER_LENGTH), who
             )
             noted = request.state
             noted.model, noted.version = inference.model.name, inference.model.version
             noted.tiles, noted.bytes = len(inference.tiles), len(body)
             begun = time.perf_counter()
             answers = await _computed(
-                request, plane.begin(inference, who.site), inference.deadline_s
+                request, plane.begin(lane, inference, who.site), inference.deadline_s
             )
             noted.compute_seconds = round(time.perf_counter() - begun, 4)
             message = await anyio.to_thread.run_sync(plane.finish, inference, answers)

@@ -1,76 +1,30 @@
 """What the server answers, without HTTP: protocol messages in, protocol messages out."""
 
 import contextlib
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
-
-import numpy as np
 
 from veilseg import __version__
 from veilseg.access.audit_log import AuditLog
 from veilseg.bundle import TensorSpec
-from veilseg.serving.admission import Places
-from veilseg.serving.batching import Batcher, Job
-from veilseg.serving.errors import Draining, InvalidRequest, NotLoaded
+from veilseg.serving.batching import Job
+from veilseg.serving.errors import Draining, NotLoaded
+from veilseg.serving.lanes import Lane, Lanes
 from veilseg.serving.metrics import Metrics
-from veilseg.serving.models import MAX_BATCH, ServedModel
+from veilseg.serving.models import MAX_BATCH
 from veilseg.serving.repository import ModelRepository
+from veilseg.serving.requests import HEAD_BYTES, Inference, checked, largest_bytes
 from veilseg.serving.settings import Settings
 from veilseg.serving.store import ModelStore
 from veilseg.serving.visitors import ANONYMOUS, Visitor
-from veilseg.wire import (
-    InferAnswer,
-    InferRequest,
-    Message,
-    Tensor,
-    decode_request,
-    documents,
-    encode_answer,
-)
-from veilseg.wire.tensors import DTYPES, FloatArray, brief
+from veilseg.wire import InferAnswer, Message, Tensor, documents, encode_answer
+from veilseg.wire.tensors import FloatArray
 
 SERVER_NAME: Final = "veilseg"
 # The network travels as ONNX; the protocol writes that as project_format.
 PLATFORM: Final = "onnx_onnxv1"
-
-# The longest way to write a float16 as decimal text, with its separator: 23 characters.
-JSON_BYTES_PER_VALUE: Final = 24
-# Names, shapes, parameters and the id of a request; a real head has some hundred bytes.
-HEAD_BYTES: Final = 65536
 # What a client is asked to wait at most before it asks again.
 LONGEST_WAIT_S: Final = 30.0
-
-
-@dataclass(frozen=True)
-class Inference:
-    """A request that was found sound.
-
-    Attributes
-    ----------
-    model : ServedModel
-    tiles : ndarray, shape (n, C, X, Y, Z), float16 or float32
-    binary : set of str
-        Outputs that were asked for as raw bytes.
-    id : str, optional
-    deadline_s : float
-        Within which it has to be computed.
-    """
-
-    model: ServedModel
-    tiles: FloatArray
-    binary: set[str]
-    id: str | None
-    deadline_s: float
-
-
-@dataclass(frozen=True)
-class _Lane:
-    """What one model's requests go through."""
-
-    places: Places
-    batcher: Batcher
 
 
 class DataPlane:
@@ -100,24 +54,20 @@ class DataPlane:
         self._settings = settings or Settings()
         self._audit_log = audit_log
         self._store = store
-        self._lanes: dict[ServedModel, _Lane] = {}
-        self._lanes_changing = threading.Lock()
         self._draining = False
         self.metrics = Metrics(self._now)
+        self._lanes = Lanes(self._settings, self.metrics)
 
     @property
     def largest_request_bytes(self) -> int:
-        """The largest decompressed body that can be a sound request to any of the models.
-
-        A full batch as raw bytes or one tile as JSON numbers, whichever is longer.
-        """
-        largest = max((_largest_tensor_bytes(model) for model in self._models), default=0)
-        return self._settings.max_body_bytes or HEAD_BYTES + largest
+        """The largest decompressed body that can be a sound request to any of the models."""
+        largest = max((largest_bytes(model) for model in self._models), default=HEAD_BYTES)
+        return self._settings.max_body_bytes or largest
 
     @property
     def running(self) -> int:
         """Requests that are read, wait or run."""
-        return sum(len(lane.places) for lane in list(self._lanes.values()))
+        return self._lanes.running
 
     def drain(self) -> None:
         """Take nothing more; what runs goes on."""
@@ -125,7 +75,7 @@ class DataPlane:
 
     def close(self) -> None:
         """Compute what waits and end the threads."""
-        self._retire(list(self._lanes))
+        self._lanes.retire()
 
     def server_metadata(self) -> dict[str, Any]:
         """Name, version and protocol extensions of this server."""
@@ -164,17 +114,17 @@ class DataPlane:
         """Host what is on disk of a model; raises as :meth:`ModelStore.load`."""
         store = self._require_store()
         self._record("load", visitor, model=name)
-        self._retire(store.load(name))
+        self._lanes.retire(store.load(name))
 
     def unload(self, name: str, visitor: Visitor) -> None:
         """Stop hosting a model, after what runs; raises as :meth:`ModelStore.unload`."""
         store = self._require_store()
         self._record("unload", visitor, model=name)
-        self._retire(store.unload(name))
+        self._lanes.retire(store.unload(name))
 
     @contextlib.contextmanager
-    def place(self, name: str, version: str | None, site: str) -> Iterator[None]:
-        """Let a request in, before its body is read.
+    def place(self, name: str, version: str | None, site: str) -> Iterator[Lane]:
+        """Let a request in, before its body is read; it stays with the model it found.
 
         Raises
         ------
@@ -191,15 +141,14 @@ class DataPlane:
         model.require_ready()
         if self._draining:
             raise Draining("this server is about to end")
-        lane = self._lane(model)
+        lane = self._lanes.of(model)
         wait_s = min(LONGEST_WAIT_S, max(1.0, lane.batcher.seconds_behind))
         with lane.places.place(site, wait_s):
-            yield
+            yield lane
 
     def prepare(
         self,
-        name: str,
-        version: str | None,
+        lane: Lane,
         body: bytes | bytearray,
         header_length: str | None,
         visitor: Visitor = ANONYMOUS,
@@ -208,8 +157,8 @@ class DataPlane:
 
         Parameters
         ----------
-        name, version : str
-            As in the URL.
+        lane : Lane
+            As :meth:`place` gave it.
         body : bytes
             Decompressed.
         header_length : str, optional
@@ -218,10 +167,6 @@ class DataPlane:
 
         Raises
         ------
-        UnknownModel
-            If there is no such model.
-        ModelNotReady
-            If it failed its self-test.
         WireError
             If the request breaks the protocol.
         InvalidRequest
@@ -229,28 +174,23 @@ class DataPlane:
         AuditLogFailed
             If it cannot be written down: then it is not computed either.
         """
-        model = self._models.get(name, version)
-        model.require_ready()
-        request = decode_request(body, header_length)
-        binary = _binary_outputs(request, model.manifest.answer.name)
-        tiles = _require_tiles(request, model.manifest.proxy)
-        deadline_s = self._settings.deadline_s
-        if request.timeout_us is not None:
-            deadline_s = min(deadline_s, request.timeout_us / 1e6)
+        model = lane.model
+        inference = checked(model, body, header_length, self._settings.deadline_s)
         self._record(
             *("infer", visitor),
             model=model.name,
             version=model.version,
             bundle=model.manifest.bundle_id,
-            tiles=len(tiles),
+            tiles=len(inference.tiles),
             bytes=len(body),
         )
-        self.metrics.accepted(model.name, model.version, visitor.site, len(tiles), len(body))
-        return Inference(model, tiles, binary, request.id, deadline_s)
+        self.metrics.accepted(
+            *(model.name, model.version, visitor.site), len(inference.tiles), len(body)
+        )
+        return inference
 
-    def begin(self, inference: Inference, site: str) -> Job:
+    def begin(self, lane: Lane, inference: Inference, site: str) -> Job:
         """Let the tiles wait for their turn. Raises :class:`ModelNotReady` if unloaded."""
-        lane = self._lane(inference.model)
         return lane.batcher.submit(inference.tiles, site, inference.deadline_s)
 
     def finish(self, inference: Inference, answers: FloatArray) -> Message:
@@ -280,32 +220,10 @@ class DataPlane:
         Raises as :meth:`place`, :meth:`prepare` and :meth:`begin`, and :class:`ModelError` if the
         network computes nothing usable.
         """
-        with self.place(name, version, visitor.site):
-            inference = self.prepare(name, version, body, header_length, visitor)
-            answers = self.begin(inference, visitor.site).answers.result()
+        with self.place(name, version, visitor.site) as lane:
+            inference = self.prepare(lane, body, header_length, visitor)
+            answers = self.begin(lane, inference, visitor.site).answers.result()
         return self.finish(inference, answers)
-
-    def _lane(self, model: ServedModel) -> _Lane:
-        with self._lanes_changing:
-            if model not in self._lanes:
-                settings = self._settings
-                self._lanes[model] = _Lane(
-                    Places(settings.queue_places, settings.queue_places_per_site),
-                    Batcher(
-                        model.answers,
-                        model.batch_size,
-                        settings.batch_wait_s,
-                        self.metrics.of_model(model.name, model.version),
-                    ),
-                )
-            return self._lanes[model]
-
-    def _retire(self, models: list[ServedModel]) -> None:
-        for model in models:
-            with self._lanes_changing:
-                lane = self._lanes.pop(model, None)
-            if lane is not None:
-                lane.batcher.close()
 
     def _require_store(self) -> ModelStore:
         if self._store is None:
@@ -321,47 +239,11 @@ class DataPlane:
     def _now(self) -> list[tuple[str, str, int, int, bool]]:
         rows = []
         for model in self._models:
-            lane = self._lanes.get(model)
-            waiting, inside = (len(lane.batcher), len(lane.places)) if lane else (0, 0)
-            rows.append((model.name, model.version, waiting, inside, model.failure is None))
+            load = self._lanes.load_of(model)
+            rows.append((model.name, model.version, *load, model.failure is None))
         return rows
-
-
-def _largest_tensor_bytes(model: ServedModel) -> int:
-    proxy = model.manifest.proxy
-    values = int(np.prod(model.tile_shape))
-    return values * max(MAX_BATCH * DTYPES[proxy.datatype].itemsize, JSON_BYTES_PER_VALUE)
 
 
 def _batched(spec: TensorSpec) -> TensorSpec:
     # The batch axis is the only one a request may choose.
     return TensorSpec(spec.name, spec.datatype, (-1, *spec.shape[1:]))
-
-
-def _binary_outputs(request: InferRequest, answer: str) -> set[str]:
-    for output in request.outputs:
-        if output.name != answer:
-            raise InvalidRequest(f"outputs: {brief(output.name)} is unknown; there is {answer}")
-    asked = {output.name: output.binary for output in request.outputs}
-    return {answer} if asked.get(answer, request.binary_outputs) else set()
-
-
-def _require_tiles(request: InferRequest, proxy: TensorSpec) -> FloatArray:
-    names = [tensor.name for tensor in request.inputs]
-    if names != [proxy.name]:
-        listed = ", ".join(map(brief, names[:4]))
-        raise InvalidRequest(f"inputs: expected {proxy.name} alone, got {listed}")
-    tensor = request.inputs[0]
-    if tensor.datatype != proxy.datatype:
-        raise InvalidRequest(
-            f"input {proxy.name}: datatype {tensor.datatype} is not {proxy.datatype}"
-        )
-    shape = tensor.array.shape
-    if shape[1:] != proxy.shape[1:] or not 1 <= shape[0] <= MAX_BATCH:
-        raise InvalidRequest(
-            f"input {proxy.name}: shape {list(shape)} is not [n, {str(proxy.shape[1:])[1:-1]}]"
-            f" with n from 1 to {MAX_BATCH}"
-        )
-    if not np.isfinite(tensor.array).all():
-        raise InvalidRequest(f"input {proxy.name}: holds NaN or infinity")
-    return tensor.array

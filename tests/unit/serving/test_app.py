@@ -224,7 +224,7 @@ def test_failures_quote_no_data(
     with caplog.at_level(logging.DEBUG):
         assert error_of(post(model, message(tiles)), 500) == "the model failed"
         monkeypatch.setattr(
-            "veilseg.serving.dataplane.decode_request",
+            "veilseg.serving.requests.decode_request",
             lambda *_: breaks(tiles),
         )
         assert error_of(post(model, message(tiles)), 500) == "internal error"
@@ -302,3 +302,79 @@ def test_a_body_that_does_not_arrive(model: ServedModel):
 
     response = call(model, "POST", INFER, content=stuck(), options={"body_timeout_s": 0.05})
     assert "did not arrive in time" in error_of(response, 408)
+
+
+def test_what_a_client_left_behind_is_not_computed(model: ServedModel, runtime, tiles: np.ndarray):
+    computed: list[float] = []
+    busy, go_on = threading.Event(), threading.Event()
+
+    def slow(answer: np.ndarray) -> np.ndarray:
+        computed.append(float(answer.ravel()[0]))
+        busy.set()
+        assert go_on.wait(60)
+        return answer
+
+    runtime.behaviour = slow
+    plane = DataPlane(ModelRepository([model]))
+    app = create_app(plane)
+    first, second, third = (message(np.full_like(tiles, value)) for value in (0.5, 0.25, 0.75))
+    left = anyio.Event()
+    sent: list[dict[str, Any]] = []
+
+    async def leaving() -> None:
+        parts = [{"type": "http.request", "body": second.body, "more_body": False}]
+
+        async def receive() -> dict[str, Any]:
+            if parts:
+                return parts.pop()
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(part: dict[str, Any]) -> None:
+            sent.append(part)
+
+        headers = [
+            (name.lower().encode(), value.encode()) for name, value in second.headers.items()
+        ]
+        scope = {"type": "http", "method": "POST", "path": INFER, "headers": headers}
+        await app({**scope, "query_string": b"", "state": {}}, receive, send)
+
+    async def run() -> None:
+        async with client_of(app) as client, anyio.create_task_group() as tasks:
+
+            async def infer(one: Message) -> None:
+                answer = await client.post(INFER, content=one.body, headers=one.headers)
+                assert answer.status_code == 200
+
+            tasks.start_soon(infer, first)
+            await anyio.to_thread.run_sync(busy.wait, 60)
+            async with anyio.create_task_group() as others:
+                others.start_soon(leaving)
+                while plane.running < 2:
+                    await anyio.sleep(0.01)
+                left.set()
+            assert plane.running == 1
+            tasks.start_soon(infer, third)
+            while plane.running < 2:
+                await anyio.sleep(0.01)
+            go_on.set()
+
+    anyio.run(run)
+    assert computed == [0.5, 0.25]
+    assert sent[0]["status"] == 499
+    plane.close()
+
+
+def test_a_deadline_that_passes_while_the_network_computes(
+    model: ServedModel, runtime, tiles: np.ndarray
+):
+    go_on = threading.Event()
+
+    def slow(answer: np.ndarray) -> np.ndarray:
+        assert go_on.wait(60)
+        return answer
+
+    runtime.behaviour = slow
+    late = post(model, message(tiles), options={"deadline_s": 0.1})
+    go_on.set()
+    assert error_of(late, 504) == "the answer was not computed in time"
