@@ -172,6 +172,14 @@ def test_servers_that_do_not_start(
     assert ended.err.count("\n") == 1
 
 
+def test_a_server_with_nothing_to_serve(veilseg: Callable):
+    ended = veilseg("serve")
+    assert (ended.code, ended.err) == (
+        2,
+        "veilseg: no bundle to serve: give bundles, or a folder of them with --models\n",
+    )
+
+
 def test_token_commands(veilseg: Callable, tmp_path: Path):
     file, out = tmp_path / "tokens.json", tmp_path / "token"
     issued = veilseg("token", "issue", file, "--site", "uni", "--days", 2)

@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,9 @@ from processes import ServeProcess
 from tritonclient.utils import InferenceServerException
 
 from veilseg.access import token_file
+from veilseg.access.audit_log import verify
+from veilseg.bundle import open_client_half
+from veilseg.client.remote import RemoteServer
 from veilseg.wire import InferRequest, Tensor, decode_answer, encode_request
 
 INFER = "/v2/models/tiny/infer"
@@ -147,7 +151,10 @@ def test_heads_are_bounded_in_size_and_time(make_bundle, tmp_path: Path):
         # Also the second head on a connection; one that is whole lives on.
         with socket.create_connection(server.address, timeout=60) as slow:
             slow.sendall(b"GET /v2/health/ready HTTP/1.1\r\nHost: s\r\n\r\n")
-            assert b"200 OK" in slow.recv(4096)
+            answer = b""
+            while not answer.endswith(b'{"ready":true}'):
+                answer += slow.recv(4096)
+            assert b"200 OK" in answer
             slow.sendall(b"GET /v2")
             assert slow.recv(100) == b""
         assert httpx.get(ready).status_code == 200
@@ -231,3 +238,27 @@ def test_a_requests_own_timeout(changing, tiles: np.ndarray):
         with pytest.raises(InferenceServerException, match="not computed in time") as caught:
             client.infer("tiny", [given], timeout=1, headers=headers)
         assert caught.value.status() == "504"
+
+
+def test_sites_wait_while_the_queue_is_full(make_bundle, tmp_path: Path, tile: np.ndarray):
+    bundle = make_bundle()
+    manifest = open_client_half(bundle).manifest
+    settings = {
+        "VEILSEG_SERVE_QUEUE_PLACES_PER_SITE": "1",
+        "VEILSEG_SERVE_AUDIT_LOG": str(tmp_path / "audit.jsonl"),
+    }
+    with ServeProcess(tmp_path / "log", bundle, **settings) as server:
+
+        def scan(number: int) -> None:
+            with RemoteServer(server.url, manifest, retries=0) as remote:
+                for _ in range(6):
+                    np.testing.assert_array_equal(remote(tile), tiny_answer(tile))
+
+        with ThreadPoolExecutor(5) as sites:
+            list(sites.map(scan, range(5)))
+        assert " status=429 " in server.text, "the queue was full, or nothing is shown"
+    assert verify([tmp_path / "audit.jsonl"])[1].count == 30
+
+
+def tiny_answer(tile: np.ndarray) -> np.ndarray:
+    return np.concatenate([1 - tile, tile])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from veilseg.errors import MissingDependency
+from veilseg.errors import MissingDependency, WrongUsage
 
 
 def serve(bundles: Sequence[Path] = (), config: Path | None = None, **given: Any) -> None:
@@ -30,7 +30,8 @@ def serve(bundles: Sequence[Path] = (), config: Path | None = None, **given: Any
     MissingDependency
         If the ``[server]`` extra is not installed.
     WrongUsage
-        If a setting cannot be used, or other machines would reach a server without tokens or TLS.
+        If a setting cannot be used, there is nothing to serve, or other machines would reach a
+        server without tokens or TLS.
     InvalidInput
         If a bundle has no server half, two are the same version of one model, or the precision,
         host, port, tokens, certificates or audit log cannot be used.
@@ -56,6 +57,8 @@ def serve(bundles: Sequence[Path] = (), config: Path | None = None, **given: Any
             f"serving needs {error.name}: pip install 'veilseg[server]'"
         ) from error
     settings = load_settings(config, {**given, "bundles": tuple(bundles) or None})
+    if not settings.bundles and settings.models is None:
+        raise WrongUsage("no bundle to serve: give bundles, or a folder of them with --models")
     require_available(settings.precision)
     logs.configure(settings.log_format, settings.log_level)
     tokens = None if settings.tokens is None else TokenFile(settings.tokens)

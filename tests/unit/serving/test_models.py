@@ -187,3 +187,16 @@ def test_one_tile_spoils_no_other(make_bundle: MakeBundle, runtime):
         assert isinstance(bad, ModelError)
         assert (one == 0.5).all()
         assert (other == 0.5).all()
+
+
+def test_a_shipped_network_answers_alone_as_in_company():
+    bundle = Path(__file__).resolve().parents[3] / "models" / "hippocampus-mixup"
+    model = served(bundle, batch_size=3)
+    # The self-test compares every place of the batch, bit by bit.
+    assert (model.failure, model.batch_size) == (None, 3)
+    rng = np.random.default_rng(2)
+    tiles = rng.random((3, *model.tile_shape)).astype(np.float16)
+    (alone,) = model.answers(tiles[:1])
+    for place in range(3):
+        company = np.roll(tiles, place, axis=0)
+        assert model.answers(company)[place].tobytes() == alone.tobytes()
