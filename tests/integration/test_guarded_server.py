@@ -149,7 +149,7 @@ def test_no_token_in_the_clear(expect: Callable, guarded: Guarded, image: Path, 
         (["--tokens", "none"], {}, 3, "none: no tokens file; make one with: veilseg token issue"),
         (["--config", "none"], {}, 3, "none: cannot be read: No such file or directory"),
         (["--models", "none"], {}, 3, "none: no folder of bundles"),
-        (["--audit-log", "/"], {}, 3, "/: "),
+        (["--audit-log", "."], {}, 3, ".: cannot be written: Is a directory"),
     ],
 )
 def test_servers_that_do_not_start(

@@ -260,5 +260,29 @@ def test_sites_wait_while_the_queue_is_full(make_bundle, tmp_path: Path, tile: n
     assert verify([tmp_path / "audit.jsonl"])[1].count == 30
 
 
+def test_a_refusal_reaches_a_client_that_still_sends(make_bundle, tmp_path: Path):
+    # Closing while bytes arrive resets the line, and the answer on it may be lost.
+    tokens = tmp_path / "tokens.json"
+    token_file.add(tokens, "uni", ["infer"], 1)
+    head = f"POST {INFER} HTTP/1.1\r\nHost: s\r\nContent-Length: "
+    with (
+        ServeProcess(tmp_path / "log", make_bundle(), "--tokens", tokens) as server,
+        socket.create_connection(server.address, timeout=60) as line,
+    ):
+        for _ in range(3):
+            line.sendall(f"{head}50000\r\n\r\n".encode() + bytes(20_000))
+            time.sleep(0.2)
+            line.sendall(bytes(30_000))
+            answer = line.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 401 ")
+            # The line lives on for the next request.
+            assert b"connection: close" not in answer.lower()
+            if not answer.endswith(b"}"):
+                line.recv(65536)
+        # A body that nobody would take is not waited for.
+        line.sendall(f"{head}100000000\r\n\r\n".encode() + bytes(1000))
+        assert line.recv(65536).startswith(b"HTTP/1.1 401 ")
+
+
 def tiny_answer(tile: np.ndarray) -> np.ndarray:
     return np.concatenate([1 - tile, tile])

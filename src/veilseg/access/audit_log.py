@@ -71,25 +71,27 @@ class AuditLog:
     """
 
     def __init__(self, path: Path, *, sync: bool = True) -> None:
-        if path.is_dir():
-            raise InvalidInput(f"{path}: cannot be written: Is a directory")
+        if not path.parent.is_dir():
+            raise InvalidInput(f"{path}: cannot be written: the folder is missing")
         self._path = path
         self._sync = sync
         self._threads = threading.Lock()
-        self._processes = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+        # Beside the file, which may be moved away while it is written.
+        self._processes = FileLock(path.parent / f".{path.name}.lock", timeout=0)
         try:
             self._processes.acquire()
             self._file = _open(path)
-            self._head, self._size = _end_of(path)
-            # What a crash left behind the last line.
-            os.ftruncate(self._file, self._size)
         except Timeout as error:
             raise InvalidInput(f"{path}: another server writes this audit log") from error
         except OSError as error:
             self._processes.release()
             raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from error
+        try:
+            self._head, length = _end_of(path)
+            # What a crash left behind the last line.
+            os.ftruncate(self._file, length)
         except BaseException:
-            self._processes.release()
+            self.close()
             raise
 
     def __enter__(self) -> Self:
@@ -139,6 +141,7 @@ class AuditLog:
             self._head = Head(self._head.count + 1, _hash_of(line))
 
     def _write(self, line: bytes) -> None:
+        before = os.fstat(self._file).st_size
         try:
             written = 0
             while written < len(line):
@@ -147,9 +150,8 @@ class AuditLog:
                 os.fsync(self._file)
         except OSError:
             # Half a line would make the next one unreadable.
-            os.ftruncate(self._file, self._size)
+            os.ftruncate(self._file, before)
             raise
-        self._size += len(line)
 
     def _follow_a_moved_file(self) -> None:
         try:
@@ -159,7 +161,7 @@ class AuditLog:
         if moved:
             fresh = _open(self._path)
             os.close(self._file)
-            self._file, self._size = fresh, os.fstat(fresh).st_size
+            self._file = fresh
 
 
 def verify(paths: Sequence[Path], head: Head | None = None) -> tuple[Head, Head]:

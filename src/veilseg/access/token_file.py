@@ -1,14 +1,15 @@
 """The tokens of a service on disk: hashes only, private to its user, changed while it runs."""
 
+import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from veilseg.access import tokens
 from veilseg.access.errors import InvalidTokens
@@ -19,6 +20,7 @@ from veilseg.files import mode_open_to_others, written_whole
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION: Final = 1
+LOCK_TIMEOUT_S: Final = 30
 
 
 def read_grants(path: Path) -> dict[str, Grant]:
@@ -126,11 +128,22 @@ def _fingerprint(path: Path) -> tuple[int, ...] | None:
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode
 
 
-def _locked(path: Path) -> FileLock:
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Two people may change the file at once; neither must lose the other's tokens."""
     if not path.parent.is_dir():
         raise InvalidTokens(f"{path}: the folder is missing")
-    # Two people may issue tokens at once; neither must lose the other's.
-    return FileLock(path.with_name(f".{path.name}.lock"), timeout=30)
+    try:
+        lock = FileLock(path.parent / f".{path.name}.lock", timeout=LOCK_TIMEOUT_S)
+        lock.acquire()
+    except Timeout as error:
+        raise InvalidTokens(f"{path}: somebody else is changing it") from error
+    except OSError as error:
+        raise InvalidTokens(f"{path}: cannot be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _named(path: Path, grants: Mapping[str, Grant], name: str) -> Grant:

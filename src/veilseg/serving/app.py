@@ -19,6 +19,7 @@ from veilseg.serving.dataplane import DataPlane
 from veilseg.serving.errors import DeadlinePassed, InvalidRequest
 from veilseg.serving.heads import BoundedHead
 from veilseg.serving.http_errors import LastResort, handle_errors
+from veilseg.serving.lingering import Lingering
 from veilseg.serving.metrics import CONTENT_TYPE
 from veilseg.serving.observing import Observed
 from veilseg.serving.settings import Settings
@@ -50,6 +51,9 @@ def create_app(
     app = FastAPI(title="Veilseg", docs_url=None, redoc_url=None, openapi_url=None)
     handle_errors(app)
     app.add_middleware(LastResort)
+    app.add_middleware(
+        Lingering, limit=lambda: plane.largest_request_bytes, timeout_s=settings.body_timeout_s
+    )
     app.add_middleware(BoundedHead, max_bytes=settings.max_head_bytes)
     app.add_middleware(Observed, metrics=plane.metrics)
 

@@ -21,6 +21,10 @@ _SOUND_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _QUIET: Final = ("/v2/health/live", "/v2/health/ready", "/metrics")
 
 
+# What the app notes of a request for inference.
+_NOTED: Final = ("site", "model", "version", "tiles", "bytes", "compute_seconds")
+
+
 class Observed:
     """Gives each request an id; logs and counts how it ended.
 
@@ -61,10 +65,6 @@ class Observed:
         state: dict[str, Any] = scope.get("state", {})
         self._metrics.request(route, state.get("site", ""), status, seconds)
         fields: dict[str, Any] = {"route": route, "status": status, "seconds": round(seconds, 4)}
-        fields |= {name: state[name] for name in ("site", *INFERENCE) if name in state}
+        fields |= {name: state[name] for name in _NOTED if name in state}
         level = logging.DEBUG if route in _QUIET and status < 500 else logging.INFO
         logger.log(level, "answered", extra={FIELDS: fields})
-
-
-# What the app notes of a request for inference.
-INFERENCE: Final = ("model", "version", "tiles", "bytes", "compute_seconds")

@@ -130,8 +130,13 @@ def test_a_file_that_is_no_log(tmp_path: Path):
     with pytest.raises(AuditLogBroken, match="the last line is no whole line"):
         AuditLog(other)
     assert other.read_text() == "hello\n"
+    with pytest.raises(AuditLogBroken, match="the last line is no whole line"):
+        AuditLog(other)  # and it was let go of: what is said is the same
     with pytest.raises(InvalidInput, match="cannot be written: Is a directory"):
         AuditLog(tmp_path)
+    with pytest.raises(InvalidInput, match="cannot be written: the folder is missing"):
+        AuditLog(tmp_path / "none" / "audit.jsonl")
+    assert not (tmp_path / "none").exists()
     with pytest.raises(InvalidInput, match="cannot be read: No such file"):
         verify([tmp_path / "none"])
 

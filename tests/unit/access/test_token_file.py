@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from veilseg.access import token_file
 from veilseg.access.errors import InvalidTokens, NotAuthenticated
@@ -117,6 +118,19 @@ def test_a_file_that_cannot_be_read(file: Path):
     file.chmod(0)
     with pytest.raises(InvalidTokens, match="cannot be read: Permission denied"):
         TokenFile(file)
+
+
+def test_a_file_that_somebody_else_changes(file: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(token_file, "LOCK_TIMEOUT_S", 0.05)
+    with (
+        FileLock(file.parent / f".{file.name}.lock"),
+        pytest.raises(InvalidTokens, match=r"tokens\.json: somebody else is changing it"),
+    ):
+        token_file.add(file, "uni", ["infer"], 1)
+    (file.parent / f".{file.name}.lock").unlink(missing_ok=True)
+    (file.parent / f".{file.name}.lock").mkdir()
+    with pytest.raises(InvalidTokens, match=r"tokens\.json: cannot be written: "):
+        token_file.add(file, "uni", ["infer"], 1)
 
 
 def test_tokens_issued_at_once_are_all_kept(file: Path):
