@@ -1,10 +1,14 @@
 """``veilseg segment`` and ``veilseg serve`` with tokens and TLS, on both sides of the line."""
 
 import os
+import ssl
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import numpy as np
 import phantoms
 import pytest
@@ -127,6 +131,31 @@ def test_a_token_that_was_revoked(
     assert line == f"{guarded.url}: does not accept this token: 401 the token is revoked"
 
 
+def test_a_certificate_is_renewed_while_the_server_runs(plain_bundle: Path, tmp_path: Path):
+    def issue(name: str) -> ssl.SSLContext:
+        authority = trustme.CA()
+        issued = authority.issue_cert("127.0.0.1")
+        issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "new.pem")
+        (tmp_path / "new.pem").replace(tmp_path / "server.pem")
+        authority.cert_pem.write_to_path(tmp_path / name)
+        return ssl.create_default_context(cafile=tmp_path / name)
+
+    old, pem = issue("old.pem"), tmp_path / "server.pem"
+    with ServeProcess(
+        tmp_path / "log", plain_bundle, "--tls-cert", pem, "--tls-key", pem
+    ) as server:
+        live = f"{server.url}/v2/health/live"
+        assert httpx.get(live, verify=old).status_code == 200
+        new = issue("renewed.pem")
+        deadline = time.monotonic() + 60
+        while "certificate read anew" not in server.text:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert httpx.get(live, verify=new).status_code == 200
+        with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
+            httpx.get(live, verify=old)
+
+
 def test_no_token_in_the_clear(expect: Callable, guarded: Guarded, image: Path, plain_bundle: Path):
     given = [image, "--bundle", plain_bundle, "--server", "http://192.0.2.1:1"]
     line = expect(3, *given, "--token-file", guarded.token)
@@ -210,6 +239,21 @@ def test_token_commands(veilseg: Callable, tmp_path: Path):
         assert ended.code == code
         assert reason in ended.err
         assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["token list x", "log verify x"])
+def test_tokens_and_logs_come_with_the_server(
+    veilseg: Callable, monkeypatch: pytest.MonkeyPatch, command: str
+):
+    monkeypatch.setitem(sys.modules, "filelock", None)
+    for name in ("access.token_file", "access.audit_log", "cli.token", "cli.log"):
+        monkeypatch.delitem(sys.modules, f"veilseg.{name}", raising=False)
+        package, _, module = f"veilseg.{name}".rpartition(".")
+        if package in sys.modules:
+            monkeypatch.delattr(sys.modules[package], module, raising=False)
+    ended = veilseg(*command.split())
+    assert ended.code == 3
+    assert ended.err.endswith("need filelock: pip install 'veilseg[server]'\n")
 
 
 def test_a_secret_is_no_argument(veilseg: Callable):

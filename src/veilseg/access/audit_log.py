@@ -214,7 +214,7 @@ def verify(paths: Sequence[Path], head: Head | None = None) -> tuple[Head, Head]
 
 
 def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, OWNER_ONLY)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, OWNER_ONLY)
 
 
 def _end_of(path: Path) -> tuple[Head, int]:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import stat
 import threading
 from pathlib import Path
@@ -178,6 +179,22 @@ def test_a_full_disk_leaves_no_half_line(file: Path, fails: str, monkeypatch: py
                 log.append(action="infer", site="u" * 5)
         assert file.read_bytes() == before
         log.append(action="infer")
+    assert verify([file])[1].count == 6
+
+
+def test_a_disk_that_is_really_full(file: Path):
+    before = file.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with AuditLog(file) as log:
+        # The kernel takes the first bytes of the line and then no more.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))
+        try:
+            with pytest.raises(AuditLogFailed, match="File too large"):
+                log.append(action="infer", site="uni")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert file.read_bytes() == before
+        log.append(action="infer", site="uni")
     assert verify([file])[1].count == 6
 
 
