@@ -275,7 +275,7 @@ def test_log_commands(veilseg: Callable, guarded: Guarded, tmp_path: Path, plain
     count = len(file.read_text().splitlines())
     assert count >= 4
     told, head, missed = found.out.splitlines()
-    assert told == f"{file}: {count} entries, unbroken"
+    assert told == f"{file}: unbroken, entries: {count}"
     assert missed == "entries cut off the end are missed without a --head from after them"
     assert image.name not in file.read_text()
     head = head.removeprefix("head ")

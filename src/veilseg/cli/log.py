@@ -17,7 +17,7 @@ def check(files: list[Path], head: str | None) -> None:
     start, end = verify(files, None if head is None else Head.parse(head))
     if start.count:
         print(f"{files[0]}: goes on after line {start.count}, which lies in an earlier file")
-    print(f"{files[-1]}: {end.count - start.count} entries, unbroken")
+    print(f"{files[-1]}: unbroken, entries: {end.count - start.count}")
     print(f"head {end}")
     if head is None:
         print("entries cut off the end are missed without a --head from after them")
