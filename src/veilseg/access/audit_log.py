@@ -9,6 +9,7 @@ names of patients and no tokens.
 
 import hashlib
 import json
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -23,10 +24,14 @@ from veilseg.access.errors import AuditLogBroken, AuditLogFailed
 from veilseg.access.tokens import utc_now
 from veilseg.errors import InvalidInput
 
+logger = logging.getLogger(__name__)
+
 NOTHING: Final = "0" * 64
 OWNER_ONLY: Final = 0o600
 # Longer than any line that is written here; a line without end is no line.
 MAX_LINE_BYTES: Final = 65536
+# Logs often go to another machine: a head in them is one that is kept elsewhere.
+ENTRIES_PER_TOLD_HEAD: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,9 @@ class AuditLog:
             # What a crash left behind the last line.
             os.ftruncate(self._file, length)
         except BaseException:
-            self.close()
+            self._release()
             raise
+        logger.info("audit log: head %s", self._head)
 
     def __enter__(self) -> Self:
         return self
@@ -109,8 +115,8 @@ class AuditLog:
         """Put everything on the disk and let others write."""
         with self._threads:
             os.fsync(self._file)
-            os.close(self._file)
-            self._processes.release()
+            self._release()
+        logger.info("audit log: head %s", self._head)
 
     @property
     def head(self) -> Head:
@@ -139,6 +145,8 @@ class AuditLog:
             except OSError as error:
                 raise AuditLogFailed(f"{self._path}: {error.strerror}") from error
             self._head = Head(self._head.count + 1, _hash_of(line))
+            if self._head.count % ENTRIES_PER_TOLD_HEAD == 0:
+                logger.info("audit log: head %s", self._head)
 
     def _write(self, line: bytes) -> None:
         before = os.fstat(self._file).st_size
@@ -152,6 +160,10 @@ class AuditLog:
             # Half a line would make the next one unreadable.
             os.ftruncate(self._file, before)
             raise
+
+    def _release(self) -> None:
+        os.close(self._file)
+        self._processes.release()
 
     def _follow_a_moved_file(self) -> None:
         try:

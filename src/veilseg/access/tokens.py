@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self
@@ -83,11 +83,6 @@ class Grant:
         if self.revoked:
             return "revoked"
         return "valid" if now < self.expires else "expired"
-
-    def require(self, role: str) -> None:
-        """Raise :class:`NotPermitted` unless the token has this role."""
-        if role not in self.roles:
-            raise NotPermitted(f"this token has not the role {role}")
 
 
 def issue(
@@ -192,6 +187,12 @@ def grant_of(token: str, grants: Mapping[str, Grant], now: datetime | None = Non
     if state != "valid":
         raise NotAuthenticated(f"the token is {state}")
     return grant
+
+
+def require_role(held: Collection[str], *wanted: str) -> None:
+    """Raise :class:`NotPermitted` unless one of the wanted roles is held."""
+    if not set(held) & set(wanted):
+        raise NotPermitted(f"this needs the role {' or '.join(wanted)}")
 
 
 def utc_now() -> datetime:

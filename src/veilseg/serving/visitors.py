@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
-from veilseg.access.errors import NotAuthenticated, NotPermitted
+from veilseg.access.errors import NotAuthenticated
 from veilseg.access.token_file import TokenFile
+from veilseg.access.tokens import require_role
 
 INFER: Final = "infer"
 METRICS: Final = "metrics"
@@ -31,8 +32,7 @@ class Visitor:
 
     def require(self, *roles: str) -> None:
         """Raise :class:`~veilseg.access.errors.NotPermitted` without any of these roles."""
-        if not set(roles) & set(self.roles):
-            raise NotPermitted(f"this needs the role {' or '.join(roles)}")
+        require_role(self.roles, *roles)
 
 
 # A server without tokens lets everybody use its models and nobody change them.

@@ -48,6 +48,19 @@ def test_the_chain_goes_on_after_a_restart(file: Path):
     assert verify([file])[1].count == 6
 
 
+def test_heads_are_told(file: Path, caplog: pytest.LogCaptureFixture, monkeypatch):
+    monkeypatch.setattr(audit_log, "ENTRIES_PER_TOLD_HEAD", 3)
+    heads = [verify([file])[1]]
+    with caplog.at_level("INFO"), AuditLog(file) as log:
+        for _ in range(3):
+            log.append(action="infer")
+            heads.append(log.head)
+    told = [Head.parse(one.getMessage().rpartition(" ")[2]) for one in caplog.records]
+    # At the start, with every third entry, and at the end.
+    assert told == [heads[0], heads[1], heads[3]]
+    assert all(verify([file], one) for one in told)
+
+
 CHANGES = {
     "a field": lambda lines: [lines[0], lines[1].replace(b"101", b"999"), *lines[2:]],
     "a line removed": lambda lines: lines[:2] + lines[3:],

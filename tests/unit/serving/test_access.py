@@ -19,6 +19,7 @@ from veilseg.access.token_file import TokenFile
 from veilseg.serving.app import create_app
 from veilseg.serving.dataplane import DataPlane
 from veilseg.serving.models import ServedModel
+from veilseg.serving.repository import ModelRepository
 from veilseg.serving.settings import Settings
 from veilseg.serving.store import ModelStore
 from veilseg.wire import InferRequest, Tensor, encode_request
@@ -241,8 +242,6 @@ def test_commands_that_are_refused(server, name: str, content: bytes, status: in
 
 
 def test_a_server_without_tokens_lets_nobody_change_its_models(model: ServedModel):
-    from veilseg.serving.repository import ModelRepository
-
     app = create_app(DataPlane(ModelRepository([model])))
 
     async def run() -> list[int]:
