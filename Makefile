@@ -7,7 +7,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check fix claims claims-status clean
+.PHONY: help setup demo test test-long check fix claims claims-status sbom clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -45,8 +45,25 @@ claims: setup ## Train and measure all that README, docs and cards state, in the
 claims-status: setup ## How far make claims is
 	$(BIN)/python scripts/claims.py --list
 
+# Of what a site and a server install, each in an environment of its own: not of what develops it.
+sbom: $(VENV)/.sbom-tool ## Bills of materials (CycloneDX): sbom/site.cdx.json, sbom/server.cdx.json
+	mkdir -p sbom
+	for part in site server; do \
+		extra=$$( [ $$part = site ] || echo "[$$part]" ); \
+		rm -rf $(VENV)/sbom-$$part && $(PYTHON) -m venv --without-pip $(VENV)/sbom-$$part && \
+		$(BIN)/pip --python $(VENV)/sbom-$$part/bin/python install --quiet ".$$extra" && \
+		$(VENV)/sbom-tool/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
+			--output-format JSON --output-file sbom/$$part.cdx.json $(VENV)/sbom-$$part && \
+		rm -rf $(VENV)/sbom-$$part || exit 1; \
+	done
+
+$(VENV)/.sbom-tool: $(VENV)/bin/python
+	$(PYTHON) -m venv $(VENV)/sbom-tool
+	$(VENV)/sbom-tool/bin/pip install --quiet "cyclonedx-bom>=7"
+	touch $@
+
 clean: ## Remove what was made
-	rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) sbom demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -88,6 +88,6 @@ def test_documents():
     assert documents.server_metadata("veilseg", "0.1.0") == {
         "name": "veilseg",
         "version": "0.1.0",
-        "extensions": ["binary_tensor_data"],
+        "extensions": ["binary_tensor_data", "model_repository"],
     }
     assert documents.error("why") == {"error": "why"}

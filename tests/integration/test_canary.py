@@ -80,7 +80,10 @@ def server(
 ) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("server") / "log"
     # Every logger at its most talkative, whatever an operator may have set.
-    code = "import logging; logging.basicConfig(level=0); import veilseg.cli.main as m; m.main()"
+    code = (
+        "import logging, veilseg.serving.logs as logs, veilseg.cli.main as m;"
+        "logs.configure('json', 'notset'); m.main()"
+    )
     command = [sys.executable, "-c", code, "serve", mixup_bundle, plain_bundle, "--port", "0"]
     with log.open("wb") as stream:
         process = subprocess.Popen(
@@ -228,7 +231,7 @@ def test_the_server_logs_neither_names_nor_voxels(
     segmented(relay.url, scan, plain_bundle)
     log = server.log.read_bytes()
     # It does log: what it answered, and how long that took.
-    assert b"model phantom-plain: 1 tile(s) in " in log[before:]
+    assert b'"model": "phantom-plain"' in log[before:]
     require_no_secret(log)
     wire = (marked[BLOCK] / 1000).astype(np.float16)
     assert wire.tobytes() not in log

@@ -11,7 +11,7 @@ from veilseg.binding import client_digest_of
 from veilseg.bundle import ClientBundle, open_client_half
 from veilseg.cli.key import read_key
 from veilseg.cli.progress import progress
-from veilseg.cli.site_token import read_token
+from veilseg.client.credentials import Credentials
 from veilseg.client.projects import ProjectClient
 from veilseg.datasets.layout import Dataset, read_dataset
 from veilseg.datasets.split import split_by_patient
@@ -34,6 +34,7 @@ class Request:
     vault: Path | None
     key_file: Path | None
     token_file: Path | None
+    ca: Path | None
     split: str
     views: int
 
@@ -61,10 +62,10 @@ def contribute(request: Request) -> None:
     bundle = open_client_half(request.bundle)
     dataset = read_dataset(request.dataset)
     cases = dataset.cases if request.split == "all" else split_by_patient(dataset).train
-    token = read_token(request.token_file)
+    credentials = Credentials.read(request.token_file, request.ca)
     with (
         _vault(request, bundle) as vault,
-        ProjectClient(request.server, request.project, token) as client,
+        ProjectClient(request.server, request.project, credentials) as client,
         progress(request.project) as show,
     ):
         maker = pair_maker(bundle, vault, read_key(request.key_file))

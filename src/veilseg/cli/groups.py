@@ -1,4 +1,4 @@
-"""Commands of two words: what a site keeps, and the key that sites share."""
+"""Commands of two words: what a site keeps, the key that sites share, who may use a server."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +7,8 @@ import typer
 
 site = typer.Typer(help="What a site keeps: key, references, ledger.", no_args_is_help=True)
 key = typer.Typer(help="The key that the sites of a consortium share.", no_args_is_help=True)
+token = typer.Typer(help="Who may use a server.", no_args_is_help=True)
+log = typer.Typer(help="The server's record of who asked.", no_args_is_help=True)
 
 BundleOption = Annotated[Path, typer.Option("--bundle", help="Folder of the trained bundle.")]
 ReferencesOption = Annotated[
@@ -16,6 +18,11 @@ ReferencesOption = Annotated[
     ),
 ]
 KeyFile = Annotated[Path, typer.Argument(help="Key file, private to you.")]
+TokensFile = Annotated[Path, typer.Argument(help="The server's tokens file.")]
+TokenId = Annotated[str, typer.Argument(metavar="ID", help="As token list shows it.")]
+TokenOut = Annotated[
+    Path | None, typer.Option("--out", help="Private file for the token, instead of printing it.")
+]
 
 
 @site.command("init")
@@ -55,3 +62,67 @@ def key_rotate(file: KeyFile) -> None:
     from veilseg.cli.key import rotate as run
 
     run(file)
+
+
+@token.command("issue")
+def token_issue(
+    file: TokensFile,
+    site: Annotated[str, typer.Option("--site", help="Who will hold it; named in logs.")],
+    roles: Annotated[
+        list[str] | None,
+        typer.Option("--role", help="infer (default), metrics, admin; repeatable."),
+    ] = None,
+    days: Annotated[float, typer.Option("--days", help="How long it is valid.")] = 90,
+    out: TokenOut = None,
+) -> None:
+    """Make a token and print it once; the file keeps only its hash."""
+    from veilseg.cli.token import issue as run
+
+    run(file, site, roles or ["infer"], days, out)
+
+
+@token.command("rotate")
+def token_rotate(
+    file: TokensFile,
+    name: TokenId,
+    grace_hours: Annotated[
+        float, typer.Option("--grace-hours", help="The old one is valid for so long.", min=0)
+    ] = 24,
+    out: TokenOut = None,
+) -> None:
+    """Make a new token for the same site and roles; the old one ends soon."""
+    from veilseg.cli.token import rotate as run
+
+    run(file, name, grace_hours, out)
+
+
+@token.command("revoke")
+def token_revoke(file: TokensFile, name: TokenId) -> None:
+    """End a token at once; running servers notice."""
+    from veilseg.cli.token import revoke as run
+
+    run(file, name)
+
+
+@token.command("list")
+def token_list(file: TokensFile) -> None:
+    """Show site, roles, end and state of each token."""
+    from veilseg.cli.token import show as run
+
+    run(file)
+
+
+@log.command("verify")
+def log_verify(
+    files: Annotated[
+        list[Path], typer.Argument(help="The audit log; its parts in order, if it was split.")
+    ],
+    head: Annotated[
+        str | None,
+        typer.Option("--head", help="COUNT:HASH, as printed earlier and kept elsewhere."),
+    ] = None,
+) -> None:
+    """Check that no line was changed, removed or put in; print the head to keep elsewhere."""
+    from veilseg.cli.log import check as run
+
+    run(files, head)

@@ -8,7 +8,8 @@ import typer
 from typer.core import TyperGroup
 
 from veilseg.cli import together
-from veilseg.cli.groups import BundleOption, ReferencesOption, key, site
+from veilseg.cli.groups import BundleOption, ReferencesOption, key, log, site, token
+from veilseg.cli.serve_options import serve
 from veilseg.errors import IntegrityError, InvalidInput, ServerError, VeilsegError, WrongUsage
 
 EXIT_INTERRUPTED = 130
@@ -47,6 +48,9 @@ app.add_typer(key, name="key")
 app.add_typer(together.project, name="project")
 app.command()(together.contribute)
 app.command()(together.fit)
+app.add_typer(token, name="token")
+app.add_typer(log, name="log")
+app.command("serve")(serve)
 
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write results here.")]
 KeyOption = Annotated[
@@ -129,19 +133,6 @@ def evaluate(
 
 
 @app.command()
-def serve(
-    bundles: Annotated[list[Path], typer.Argument(help="Bundles whose server halves to serve.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
-    precision: Annotated[str, typer.Option(help="bf16, f32, or auto: what is fastest.")] = "auto",
-) -> None:
-    """Serve models over the Open Inference Protocol v2."""
-    from veilseg.cli.serve import serve as run
-
-    run(bundles, host, port, precision)
-
-
-@app.command()
 def segment(
     images: Annotated[
         list[Path], typer.Argument(help="NIfTI or PNG; CASE_0000 of several channels.")
@@ -176,6 +167,14 @@ def segment(
     ] = None,
     timeout_s: Annotated[float, typer.Option(help="Per tile, in seconds.", min=0.1)] = 120.0,
     json_file: JsonOption = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Private file with a token; else VEILSEG_TOKEN is used.")
+    ] = None,
+    ca: Annotated[
+        Path | None, typer.Option(help="Who vouches for the server (PEM); default: the system's.")
+    ] = None,
+    client_cert: Annotated[Path | None, typer.Option(help="This site's certificate (PEM).")] = None,
+    client_key: Annotated[Path | None, typer.Option(help="Its key, if in another file.")] = None,
 ) -> None:
     """Segment images: protected on a server, or with --local entirely here."""
     from veilseg.cli.segment import Request, segment_all
@@ -198,6 +197,10 @@ def segment(
             save_proxy,
             timeout_s,
             json_file,
+            token_file,
+            ca,
+            client_cert,
+            client_key,
         )
     )
 

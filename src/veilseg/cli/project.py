@@ -1,6 +1,5 @@
 """``veilseg project``: the provider's commands on its own machine, and a site's over HTTP."""
 
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,11 +8,10 @@ from typing import TYPE_CHECKING
 from veilseg.binding import bind
 from veilseg.bundle import open_server_half
 from veilseg.cli.progress import progress
-from veilseg.cli.site_token import read_token
+from veilseg.client.credentials import Credentials
 from veilseg.client.projects import ProjectClient
 from veilseg.errors import MissingDependency, OutputNotWritable, WrongUsage
-from veilseg.files import write_text_whole
-from veilseg.vault.permissions import OWNER_ONLY_FILE
+from veilseg.files import written_whole
 
 if TYPE_CHECKING:
     from veilseg.collaboration.provider import Provider
@@ -90,20 +88,46 @@ def close(place: Place, project: str, reopen: bool) -> None:
     print(f"{project}: {'open' if reopen else 'closed'}")
 
 
-def serve(place: Place, host: str, port: int) -> None:
-    """Serve the API for sites until interrupted."""
+@dataclass(frozen=True)
+class Listening:
+    """Where the API for sites is, and what guards it."""
+
+    host: str
+    port: int
+    tls_cert: Path | None
+    tls_key: Path | None
+    insecure: bool
+
+
+def serve(place: Place, listening: Listening) -> None:
+    """Serve the API for sites until interrupted.
+
+    Raises
+    ------
+    WrongUsage
+        If other machines would reach it without TLS, or a certificate is without its key.
+    """
+    if (listening.tls_cert is None) != (listening.tls_key is None):
+        raise WrongUsage("--tls-cert, --tls-key: give both")
     provider = place.opened()
     from veilseg.collaboration import contributions
     from veilseg.collaboration.app import create_app
+    from veilseg.collaboration.listening import require_guarded, run
     from veilseg.serving import listen
+    from veilseg.serving.tls import ServerTls
 
-    with listen.bind(host, port) as listener:
+    tls = None
+    if listening.tls_cert is not None and listening.tls_key is not None:
+        tls = ServerTls(listening.tls_cert, listening.tls_key, None)
+    with listen.bind(listening.host, listening.port) as listener:
+        if not listening.insecure:
+            require_guarded(listener, tls)
         with provider.database.session() as session:
             if gone := contributions.sweep(session, provider.blobs):
                 print(f"{gone} files that belonged to no shard are deleted")
         app = create_app(provider.database, provider.blobs, provider.versions)
-        print(f"listening on {listen.url_of(listener)}", flush=True)
-        listen.run(app, listener)
+        print(f"listening on {listen.url_of(listener, tls=tls is not None)}", flush=True)
+        run(app, listener, tls)
 
 
 def fit(place: Place, project: str, steps: int, seed: int, resume: bool) -> None:
@@ -125,9 +149,11 @@ class Membership:
     project: str
     server: str
     token_file: Path | None
+    ca: Path | None = None
 
     def client(self) -> ProjectClient:
-        return ProjectClient(self.server, self.project, read_token(self.token_file))
+        credentials = Credentials.read(self.token_file, self.ca)
+        return ProjectClient(self.server, self.project, credentials)
 
 
 def status(member: Membership) -> None:
@@ -168,11 +194,8 @@ def rotate_token(member: Membership) -> None:
         raise WrongUsage("--token-file: the new token needs a file")
     with member.client() as client:
         token = client.rotate_token()
-    mask = os.umask(0o777 & ~OWNER_ONLY_FILE)
-    try:
-        write_text_whole(file, token + "\n")
-    finally:
-        os.umask(mask)
+    with written_whole(file, private=True) as temporary:
+        temporary.write_text(f"{token}\n", encoding="ascii")
     print(f"{file}: a new token; the old one has ended")
 
 

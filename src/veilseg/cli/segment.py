@@ -15,6 +15,7 @@ from veilseg.cli.key import read_key
 from veilseg.cli.local import LocalServer
 from veilseg.cli.outputs import result_files, stem_of
 from veilseg.cli.progress import progress
+from veilseg.client.credentials import Credentials
 from veilseg.client.pipeline import channel_files, segment, sizes
 from veilseg.client.processor import TileProcessor
 from veilseg.client.remote import RemoteServer
@@ -53,6 +54,10 @@ class Request:
     save_proxy: Path | None
     timeout_s: float
     json_file: Path | None
+    token_file: Path | None = None
+    ca: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
 
 
 def segment_all(request: Request) -> None:
@@ -244,7 +249,12 @@ def _processor(request: Request, bundle: ClientBundle) -> Iterator[TileProcessor
     if request.server is None:
         yield LocalServer(open_server_half(request.bundle))
         return
-    with RemoteServer(request.server, bundle.manifest, timeout_s=request.timeout_s) as remote:
+    credentials = Credentials.read(
+        request.token_file, request.ca, request.client_cert, request.client_key
+    )
+    with RemoteServer(
+        request.server, bundle.manifest, timeout_s=request.timeout_s, credentials=credentials
+    ) as remote:
         remote.check()
         yield remote
 

@@ -1,15 +1,15 @@
 """``veilseg serve``: host the server halves of bundles."""
 
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from veilseg.bundle import open_server_half
-from veilseg.errors import MissingDependency
+from veilseg.errors import MissingDependency, WrongUsage
 
 
-def serve(
-    bundles: list[Path], host: str = "127.0.0.1", port: int = 8000, precision: str = "auto"
-) -> None:
-    """Compile, self-test and serve until interrupted.
+def serve(bundles: Sequence[Path] = (), config: Path | None = None, **given: Any) -> None:
+    """Compile, self-test and serve until SIGTERM or SIGINT.
 
     Prints one line per model, then ``listening on http://HOST:PORT`` once connections are
     accepted. A model that fails its self-test is listed as not ready and answers 503; the
@@ -17,47 +17,75 @@ def serve(
 
     Parameters
     ----------
-    bundles : list of Path
+    bundles : sequence of Path
         Only the server half of each is opened.
-    host : str
-        Interface to listen on; by default this machine only.
-    port : int
-        0 picks a free one.
-    precision : {"auto", "bf16", "f32"}
-        Arithmetic inside the networks; ``auto`` is bf16 where the CPU computes in it.
+    config : Path, optional
+        TOML file with settings.
+    given
+        Further :class:`~veilseg.serving.settings.Settings`; they and ``bundles`` come before the
+        environment, and that before the file.
 
     Raises
     ------
     MissingDependency
         If the ``[server]`` extra is not installed.
+    WrongUsage
+        If a setting cannot be used, there is nothing to serve, or other machines would reach a
+        server without tokens or TLS.
     InvalidInput
-        If a bundle has no server half, two have one name, or the precision, host or port
-        cannot be used.
+        If a bundle has no server half, two are the same version of one model, or the precision,
+        host, port, tokens, certificates or audit log cannot be used.
     BundleIntegrity
         If a file of a bundle is not what its manifest pins.
+    AuditLogBroken
+        If the audit log does not end as it should.
     """
     try:
-        from veilseg.serving import listen
+        from veilseg.access.audit_log import AuditLog
+        from veilseg.access.token_file import TokenFile
+        from veilseg.serving import listen, logs
         from veilseg.serving.app import create_app
-        from veilseg.serving.models import ModelRepository
-        from veilseg.serving.runtime import require_available, require_precision
+        from veilseg.serving.dataplane import DataPlane
+        from veilseg.serving.models import ServedModel
+        from veilseg.serving.runtime import require_available
+        from veilseg.serving.settings import load_settings
+        from veilseg.serving.store import ModelStore
+        from veilseg.serving.tls import ServerTls
     except ImportError as error:
         # A site has this module too, but not what it takes to serve.
         raise MissingDependency(
             f"serving needs {error.name}: pip install 'veilseg[server]'"
         ) from error
-    chosen = require_precision(precision)
-    require_available(chosen)
-    # Bound first: a port in use is told before minutes of compiling.
-    with listen.bind(host, port) as listener:
-        models = ModelRepository.load([open_server_half(bundle) for bundle in bundles], chosen)
-        for model in models:
-            manifest = model.manifest
+    settings = load_settings(config, {**given, "bundles": tuple(bundles) or None})
+    if not settings.bundles and settings.models is None:
+        raise WrongUsage("no bundle to serve: give bundles, or a folder of them with --models")
+    require_available(settings.precision)
+    logs.configure(settings.log_format, settings.log_level)
+    tokens = None if settings.tokens is None else TokenFile(settings.tokens)
+    tls = None
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        tls = ServerTls(settings.tls_cert, settings.tls_key, settings.client_ca)
+    with contextlib.ExitStack() as open_until_the_end:
+        # Bound first: a port in use is told before minutes of compiling.
+        listener = open_until_the_end.enter_context(listen.bind(settings.host, settings.port))
+        listen.require_guarded(listener, settings)
+        audit_log = None
+        if settings.audit_log is not None:
+            audit_log = open_until_the_end.enter_context(
+                AuditLog(settings.audit_log, sync=settings.audit_sync)
+            )
+        store = ModelStore(
+            settings.bundles,
+            settings.models,
+            lambda half: ServedModel(half, settings.precision, batch_size=settings.batch_size),
+        )
+        for model in store.models:
             print(
-                f"{manifest.name} {manifest.version} bundle {manifest.bundle_id[:12]}"
+                f"{model.name} {model.version} bundle {model.manifest.bundle_id[:12]}"
                 f" precision {model.precision} tile {'x'.join(map(str, model.tile_shape))}"
                 + (f" NOT READY: {model.failure}" if model.failure else "")
             )
-        app = create_app(models)
-        print(f"listening on {listen.url_of(listener)}", flush=True)
-        listen.run(app, listener)
+        plane = DataPlane(store.models, settings, audit_log, store)
+        app = create_app(plane, settings, tokens)
+        print(f"listening on {listen.url_of(listener, tls=tls is not None)}", flush=True)
+        listen.run(app, listener, plane, settings, tls)

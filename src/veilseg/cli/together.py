@@ -19,6 +19,9 @@ TokenOption = Annotated[
     Path | None,
     typer.Option("--token-file", help="This site's token, private to you; or VEILSEG_TOKEN."),
 ]
+CaOption = Annotated[
+    Path | None, typer.Option("--ca", help="Certificates that vouch for the service (PEM).")
+]
 StoreOption = Annotated[
     Path, typer.Option("--store", help="The provider's folder of all projects.")
 ]
@@ -45,6 +48,7 @@ def contribute(
         Path | None, typer.Option("--key", help="Consortium key, for encoding with one.")
     ] = None,
     token_file: TokenOption = None,
+    ca: CaOption = None,
     split: Annotated[
         str, typer.Option(help="train: what the default split trains on; or all.")
     ] = "train",
@@ -56,7 +60,7 @@ def contribute(
     from veilseg.cli.contribute import Request
     from veilseg.cli.contribute import contribute as run
 
-    run(Request(dataset, project, server, bundle, vault, key_file, token_file, split, views))
+    run(Request(dataset, project, server, bundle, vault, key_file, token_file, ca, split, views))
 
 
 def fit(
@@ -140,23 +144,33 @@ def serve(
     store: StoreOption,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8100,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain (PEM).")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Other machines may reach it without TLS.")
+    ] = False,
     database: DatabaseOption = None,
     blobs: BlobsOption = None,
 ) -> None:
     """Serve all projects of a store to their sites (provider)."""
-    from veilseg.cli.project import Place
+    from veilseg.cli.project import Listening, Place
     from veilseg.cli.project import serve as run
 
-    run(Place(store, database, blobs), host, port)
+    run(Place(store, database, blobs), Listening(host, port, tls_cert, tls_key, insecure))
 
 
 @project.command("status")
-def status(project: ProjectArgument, server: ServerOption, token_file: TokenOption = None) -> None:
+def status(
+    project: ProjectArgument,
+    server: ServerOption,
+    token_file: TokenOption = None,
+    ca: CaOption = None,
+) -> None:
     """What is there, how far a fit is, what this site contributed (site)."""
     from veilseg.cli.project import Membership
     from veilseg.cli.project import status as run
 
-    run(Membership(project, server, token_file))
+    run(Membership(project, server, token_file, ca))
 
 
 @project.command("withdraw")
@@ -165,12 +179,13 @@ def withdraw(
     server: ServerOption,
     contribution: Annotated[str | None, typer.Option(help="Its key; default: all.")] = None,
     token_file: TokenOption = None,
+    ca: CaOption = None,
 ) -> None:
     """Take this site's contributions back: deleted, and gone from the next fit (site)."""
     from veilseg.cli.project import Membership
     from veilseg.cli.project import withdraw as run
 
-    run(Membership(project, server, token_file), contribution)
+    run(Membership(project, server, token_file, ca), contribution)
 
 
 @project.command("pull")
@@ -181,20 +196,24 @@ def pull(
     out: Annotated[Path, typer.Option("--out", help="Bundle folder to write.")],
     version: Annotated[int | None, typer.Option(help="Default: the newest.", min=1)] = None,
     token_file: TokenOption = None,
+    ca: CaOption = None,
 ) -> None:
     """Make the client half by which a version is used (site)."""
     from veilseg.cli.project import Membership
     from veilseg.cli.project import pull as run
 
-    run(Membership(project, server, token_file), bundle, out, version)
+    run(Membership(project, server, token_file, ca), bundle, out, version)
 
 
 @project.command("rotate-token")
 def rotate_token(
-    project: ProjectArgument, server: ServerOption, token_file: TokenOption = None
+    project: ProjectArgument,
+    server: ServerOption,
+    token_file: TokenOption = None,
+    ca: CaOption = None,
 ) -> None:
     """Put a new token into the token file (site)."""
     from veilseg.cli.project import Membership
     from veilseg.cli.project import rotate_token as run
 
-    run(Membership(project, server, token_file))
+    run(Membership(project, server, token_file, ca))

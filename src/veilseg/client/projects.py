@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 import httpx
 
+from veilseg.client.credentials import TOKEN_VARIABLE, Credentials
 from veilseg.client.transfer import Reply, Transfer
-from veilseg.errors import InvalidAnswer, ServerRefused
+from veilseg.errors import InvalidAnswer, ServerRefused, WrongUsage
 
 DOCUMENT_BYTES: Final = 16 * 2**20
 TIMEOUT_S: Final = 120.0
@@ -25,15 +26,17 @@ class ProjectClient:
     url : str
         Of the collaboration service.
     project : str
-    token : str
-        Of this site.
+    credentials : Credentials
+        Of this site; a token is needed.
     transport : httpx.BaseTransport, optional
         In place of the network, for tests.
 
     Raises
     ------
     InvalidInput
-        If the URL cannot be used.
+        If the URL cannot be used, or a token would go over ``http://`` to another machine.
+    WrongUsage
+        If there is no token.
 
     Leaks
     -----
@@ -41,9 +44,15 @@ class ProjectClient:
     """
 
     def __init__(
-        self, url: str, project: str, token: str, transport: httpx.BaseTransport | None = None
+        self,
+        url: str,
+        project: str,
+        credentials: Credentials,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._transfer = Transfer(url, TIMEOUT_S, RETRIES, transport, token)
+        if not credentials.token:
+            raise WrongUsage(f"--token-file: give the site's token, or set {TOKEN_VARIABLE}")
+        self._transfer = Transfer(url, TIMEOUT_S, RETRIES, transport, credentials)
         self._path = f"/v1/projects/{quote(project, safe='')}"
 
     def __enter__(self) -> Self:

@@ -8,6 +8,7 @@ import httpx
 import numpy as np
 
 from veilseg.bundle import ClientManifest, TensorSpec
+from veilseg.client.credentials import Credentials
 from veilseg.client.transfer import Reply, Transfer
 from veilseg.errors import (
     BundleIntegrity,
@@ -45,7 +46,7 @@ class RemoteServer:
     A context manager and a :class:`~veilseg.client.processor.TileProcessor`. Nothing is sent
     to be segmented before :meth:`check` has passed.
 
-    HTTP proxies, certificates and ``.netrc`` are taken from the environment as httpx does:
+    HTTP proxies and certificates are taken from the environment as httpx does:
     ``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE``.
 
     Parameters
@@ -57,8 +58,11 @@ class RemoteServer:
     timeout_s : float
         For connecting and for each silence of the connection.
     retries : int
-        Further attempts when the connection fails or the server is busy (429, 502, 503, 504),
-        with growing pauses; ``Retry-After`` is honoured up to 30 s.
+        Further attempts when the connection or the server fails (502, 503, 504), with growing
+        pauses; ``Retry-After`` is honoured up to 30 s. Being told to wait (429) is no attempt:
+        up to ten minutes are spent so.
+    credentials : Credentials, optional
+        Token and certificates.
     transport : httpx.BaseTransport, optional
         In place of the network, for tests.
 
@@ -70,13 +74,13 @@ class RemoteServer:
     Raises
     ------
     InvalidInput
-        If the URL has no usable scheme or host, or the manifest's datatypes are unknown.
+        If the URL or the credentials cannot be used, or the manifest's datatypes are unknown.
 
     Leaks
     -----
     To the server: each proxy tile, how many there are and when they come, the name and version
-    of the model, and the address the site connects from. No request id, cookie, file name,
-    geometry or subject goes with a tile; retries repeat the same bytes.
+    of the model, the site's token and certificate, and the address it connects from. No request
+    id, cookie, file name, geometry or subject goes with a tile; retries repeat the same bytes.
     To whoever listens in between: the same over ``http://``; over ``https://`` the server's
     name, sizes and times.
     """
@@ -88,13 +92,14 @@ class RemoteServer:
         *,
         timeout_s: float = 60.0,
         retries: int = 4,
+        credentials: Credentials | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         for spec in (manifest.proxy, manifest.answer):
             if spec.datatype not in DTYPES:
                 raise InvalidInput(f"manifest: datatype {spec.datatype} is not spoken here")
         self._manifest = manifest
-        self._transfer = Transfer(url, timeout_s, retries, transport)
+        self._transfer = Transfer(url, timeout_s, retries, transport, credentials)
         self._version: str | None = None
 
     @property

@@ -1,7 +1,9 @@
 """One HTTP exchange after another with a server that may be slow, busy or gone."""
 
 import email.utils
+import ipaddress
 import random
+import ssl
 import time
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -10,6 +12,7 @@ from typing import Final
 
 import httpx
 
+from veilseg.client.credentials import TOKEN_VARIABLE, Credentials
 from veilseg.errors import InvalidAnswer, InvalidInput, ServerRefused, ServerUnreachable
 from veilseg.wire import Message
 
@@ -19,6 +22,9 @@ FIRST_BACKOFF_S: Final = 0.25
 LONGEST_BACKOFF_S: Final = 8.0
 # A server may ask for any pause; a clinician waiting for a segmentation will not.
 LONGEST_RETRY_AFTER_S: Final = 30.0
+# A server that says it is busy is well: waiting in its queue is no failed attempt. But a queue
+# that is full for so long will not be empty soon.
+LONGEST_QUEUE_S: Final = 600.0
 # Of an error only one line is shown; more than this is no error message.
 MAX_ERROR_BYTES: Final = 65536
 MAX_ERROR_CHARACTERS: Final = 200
@@ -55,16 +61,17 @@ class Transfer:
     timeout_s : float
         For connecting and for each silence of the connection, not for the whole exchange.
     retries : int
-        Further attempts after the first.
+        Further attempts after the first. Being told to wait (429) is none.
+    credentials : Credentials
+        A token is sent over ``https://`` or to this machine only.
     transport : httpx.BaseTransport, optional
         In place of the network, for tests.
-    token : str, optional
-        By which the server knows this site.
 
     Raises
     ------
     InvalidInput
-        If the URL, the timeout or the number of retries cannot be used.
+        If the URL, the timeout, the number of retries or a certificate cannot be used, or a
+        token would go over the line in the clear.
     """
 
     def __init__(
@@ -73,9 +80,12 @@ class Transfer:
         timeout_s: float,
         retries: int,
         transport: httpx.BaseTransport | None,
-        token: str | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         self.url = _usable(url)
+        self._credentials = credentials or Credentials()
+        if self._credentials.token and not _is_safe_for_tokens(httpx.URL(url)):
+            raise InvalidInput(f"server URL {self.url}: a token goes over https:// only")
         if not timeout_s > 0 or retries < 0:
             raise InvalidInput("timeout_s is a positive number and retries is not negative")
         self._retries = retries
@@ -83,6 +93,7 @@ class Transfer:
         self.bytes_received = 0
         self._client = httpx.Client(
             transport=transport,
+            verify=self._credentials.tls(),
             timeout=timeout_s,
             # A redirect would carry the proxy to a server that nobody chose.
             follow_redirects=False,
@@ -90,7 +101,7 @@ class Transfer:
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             # Proxies barely compress, and what arrives uncompressed cannot be a bomb.
             headers={"User-Agent": "veilseg", "Accept": "*/*", "Accept-Encoding": "identity"}
-            | ({} if token is None else {"Authorization": f"Bearer {token}"}),
+            | self._credentials.headers,
         )
 
     def close(self) -> None:
@@ -119,9 +130,11 @@ class Transfer:
         Raises
         ------
         ServerUnreachable
-            If no attempt met a server, or the connection broke each time.
+            If no attempt met a server, the connection broke each time, or a certificate was
+            not accepted.
         ServerRefused
-            If the last attempt was answered with one of :data:`PASSING_STATUSES`.
+            If the token was not accepted, the last attempt was answered with one of
+            :data:`PASSING_STATUSES`, or the server stayed busy.
         InvalidAnswer
             If the answer is longer than any answer, or compressed unasked.
         """
@@ -137,22 +150,50 @@ class Transfer:
         return self._attempted(request, limit_bytes)
 
     def _attempted(self, request: httpx.Request, limit_bytes: int) -> Reply:
-        for attempt in range(self._retries + 1):
-            last = attempt == self._retries
+        failed, turned_away, waited_s = 0, 0, 0.0
+        while True:
             try:
                 reply = self._exchange(request, limit_bytes)
             except httpx.TransportError as error:
-                if last:
-                    raise ServerUnreachable(f"{self.url}: {_reason(error)}") from error
-                sleep(_backoff_s(attempt))
+                refused = _certificate_refused(error)
+                if refused is not None:
+                    raise ServerUnreachable(f"{self.url}: {refused}") from error
+                if failed == self._retries:
+                    hint = self._hint(error)
+                    raise ServerUnreachable(f"{self.url}: {_reason(error)}{hint}") from error
+                sleep(_backoff_s(failed))
+                failed += 1
                 continue
             if reply.status not in PASSING_STATUSES:
+                self._require_access(reply)
                 return reply
-            if last:
-                raise ServerRefused(f"{self.url}: {reply.error_text}")
-            wait_s = _retry_after_s(reply.headers.get("retry-after"))
-            sleep(max(_backoff_s(attempt), min(wait_s, LONGEST_RETRY_AFTER_S)))
-        raise AssertionError("the last attempt returns or raises")
+            wait_s = min(_retry_after_s(reply.headers.get("retry-after")), LONGEST_RETRY_AFTER_S)
+            if reply.status == httpx.codes.TOO_MANY_REQUESTS:
+                pause_s = max(_backoff_s(turned_away), wait_s)
+                turned_away, waited_s = turned_away + 1, waited_s + pause_s
+                if waited_s > LONGEST_QUEUE_S:
+                    raise ServerRefused(f"{self.url}: {reply.error_text}")
+            else:
+                pause_s = max(_backoff_s(failed), wait_s)
+                failed += 1
+                if failed > self._retries:
+                    raise ServerRefused(f"{self.url}: {reply.error_text}")
+            sleep(pause_s)
+
+    def _hint(self, error: httpx.TransportError) -> str:
+        # With TLS 1.3 a server that misses the site's certificate may hang up without a word.
+        silent = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError)
+        if silent and self.url.startswith("https:") and self._credentials.client_cert is None:
+            return " (if it wants this site's certificate, give --client-cert)"
+        return ""
+
+    def _require_access(self, reply: Reply) -> None:
+        if reply.status == httpx.codes.UNAUTHORIZED and not self._credentials.token:
+            raise ServerRefused(
+                f"{self.url}: wants a token: give --token-file FILE or set {TOKEN_VARIABLE}"
+            )
+        if reply.status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise ServerRefused(f"{self.url}: does not accept this token: {reply.error_text}")
 
     def _exchange(self, request: httpx.Request, limit_bytes: int) -> Reply:
         sent = len(request.content)
@@ -203,6 +244,27 @@ def _usable(url: str) -> str:
     return str(parsed).rstrip("/")
 
 
+def _is_safe_for_tokens(url: httpx.URL) -> bool:
+    if url.scheme == "https" or url.host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(url.host).is_loopback
+    except ValueError:
+        return False
+
+
+def _certificate_refused(error: BaseException) -> str | None:
+    """Why one side did not accept the other's certificate or protocol; trying again is no use."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not accepted: {cause.verify_message}"
+        if isinstance(cause, ssl.SSLError) and "ALERT" in (cause.reason or ""):
+            return f"does not accept this site's connection: {cause.reason}"
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
 def _reason(error: httpx.TransportError) -> str:
     if isinstance(error, httpx.TimeoutException):
         return "did not answer in time"
@@ -211,7 +273,7 @@ def _reason(error: httpx.TransportError) -> str:
 
 def _backoff_s(attempt: int) -> float:
     # Jitter, so that the sites that one restart cut off do not all come back at once.
-    longest = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2**attempt)
+    longest = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(attempt, 10))
     return random.uniform(longest / 2, longest)
 
 

@@ -32,6 +32,7 @@ from veilseg.contribution import LARGEST_SHARD_BYTES
 from veilseg.errors import InvalidInput, OutputNotWritable, VeilsegError
 from veilseg.serving.body import BoundedBody
 from veilseg.serving.errors import BodyTooLarge, BodyUnreadable, UnknownEncoding
+from veilseg.serving.http_errors import CLIENT_GONE, LastResort, refusal
 
 logger = logging.getLogger(__name__)
 
@@ -223,31 +224,23 @@ def _handle_errors(app: FastAPI) -> None:
         }.get(status)
         if status >= 500:
             logger.error("request failed: %s", error)
-        return _refusal(str(error), status, headers)
+        return refusal(str(error), status, headers)
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
         # A key or number that can be none is nobody's; a body that is none is told.
         places = {str(one["loc"][0]) for one in error.errors()}
         if "path" in places:
-            return _refusal("there is no such object", 404)
+            return refusal("there is no such object", 404)
         where = ", ".join(".".join(map(str, one["loc"][1:])) or "body" for one in error.errors())
-        return _refusal(f"{where}: missing or malformed", 400)
+        return refusal(f"{where}: missing or malformed", 400)
 
     @app.exception_handler(HTTPException)
     async def by_framework(_: Request, error: HTTPException) -> JSONResponse:
-        return _refusal(str(error.detail), error.status_code)
+        return refusal(str(error.detail), error.status_code)
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, __: ClientDisconnect) -> JSONResponse:
-        return _refusal("the connection closed before the body was whole", 400)
+        return refusal("the connection was closed", CLIENT_GONE)
 
-    @app.exception_handler(Exception)
-    async def unforeseen(_: Request, error: Exception) -> JSONResponse:
-        # Of what kind, not what it says: libraries quote data.
-        logger.error("request failed: %s", type(error).__name__)
-        return _refusal("internal error", 500)
-
-
-def _refusal(message: str, status: int, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": message}, status, headers)
+    app.add_middleware(LastResort)

@@ -1,13 +1,12 @@
 """What the provider does: projects, and the sites that take part."""
 
-import hashlib
 import re
-import secrets
 import time
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from veilseg.access.tokens import digest_of, issue
 from veilseg.collaboration.errors import Conflict, Unauthorized, UnknownObject
 from veilseg.collaboration.tables import (
     CLOSED,
@@ -24,8 +23,7 @@ from veilseg.contribution import PairFormat
 from veilseg.errors import InvalidInput
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-TOKEN_BYTES = 32
-SECONDS_PER_DAY = 86_400
+ROLE = "contribute"
 
 
 def create(session: Session, name: str, expected: PairFormat) -> Project:
@@ -149,20 +147,15 @@ def summary(session: Session, project: Project) -> dict[str, object]:
     }
 
 
-def digest_of(token: str) -> str:
-    """What is kept of a token. It is 256 random bits, so that one round of SHA-256 is enough."""
-    return hashlib.sha256(token.encode()).hexdigest()
-
-
 def now() -> int:
     """Seconds since 1970."""
     return int(time.time())
 
 
 def _issued(session: Session, site: Site, days: int) -> str:
-    token = secrets.token_urlsafe(TOKEN_BYTES)
-    expires = now() + days * SECONDS_PER_DAY
-    session.add(Token(site_id=site.id, digest=digest_of(token), expires=expires))
+    token, grant = issue(site.name, (ROLE,), days)
+    expires = int(grant.expires.timestamp())
+    session.add(Token(site_id=site.id, digest=grant.digest, expires=expires))
     return token
 
 

@@ -1,21 +1,18 @@
-"""The models a server hosts, each proven on its self-test tile before it answers anyone."""
+"""A model, proven on its self-test tile before it answers anyone."""
 
-import logging
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from veilseg.bundle import ServerBundle, ServerManifest, TensorSpec
-from veilseg.errors import InvalidInput, VeilsegError
+from veilseg.errors import VeilsegError
 from veilseg.payload import Float32Array
-from veilseg.serving.errors import ModelError, ModelNotReady, UnknownModel
+from veilseg.serving.errors import ModelError, ModelNotReady
 from veilseg.serving.runtime import OpenVinoRuntime, Precision, Runtime
-from veilseg.wire.tensors import DTYPES, FloatArray, brief
-
-logger = logging.getLogger(__name__)
+from veilseg.wire.tensors import DTYPES, FloatArray
 
 # Tiles one request may carry. They run one after the other, so that a batch saves round trips
 # and not time: eight keeps any one request from holding up the queue for long.
@@ -31,15 +28,19 @@ SELFTEST_CLASS_AGREEMENT: Final = 0.98
 # Of an encoding's spread; values of other weights have nothing to do with it.
 SELFTEST_SHARE: Final = 0.1
 
-# Directory that holds the model in the bundle's Triton layout; clients written against a
-# Triton server that hosts the same bundle ask for this version.
-TRITON_VERSION: Final = "1"
-
-RuntimeFactory = Callable[[Path, TensorSpec, TensorSpec, Precision], Runtime]
+RuntimeFactory = Callable[[Path, TensorSpec, TensorSpec, Precision, int], Runtime]
 
 
 class ServedModel:
     """One bundle's server half, compiled and self-tested.
+
+    Parameters
+    ----------
+    bundle : ServerBundle
+    precision : {"bf16", "f32", "auto"}
+    make_runtime : callable
+    batch_size : int
+        Tiles that go through the network at once.
 
     Attributes
     ----------
@@ -55,14 +56,16 @@ class ServedModel:
         bundle: ServerBundle,
         precision: Precision = "auto",
         make_runtime: RuntimeFactory = OpenVinoRuntime,
+        batch_size: int = 1,
     ) -> None:
         self.manifest: ServerManifest = bundle.manifest
         self.failure: str | None = None
         self.precision = "none"
+        self.batch_size = batch_size
         self._runtime: Runtime | None = None
         try:
             proxy, answer = self.manifest.proxy, self.manifest.answer
-            self._runtime = make_runtime(bundle.model_file, proxy, answer, precision)
+            self._runtime = make_runtime(bundle.model_file, proxy, answer, precision, batch_size)
             self.precision = self._runtime.precision
             self._test_itself(bundle.selftest_file)
         except VeilsegError as error:
@@ -70,6 +73,16 @@ class ServedModel:
         # A runtime's own failures have no common type; this model is out, the others go on.
         except Exception as error:  # noqa: BLE001
             self.failure = f"could not be loaded ({type(error).__name__})"
+
+    @property
+    def name(self) -> str:
+        """Name of the bundle, which is the model's on the wire."""
+        return self.manifest.name
+
+    @property
+    def version(self) -> str:
+        """Version of the bundle."""
+        return self.manifest.version
 
     @property
     def tile_shape(self) -> tuple[int, ...]:
@@ -80,15 +93,36 @@ class ServedModel:
         """Raise :class:`ModelNotReady` if the model does not answer."""
         if self.failure is not None:
             # The reason may name files of this machine; it is for the operator's log.
-            raise ModelNotReady(f"model {self.manifest.name} is not ready")
+            raise ModelNotReady(f"model {self.name} is not ready")
 
-    def run(self, tiles: FloatArray) -> FloatArray:
-        """Process tiles one after the other.
+    def answers(self, tiles: FloatArray) -> list[FloatArray | ModelError]:
+        """Process up to ``batch_size`` tiles at once, perhaps of several sites.
 
         Parameters
         ----------
         tiles : ndarray, shape (n, C, X, Y, Z), float16 or float32
             In the manifest's wire dtype, finite.
+
+        Returns
+        -------
+        list of (ndarray, shape (K, X, Y, Z)) or ModelError
+            One for each tile: a tile that the network cannot answer spoils no other's answer.
+        """
+        try:
+            found = self._computed(tiles)
+        except ModelError as error:
+            if len(tiles) == 1:
+                return [error]
+            return [answer for tile in tiles for answer in self.answers(tile[np.newaxis])]
+        return [
+            answer
+            if np.isfinite(answer).all()
+            else ModelError(f"model {self.name} computed an answer that is not finite")
+            for answer in found
+        ]
+
+    def run(self, tiles: FloatArray) -> FloatArray:
+        """Process any number of tiles.
 
         Returns
         -------
@@ -105,114 +139,44 @@ class ServedModel:
         return self._run(tiles)
 
     def _run(self, tiles: FloatArray) -> FloatArray:
-        name, answer = self.manifest.name, self.manifest.answer
+        answers: list[FloatArray] = []
+        for start in range(0, len(tiles), self.batch_size):
+            for answer in self.answers(tiles[start : start + self.batch_size]):
+                if isinstance(answer, ModelError):
+                    raise answer
+                answers.append(answer)
+        return np.stack(answers)
+
+    def _computed(self, tiles: FloatArray) -> FloatArray:
         if self._runtime is None:
-            raise ModelNotReady(f"model {name} is not loaded")
+            raise ModelNotReady(f"model {self.name} is not loaded")
+        answer = self.manifest.answer
+        batch = np.zeros((self.batch_size, *tiles.shape[1:]), tiles.dtype)
+        batch[: len(tiles)] = tiles
         try:
-            answers = np.concatenate([self._runtime.run(tile[np.newaxis]) for tile in tiles])
+            found = self._runtime.run(batch)
         # A runtime's own failures have no common type, and its messages may quote data.
         except Exception as error:  # noqa: BLE001
-            raise ModelError(f"model {name} failed ({type(error).__name__})") from None
-        expected = (len(tiles), *answer.shape[1:]), DTYPES[answer.datatype]
-        if (answers.shape, answers.dtype) != expected:
-            raise ModelError(f"model {name} computed an answer of another shape or datatype")
-        if not np.isfinite(answers).all():
-            raise ModelError(f"model {name} computed an answer that is not finite")
-        return answers
+            raise ModelError(f"model {self.name} failed ({type(error).__name__})") from None
+        expected = (self.batch_size, *answer.shape[1:]), DTYPES[answer.datatype]
+        if (found.shape, found.dtype) != expected:
+            raise ModelError(f"model {self.name} computed an answer of another shape or datatype")
+        return found[: len(tiles)]
 
     def _test_itself(self, selftest: Path) -> None:
         proxy = _read_array(selftest, "proxy", self.manifest.proxy)
         expected = _read_array(selftest, "answer", self.manifest.answer)
         tile = proxy[np.newaxis].astype(DTYPES[self.manifest.proxy.datatype])
-        found = self._run(tile)[0].astype(np.float32)
-        wrong = _difference(found, expected)
+        alone = self._run(tile)
+        wrong = _difference(alone[0].astype(np.float32), expected)
         if wrong is not None:
             raise ModelNotReady(f"self-test: {wrong}")
-
-
-class ModelRepository:
-    """All models of a server, by name.
-
-    Raises
-    ------
-    InvalidInput
-        If there is none, or two have the same name.
-    """
-
-    def __init__(self, models: Iterable[ServedModel]) -> None:
-        self._models: dict[str, ServedModel] = {}
-        for model in models:
-            self._add(model)
-        if not self._models:
-            raise InvalidInput("no bundle to serve")
-
-    @classmethod
-    def load(
-        cls,
-        bundles: Sequence[ServerBundle],
-        precision: Precision = "auto",
-        make_runtime: RuntimeFactory = OpenVinoRuntime,
-    ) -> "ModelRepository":
-        """Compile and self-test every bundle. One that fails is kept, not ready.
-
-        Raises
-        ------
-        InvalidInput
-            If there is no bundle, or two have the same name.
-        """
-        names = [bundle.manifest.name for bundle in bundles]
-        for name in names:
-            # Before minutes of compiling, not after.
-            if names.count(name) > 1:
-                raise InvalidInput(f"two bundles are named {name}: serve one of them")
-        repository = cls(ServedModel(bundle, precision, make_runtime) for bundle in bundles)
-        for model in repository:
-            manifest = model.manifest
-            logger.log(
-                logging.INFO if model.failure is None else logging.ERROR,
-                "model %s version %s bundle %s precision %s: %s",
-                manifest.name,
-                manifest.version,
-                manifest.bundle_id,
-                model.precision,
-                model.failure or "ready",
-            )
-        return repository
-
-    def __iter__(self) -> Iterator[ServedModel]:
-        return iter(self._models.values())
-
-    @property
-    def ready(self) -> bool:
-        """Whether every model answers, which is what the protocol calls a ready server."""
-        return all(model.failure is None for model in self)
-
-    def get(self, name: str, version: str | None = None) -> ServedModel:
-        """The model of that name.
-
-        Parameters
-        ----------
-        name : str
-        version : str, optional
-            The bundle's version, or "1" as a Triton server would call it.
-
-        Raises
-        ------
-        UnknownModel
-            If there is none, or not in that version.
-        """
-        model = self._models.get(name)
-        if model is None:
-            raise UnknownModel(f"unknown model {brief(name)}")
-        if version not in (None, model.manifest.version, TRITON_VERSION):
-            raise UnknownModel(f"unknown version {brief(version)} of model {brief(name)}")
-        return model
-
-    def _add(self, model: ServedModel) -> None:
-        name = model.manifest.name
-        if name in self._models:
-            raise InvalidInput(f"two bundles are named {name}: serve one of them")
-        self._models[name] = model
+        # An answer that changed with its neighbours would carry something of them to another site.
+        for place in range(1, self.batch_size):
+            others = np.repeat(tile[:, ..., ::-1], self.batch_size, axis=0)
+            others[place] = tile[0]
+            if self._run(others)[place].tobytes() != alone[0].tobytes():
+                raise ModelNotReady("self-test: an answer depends on the others of its batch")
 
 
 def _difference(found: Float32Array, expected: Float32Array) -> str | None:

@@ -13,7 +13,6 @@ from veilseg.wire.tensors import DTYPES, FloatArray
 
 DEVICE: Final = "CPU"
 Precision = Literal["bf16", "f32", "auto"]
-PRECISIONS: Final = ("bf16", "f32", "auto")
 # OpenVINO takes the short names and gives back the long ones.
 _EFFECTIVE_NAMES: Final = {"bfloat16": "bf16", "float32": "f32"}
 
@@ -26,8 +25,8 @@ class Runtime(Protocol):
         """What the arithmetic is done in: ``bf16`` or ``f32``."""
         ...
 
-    def run(self, tile: FloatArray) -> FloatArray:
-        """Process one tile, shape (1, C, X, Y, Z) to (1, K, X, Y, Z), in wire dtypes."""
+    def run(self, batch: FloatArray) -> FloatArray:
+        """Process one batch, (B, C, X, Y, Z) to (B, K, X, Y, Z), in wire dtypes."""
         ...
 
 
@@ -43,26 +42,38 @@ class OpenVinoRuntime:
     precision : {"bf16", "f32", "auto"}
         Arithmetic inside the network. OpenVINO by itself would silently compute in bf16 on
         some machines and in f32 on others; here ``auto`` does so, and says which.
+    batch_size : int
+        Tiles of every batch. One shape is compiled, since other shapes may be computed by other
+        kernels, whose rounding differs.
 
     Raises
     ------
     InvalidInput
-        If the precision is unknown or this CPU does not have it, or the model's tensors are
-        not the manifest's.
+        If the precision is unknown or this CPU does not have it, the model's tensors are not
+        the manifest's, or it takes one tile at a time only.
     RuntimeError
         If OpenVINO cannot read or compile the file.
     """
 
     def __init__(
-        self, model_file: Path, proxy: TensorSpec, answer: TensorSpec, precision: Precision
+        self,
+        model_file: Path,
+        proxy: TensorSpec,
+        answer: TensorSpec,
+        precision: Precision,
+        batch_size: int = 1,
     ) -> None:
         core = ov.Core()
         hint = _chosen(precision, core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
+        network = core.read_model(model_file)
+        _require_port(model_file, network.inputs, proxy, 1)
+        _require_port(model_file, network.outputs, answer, 1)
+        if batch_size > 1:
+            _enlarge(model_file, network, (batch_size, *proxy.shape[1:]))
         compiled = core.compile_model(
-            model_file, DEVICE, {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+            network, DEVICE, {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
         )
-        _require_port(model_file, compiled.inputs, proxy)
-        _require_port(model_file, compiled.outputs, answer)
+        _require_port(model_file, compiled.outputs, answer, batch_size)
         # Read back rather than trusted: a hint is only a hint.
         effective = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
         self._precision = _EFFECTIVE_NAMES.get(effective, effective)
@@ -76,31 +87,23 @@ class OpenVinoRuntime:
         """What the arithmetic is done in: ``bf16`` or ``f32``."""
         return self._precision
 
-    def run(self, tile: FloatArray) -> FloatArray:
-        """Process one tile.
+    def run(self, batch: FloatArray) -> FloatArray:
+        """Process one batch.
 
         Parameters
         ----------
-        tile : ndarray, shape (1, C, X, Y, Z), float16 or float32
+        batch : ndarray, shape (B, C, X, Y, Z), float16 or float32
             In the wire dtype of the manifest.
 
         Returns
         -------
-        ndarray, shape (1, K, X, Y, Z), float16 or float32
+        ndarray, shape (B, K, X, Y, Z), float16 or float32
         """
         with self._lock:
             # Outputs are copied out of the request before the next run reuses its memory.
-            results = self._request.infer({self._proxy: tile}, share_outputs=False)
+            results = self._request.infer({self._proxy: batch}, share_outputs=False)
             answer: FloatArray = np.asarray(results[self._answer])
         return answer
-
-
-def require_precision(precision: str) -> Precision:
-    """Check a precision's name. Raises :class:`InvalidInput` for any other."""
-    for known in PRECISIONS:
-        if precision == known:
-            return known
-    raise InvalidInput(f"precision: {precision!r} is none of {', '.join(PRECISIONS)}")
 
 
 def require_available(precision: Precision) -> None:
@@ -116,12 +119,21 @@ def _chosen(precision: Precision, capabilities: list[str]) -> str:
     return precision
 
 
-def _require_port(model_file: Path, ports: list[Any], spec: TensorSpec) -> None:
+def _enlarge(model_file: Path, network: ov.Model, shape: tuple[int, ...]) -> None:
+    try:
+        network.reshape(list(shape))
+    except RuntimeError as error:
+        raise InvalidInput(
+            f"{model_file}: batch_size: this network takes one tile at a time"
+        ) from error
+
+
+def _require_port(model_file: Path, ports: list[Any], spec: TensorSpec, batch_size: int) -> None:
     found = [
         (port.any_name, np.dtype(port.element_type.to_dtype()), port.partial_shape)
         for port in ports
     ]
-    lengths = (1, *spec.shape[1:])
+    lengths = (batch_size, *spec.shape[1:])
     fits = (
         len(found) == 1
         and found[0][0] == spec.name

@@ -7,7 +7,7 @@ from veilseg.bundle import TensorSpec
 from veilseg.wire.errors import WireError
 from veilseg.wire.tensors import read_name, read_parameters
 
-EXTENSIONS: Final = ("binary_tensor_data",)
+EXTENSIONS: Final = ("binary_tensor_data", "model_repository")
 # Parameters by which our server tells which bundle answers and how it computes.
 BUNDLE_ID: Final = "bundle_id"
 PRECISION: Final = "precision"

@@ -62,12 +62,15 @@ class InferRequest:
         Whether outputs that are not listed come as raw bytes.
     id : str, optional
         Given back with the answer.
+    timeout_us : int, optional
+        Microseconds after which nobody waits for the answer any more.
     """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[RequestedOutput, ...] = ()
     binary_outputs: bool = False
     id: str | None = None
+    timeout_us: int | None = None
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,11 @@ def encode_request(request: InferRequest) -> Message:
             {"name": output.name, "parameters": {"binary_data": output.binary}}
             for output in request.outputs
         ]
-    if request.binary_outputs:
-        head["parameters"] = {"binary_data_output": True}
+    parameters: dict[str, Any] = {"binary_data_output": True} if request.binary_outputs else {}
+    if request.timeout_us is not None:
+        parameters["timeout"] = request.timeout_us
+    if parameters:
+        head["parameters"] = parameters
     return _message(head, request.inputs)
 
 
@@ -125,7 +131,7 @@ def decode_request(body: bytes | bytearray, header_length: str | None) -> InferR
         raise WireError("outputs is not a list")
     outputs = tuple(_requested(entry, binary_outputs) for entry in entries)
     _require_distinct("outputs", [output.name for output in outputs])
-    return InferRequest(inputs, outputs, binary_outputs, _id(head))
+    return InferRequest(inputs, outputs, binary_outputs, _id(head), _timeout_us(parameters))
 
 
 def encode_answer(answer: InferAnswer, binary: Collection[str]) -> Message:
@@ -246,6 +252,14 @@ def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
     if not isinstance(value, bool):
         raise WireError(f"parameters.{name} is neither true nor false")
     return value
+
+
+def _timeout_us(parameters: dict[str, Any]) -> int | None:
+    value = parameters.get("timeout")
+    if value is not None and (type(value) is not int or value < 0):
+        raise WireError("parameters.timeout is no number of microseconds")
+    # Triton's clients write 0 for no timeout.
+    return value or None
 
 
 def _id(head: dict[str, Any]) -> str | None:

@@ -6,6 +6,8 @@ from urllib.parse import quote
 SERVER: Final = "/v2"
 LIVE: Final = "/v2/health/live"
 READY: Final = "/v2/health/ready"
+# The protocol's repository extension, by which models come and go.
+INDEX: Final = "/v2/repository/index"
 
 
 def model(name: str, version: str | None = None) -> str:

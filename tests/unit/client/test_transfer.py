@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from veilseg.client import transfer
+from veilseg.client.credentials import Credentials
 from veilseg.client.transfer import Reply, Transfer
 from veilseg.errors import InvalidInput, ServerRefused, ServerUnreachable
 from veilseg.wire import Message
@@ -109,7 +110,61 @@ def test_lasting_faults_end_it(fault, kind: type[Exception], reason: str, pauses
     assert "\x1b" not in str(caught.value)
 
 
-@pytest.mark.parametrize("status", [301, 307, 400, 401, 404, 413, 500])
+def test_a_busy_server_is_waited_for_longer_than_a_failing_one(pauses: list[float]):
+    busy = httpx.Response(429, headers={"retry-after": "7"}, json={"error": "too many"})
+    assert exchanged(*[busy] * 40, OK, retries=0).body == b"answer"
+    assert sum(pauses) >= 280
+    # Failures in between are counted apart.
+    failing = httpx.ConnectError("refused")
+    assert exchanged(busy, failing, busy, failing, busy, OK, retries=2).body == b"answer"
+
+
+def test_a_server_that_stays_busy_is_given_up(pauses: list[float]):
+    busy = httpx.Response(429, headers={"retry-after": "30"}, json={"error": "too many"})
+    with pytest.raises(ServerRefused, match=r"^http://server:1: 429 too many$"):
+        exchanged(*[busy] * 21)
+    assert sum(pauses) == pytest.approx(600, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("status", "token", "reason"),
+    [
+        (401, "", "wants a token: give --token-file FILE or set VEILSEG_TOKEN"),
+        (401, "t0ken", "does not accept this token: 401 the token is expired"),
+        (403, "t0ken", "does not accept this token: 403 the token is expired"),
+    ],
+)
+def test_access_refused(status: int, token: str, reason: str, pauses: list[float]):
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(status, json={"error": "the token is expired"})
+
+    credentials = Credentials(token)
+    exchange = Transfer("https://server", 1.0, 4, httpx.MockTransport(answer), credentials)
+    with pytest.raises(ServerRefused, match=f"^https://server: {reason}$"):
+        exchange.get("/v2", 10)
+    exchange.close()
+    assert pauses == []
+    assert seen[0].headers.get("authorization") == (f"Bearer {token}" if token else None)
+
+
+@pytest.mark.parametrize("url", ["https://server", "http://localhost:1", "http://127.0.0.1:1",
+                                 "http://[::1]:1"])  # fmt: skip
+def test_where_a_token_may_go(url: str):
+    Transfer(url, 1.0, 0, None, Credentials("secret")).close()
+
+
+@pytest.mark.parametrize("url", ["http://server", "http://10.0.0.1", "http://localhost.evil.org"])
+def test_no_token_in_the_clear(url: str):
+    Transfer(url, 1.0, 0, None, Credentials()).close()
+    with pytest.raises(InvalidInput, match="a token goes over https:// only") as caught:
+        Transfer(url, 1.0, 0, None, Credentials("secret"))
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [301, 307, 400, 404, 413, 500])
 def test_other_statuses_end_it_at_once(status: int, pauses: list[float]):
     text = "why " * 300 + "\nsecond line"
     headers = {"location": "http://elsewhere/"}

@@ -18,7 +18,14 @@ class FakeRuntime:
     def __init__(self) -> None:
         self.behaviour: Callable[[np.ndarray], np.ndarray] = lambda answer: answer
 
-    def __call__(self, model_file: Path, proxy: TensorSpec, answer: TensorSpec, precision: str):
+    def __call__(
+        self,
+        model_file: Path,
+        proxy: TensorSpec,
+        answer: TensorSpec,
+        precision: str,
+        batch_size: int = 1,
+    ):
         return self
 
     def run(self, tile: np.ndarray) -> np.ndarray:

@@ -12,7 +12,10 @@ import pytest
 
 from veilseg.bundle import open_server_half
 from veilseg.serving.app import create_app
-from veilseg.serving.models import ModelRepository, ServedModel
+from veilseg.serving.dataplane import DataPlane
+from veilseg.serving.models import ServedModel
+from veilseg.serving.repository import ModelRepository
+from veilseg.serving.settings import Settings
 from veilseg.wire import InferRequest, Message, Tensor, decode_answer, encode_request
 from veilseg.wire.infer import HEADER_LENGTH
 
@@ -23,10 +26,15 @@ def call(
     model: ServedModel, method: str, path: str, *, options: dict[str, Any] | None = None, **request
 ) -> httpx.Response:
     async def run() -> httpx.Response:
-        async with client_of(create_app(ModelRepository([model]), **(options or {}))) as client:
+        async with client_of(app_of(model, **(options or {}))) as client:
             return await client.request(method, path, **request)
 
     return anyio.run(run)
+
+
+def app_of(*models: ServedModel, **options: Any) -> Any:
+    settings = Settings(**options)
+    return create_app(DataPlane(ModelRepository(models), settings), settings)
 
 
 def client_of(app: Any) -> httpx.AsyncClient:
@@ -83,7 +91,10 @@ def test_batches(model: ServedModel, tiles: np.ndarray):
 
 
 def test_documents(model: ServedModel):
-    assert call(model, "GET", "/v2").json()["extensions"] == ["binary_tensor_data"]
+    assert call(model, "GET", "/v2").json()["extensions"] == [
+        "binary_tensor_data",
+        "model_repository",
+    ]
     assert call(model, "GET", "/v2/health/live").json() == {"live": True}
     assert call(model, "GET", "/v2/health/ready").json() == {"ready": True}
     ready = call(model, "GET", "/v2/models/tiny/versions/1.2.0/ready").json()
@@ -109,7 +120,6 @@ def test_documents(model: ServedModel):
         "/v2/models/%2e%2e/versions/1",
         "/v2/models/tiny/versions/..%2F1",
         "/v2/models/tiny/versions/%00",
-        "/v2/repository/index",
         "/docs",
         "/redoc",
         "/openapi.json",
@@ -175,11 +185,11 @@ def test_encodings(model: ServedModel, tiles: np.ndarray):
 
 def test_a_model_that_is_not_ready(make_bundle, runtime, tiles: np.ndarray):
     bundles = [make_bundle(name="good"), make_bundle(name="bad", selftest=b"none")]
-    models = ModelRepository([ServedModel(open_server_half(b), "f32", runtime) for b in bundles])
+    models = [ServedModel(open_server_half(b), "f32", runtime) for b in bundles]
     sent = message(tiles)
 
     async def run() -> dict[str, httpx.Response]:
-        async with client_of(create_app(models)) as client:
+        async with client_of(app_of(*models)) as client:
             return {
                 path: await client.request(
                     "POST" if path.endswith("infer") else "GET",
@@ -214,7 +224,7 @@ def test_failures_quote_no_data(
     with caplog.at_level(logging.DEBUG):
         assert error_of(post(model, message(tiles)), 500) == "the model failed"
         monkeypatch.setattr(
-            "veilseg.serving.dataplane.decode_request",
+            "veilseg.serving.requests.decode_request",
             lambda *_: breaks(tiles),
         )
         assert error_of(post(model, message(tiles)), 500) == "internal error"
@@ -229,7 +239,15 @@ def test_no_pixels_in_the_log_of_a_good_request(
 ):
     with caplog.at_level(logging.DEBUG):
         post(model, message(tiles))
-    assert "model tiny: 1 tile(s) in" in caplog.text
+    (line,) = [one for one in caplog.records if one.getMessage() == "answered"]
+    fields = line.fields
+    assert {key: fields[key] for key in ("route", "status", "site", "model", "tiles")} == {
+        "route": INFER.replace("tiny", "{name}"),
+        "status": 200,
+        "site": "anonymous",
+        "model": "tiny",
+        "tiles": 1,
+    }
     assert not any(str(value) in caplog.text for value in tiles.ravel() if len(str(value)) > 5)
 
 
@@ -254,7 +272,7 @@ def test_health_answers_while_a_network_computes_and_the_queue_is_bounded(
 
     async def run() -> list[int]:
         statuses: list[int] = []
-        app = create_app(ModelRepository([model]), max_inside=2)
+        app = app_of(model, queue_places=2)
         async with client_of(app) as client, anyio.create_task_group() as tasks:
 
             async def infer() -> None:
@@ -268,7 +286,7 @@ def test_health_answers_while_a_network_computes_and_the_queue_is_bounded(
                 assert (await client.get("/v2/health/live")).status_code == 200
                 assert (await client.get("/v2/models/tiny/ready")).status_code == 200
                 busy = await client.post(INFER, content=sent.body, headers=sent.headers)
-            assert "too many requests" in error_of(busy, 503)
+            assert "too many requests" in error_of(busy, 429)
             assert busy.headers["retry-after"] == "1"
             go_on.set()
         return statuses
@@ -284,3 +302,79 @@ def test_a_body_that_does_not_arrive(model: ServedModel):
 
     response = call(model, "POST", INFER, content=stuck(), options={"body_timeout_s": 0.05})
     assert "did not arrive in time" in error_of(response, 408)
+
+
+def test_what_a_client_left_behind_is_not_computed(model: ServedModel, runtime, tiles: np.ndarray):
+    computed: list[float] = []
+    busy, go_on = threading.Event(), threading.Event()
+
+    def slow(answer: np.ndarray) -> np.ndarray:
+        computed.append(float(answer.ravel()[0]))
+        busy.set()
+        assert go_on.wait(60)
+        return answer
+
+    runtime.behaviour = slow
+    plane = DataPlane(ModelRepository([model]))
+    app = create_app(plane)
+    first, second, third = (message(np.full_like(tiles, value)) for value in (0.5, 0.25, 0.75))
+    left = anyio.Event()
+    sent: list[dict[str, Any]] = []
+
+    async def leaving() -> None:
+        parts = [{"type": "http.request", "body": second.body, "more_body": False}]
+
+        async def receive() -> dict[str, Any]:
+            if parts:
+                return parts.pop()
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(part: dict[str, Any]) -> None:
+            sent.append(part)
+
+        headers = [
+            (name.lower().encode(), value.encode()) for name, value in second.headers.items()
+        ]
+        scope = {"type": "http", "method": "POST", "path": INFER, "headers": headers}
+        await app({**scope, "query_string": b"", "state": {}}, receive, send)
+
+    async def run() -> None:
+        async with client_of(app) as client, anyio.create_task_group() as tasks:
+
+            async def infer(one: Message) -> None:
+                answer = await client.post(INFER, content=one.body, headers=one.headers)
+                assert answer.status_code == 200
+
+            tasks.start_soon(infer, first)
+            await anyio.to_thread.run_sync(busy.wait, 60)
+            async with anyio.create_task_group() as others:
+                others.start_soon(leaving)
+                while plane.running < 2:
+                    await anyio.sleep(0.01)
+                left.set()
+            assert plane.running == 1
+            tasks.start_soon(infer, third)
+            while plane.running < 2:
+                await anyio.sleep(0.01)
+            go_on.set()
+
+    anyio.run(run)
+    assert computed == [0.5, 0.25]
+    assert sent[0]["status"] == 499
+    plane.close()
+
+
+def test_a_deadline_that_passes_while_the_network_computes(
+    model: ServedModel, runtime, tiles: np.ndarray
+):
+    go_on = threading.Event()
+
+    def slow(answer: np.ndarray) -> np.ndarray:
+        assert go_on.wait(60)
+        return answer
+
+    runtime.behaviour = slow
+    late = post(model, message(tiles), options={"deadline_s": 0.1})
+    go_on.set()
+    assert error_of(late, 504) == "the answer was not computed in time"

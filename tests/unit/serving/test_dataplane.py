@@ -9,7 +9,8 @@ import pytest
 
 from veilseg.serving.dataplane import DataPlane
 from veilseg.serving.errors import InvalidRequest
-from veilseg.serving.models import ModelRepository, ServedModel
+from veilseg.serving.models import ServedModel
+from veilseg.serving.repository import ModelRepository
 from veilseg.wire import InferRequest, Message, Tensor, WireError, encode_request
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from veilseg.cli.serve import serve
-from veilseg.errors import InvalidInput, MissingDependency
+from veilseg.errors import InvalidInput, MissingDependency, WrongUsage
 from veilseg.serving import listen
+from veilseg.serving.settings import Settings
 
 
 def test_a_free_port():
@@ -29,10 +30,27 @@ def test_hosts_and_ports_that_are_none(host: str, port: int):
 def test_serve_says_what_is_wrong_before_it_compiles(tmp_path: Path):
     with pytest.raises(InvalidInput, match="no server half"):
         serve([tmp_path], port=0)
-    with pytest.raises(InvalidInput, match="precision: 'int4'"):
+    with pytest.raises(WrongUsage, match="--precision: Input should be 'auto', 'bf16' or 'f32'"):
         serve([tmp_path], port=0, precision="int4")
     with listen.bind("127.0.0.1", 0) as taken, pytest.raises(InvalidInput, match="in use"):
         serve([tmp_path], port=taken.getsockname()[1])
+
+
+def test_other_machines_are_let_in_on_purpose_only(tmp_path: Path):
+    with listen.bind("0.0.0.0", 0) as everywhere, listen.bind("127.0.0.1", 0) as here:
+        listen.require_guarded(here, Settings())
+        both = {"tokens": "t", "tls_cert": "c", "tls_key": "k"}
+        listen.require_guarded(everywhere, Settings(host="0.0.0.0", **both))
+        listen.require_guarded(everywhere, Settings(host="0.0.0.0", insecure=True))
+        for given, missing in (
+            ({}, "--tokens and --tls-cert"),
+            ({"tokens": "t"}, "--tls-cert"),
+            ({"tls_cert": "c", "tls_key": "k"}, "--tokens"),
+        ):
+            with pytest.raises(WrongUsage, match=f"reach it: give {missing}, or --insecure"):
+                listen.require_guarded(everywhere, Settings(host="0.0.0.0", **given))
+    with pytest.raises(WrongUsage, match=r"--host 0\.0\.0\.0: other machines reach it"):
+        serve([tmp_path], host="0.0.0.0", port=0)
 
 
 def test_serving_is_an_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

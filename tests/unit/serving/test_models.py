@@ -5,16 +5,13 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 import pytest
+from onnx import TensorProto, helper
 
 from veilseg.bundle import TensorSpec, open_server_half
 from veilseg.errors import InvalidInput
-from veilseg.serving.errors import ModelError, ModelNotReady, UnknownModel
-from veilseg.serving.models import ModelRepository, ServedModel
-from veilseg.serving.runtime import (
-    OpenVinoRuntime,
-    require_available,
-    require_precision,
-)
+from veilseg.serving.errors import ModelError, ModelNotReady
+from veilseg.serving.models import ServedModel
+from veilseg.serving.runtime import OpenVinoRuntime, require_available
 
 MakeBundle = Callable[..., Path]
 
@@ -48,12 +45,6 @@ def test_a_precision_the_cpu_lacks_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ov.Core, "get_property", lambda *_: ["FP32"])
     with pytest.raises(InvalidInput, match="does not compute in bf16"):
         require_available("bf16")
-
-
-def test_precisions_by_name():
-    assert require_precision("bf16") == "bf16"
-    with pytest.raises(InvalidInput, match="'fp8' is none of bf16, f32, auto"):
-        require_precision("fp8")
 
 
 def test_the_file_has_to_keep_what_the_manifest_promises(make_bundle: MakeBundle):
@@ -129,34 +120,83 @@ def test_what_a_network_must_not_answer(model: ServedModel, runtime, tile: np.nd
             model.run(tiles)
 
 
-def test_models_by_name_and_version(model: ServedModel):
-    models = ModelRepository([model])
-    for version in (None, "1.2.0", "1"):
-        assert models.get("tiny", version) is model
-    with pytest.raises(UnknownModel, match=r"unknown model '\.\./tiny'"):
-        models.get("../tiny")
-    with pytest.raises(UnknownModel, match="unknown version '2' of model 'tiny'"):
-        models.get("tiny", "2")
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_an_answer_is_the_same_alone_and_in_company(make_bundle: MakeBundle, batch_size: int):
+    model = served(make_bundle(), precision="f32", batch_size=batch_size)
+    assert model.failure is None
+    rng = np.random.default_rng(1)
+    tiles = rng.random((batch_size, *model.tile_shape)).astype(np.float16)
+    together = model.answers(tiles)
+    for tile, answer in zip(tiles, together, strict=True):
+        (alone,) = model.answers(tile[np.newaxis])
+        assert alone.tobytes() == answer.tobytes()
+    # In every place of the batch, whoever the others are.
+    for place in range(batch_size):
+        others = rng.random(tiles.shape).astype(np.float16)
+        others[place] = tiles[0]
+        assert model.answers(others)[place].tobytes() == together[0].tobytes()
 
 
-def test_one_name_one_model(make_bundle: MakeBundle, model: ServedModel):
-    with pytest.raises(InvalidInput, match="two bundles are named tiny"):
-        ModelRepository([model, model])
-    halves = [open_server_half(make_bundle()), open_server_half(make_bundle(version="2"))]
-    with pytest.raises(InvalidInput, match="two bundles are named tiny"):
-        ModelRepository.load(halves, make_runtime=lambda *_: pytest.fail("compiled"))
-    with pytest.raises(InvalidInput, match="no bundle to serve"):
-        ModelRepository.load([])
+def test_a_network_that_mixes_its_batch_is_not_ready(make_bundle: MakeBundle, runtime):
+    model = served(make_bundle(), make_runtime=runtime, batch_size=2)
+    assert model.failure is None
+    runtime.behaviour = lambda answer: answer + np.float16(0.01) * answer[::-1]
+    model = served(make_bundle(), make_runtime=runtime, batch_size=2)
+    assert model.failure == "self-test: an answer depends on the others of its batch"
 
 
-def test_one_that_fails_does_not_keep_the_others(
-    make_bundle: MakeBundle, caplog: pytest.LogCaptureFixture
-):
-    bundles = [make_bundle(), make_bundle(name="broken", factor=0.5)]
-    with caplog.at_level("INFO", logger="veilseg.serving"):
-        models = ModelRepository.load([open_server_half(b) for b in bundles], "f32")
-    assert [model.failure is None for model in models] == [True, False]
-    assert not models.ready
-    assert "model tiny version 1.2.0 bundle" in caplog.text
-    assert "precision f32: ready" in caplog.text
-    assert "model broken version 1.2.0 bundle" in caplog.text
+def test_a_network_of_one_tile_at_a_time(make_bundle: MakeBundle, tmp_path: Path):
+    shape = helper.make_tensor("shape", TensorProto.INT64, [2], [1, 192])
+    back = helper.make_tensor("back", TensorProto.INT64, [5], [1, 1, 8, 6, 4])
+    nodes = [
+        helper.make_node("Reshape", ["proxy", "shape"], ["flat"]),
+        helper.make_node("Reshape", ["flat", "back"], ["x"]),
+        helper.make_node("Concat", ["x", "x"], ["answer"], axis=1),
+    ]
+    half = TensorProto.FLOAT16
+    graph = helper.make_graph(
+        nodes,
+        "fixed",
+        [helper.make_tensor_value_info("proxy", half, [1, 1, 8, 6, 4])],
+        [helper.make_tensor_value_info("answer", half, [1, 2, 8, 6, 4])],
+        [shape, back],
+    )
+    network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    bundle = make_bundle(model=network.SerializeToString())
+    assert "differs by" in str(served(bundle, precision="f32").failure)
+    failure = str(served(bundle, precision="f32", batch_size=2).failure)
+    assert failure.endswith("model.onnx: batch_size: this network takes one tile at a time")
+
+
+def test_one_tile_spoils_no_other(make_bundle: MakeBundle, runtime):
+    model = served(make_bundle(), make_runtime=runtime, batch_size=3)
+    tiles = np.full((3, *model.tile_shape), 0.5, np.float16)
+    tiles[1] = 0.25
+
+    def breaks(answer: np.ndarray) -> np.ndarray:
+        if (answer[:, 1] == 0.25).any():
+            raise RuntimeError("cannot")
+        return answer
+
+    def gives_nan(answer: np.ndarray) -> np.ndarray:
+        return np.where(answer[:, 1:] == 0.25, np.float16(np.nan), answer)
+
+    for behaviour in (breaks, gives_nan):
+        runtime.behaviour = behaviour
+        one, bad, other = model.answers(tiles)
+        assert isinstance(bad, ModelError)
+        assert (one == 0.5).all()
+        assert (other == 0.5).all()
+
+
+def test_a_shipped_network_answers_alone_as_in_company():
+    bundle = Path(__file__).resolve().parents[3] / "models" / "hippocampus-mixup"
+    model = served(bundle, batch_size=3)
+    # The self-test compares every place of the batch, bit by bit.
+    assert (model.failure, model.batch_size) == (None, 3)
+    rng = np.random.default_rng(2)
+    tiles = rng.random((3, *model.tile_shape)).astype(np.float16)
+    (alone,) = model.answers(tiles[:1])
+    for place in range(3):
+        company = np.roll(tiles, place, axis=0)
+        assert model.answers(company)[place].tobytes() == alone.tobytes()
