@@ -10,6 +10,7 @@ from veilseg.bundle import open_server_half
 from veilseg.cli.progress import progress
 from veilseg.client.credentials import Credentials
 from veilseg.client.projects import ProjectClient
+from veilseg.client.repository import load
 from veilseg.errors import MissingDependency, OutputNotWritable, WrongUsage
 from veilseg.files import written_whole
 
@@ -130,8 +131,19 @@ def serve(place: Place, listening: Listening) -> None:
         run(app, listener, tls)
 
 
-def fit(place: Place, project: str, steps: int, seed: int, resume: bool) -> None:
-    """Fit the server network anew and publish it."""
+@dataclass(frozen=True)
+class Hosting:
+    """A server that hosts the versions of a project."""
+
+    server: str
+    token_file: Path | None
+    ca: Path | None
+
+
+def fit(
+    place: Place, project: str, steps: int, seed: int, resume: bool, hosting: Hosting | None
+) -> None:
+    """Fit the server network anew, publish it, and have it hosted."""
     provider = place.opened()
     from veilseg.collaboration.fitting import fit as run
 
@@ -140,6 +152,10 @@ def fit(place: Place, project: str, steps: int, seed: int, resume: bool) -> None
     if number is not None:
         folder = provider.versions.folder(project, number)
         print(f"{project}: version {number}: {folder}")
+        if hosting is not None:
+            name = open_server_half(folder).manifest.name
+            load(hosting.server, name, Credentials.read(hosting.token_file, hosting.ca))
+            print(f"{hosting.server}: hosts {name} version {number}")
 
 
 @dataclass(frozen=True)

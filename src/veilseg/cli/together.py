@@ -73,12 +73,19 @@ def fit(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the last fit, which did not end.")
     ] = False,
+    server: Annotated[
+        str | None,
+        typer.Option("--server", help="Where to have the version hosted; needs an admin's token."),
+    ] = None,
+    token_file: TokenOption = None,
+    ca: CaOption = None,
 ) -> None:
     """Fit the server network to all contributions, from nothing, and publish a version."""
-    from veilseg.cli.project import Place
+    from veilseg.cli.project import Hosting, Place
     from veilseg.cli.project import fit as run
 
-    run(Place(store, database, blobs), project, steps, seed, resume)
+    hosting = None if server is None else Hosting(server, token_file, ca)
+    run(Place(store, database, blobs), project, steps, seed, resume, hosting)
 
 
 @project.command("create")
