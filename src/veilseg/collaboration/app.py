@@ -30,7 +30,7 @@ from veilseg.collaboration.tables import Site
 from veilseg.collaboration.versions import Versions
 from veilseg.contribution import LARGEST_SHARD_BYTES
 from veilseg.errors import InvalidInput, OutputNotWritable, VeilsegError
-from veilseg.serving.body import BoundedBody
+from veilseg.serving.body import read_bounded
 from veilseg.serving.errors import BodyTooLarge, BodyUnreadable, UnknownEncoding
 from veilseg.serving.http_errors import CLIENT_GONE, LastResort, refusal
 
@@ -179,7 +179,7 @@ def create_app(
         # Before a byte of the body is read: strangers cost no memory.
         await anyio.to_thread.run_sync(as_site, project, authorization, known)
         sha256 = _sha256(request.headers.get(CONTENT_DIGEST))
-        content = await _read(request, largest_shard_bytes)
+        content = await read_bounded(request.stream(), request.headers, largest_shard_bytes)
 
         def receive(session: Session, site: Site) -> None:
             contributions.receive(session, blobs, site, key, number, bytes(content), sha256)
@@ -203,15 +203,6 @@ def _sha256(header: str | None) -> str:
     except binascii.Error:
         pass
     raise InvalidInput("Content-Digest: give the body's as sha-256=:BASE64:")
-
-
-async def _read(request: Request, limit: int) -> bytearray:
-    declared = request.headers.get("content-length", "")
-    declared_bytes = int(declared) if declared.isdecimal() else None
-    body = BoundedBody(limit, request.headers.get("content-encoding"), declared_bytes)
-    async for chunk in request.stream():
-        body.feed(chunk)
-    return body.finish()
 
 
 def _handle_errors(app: FastAPI) -> None:

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from veilseg.access.token_file import TokenFile
 from veilseg.serving.admission import RateLimit
 from veilseg.serving.batching import Job
-from veilseg.serving.body import BoundedBody, compressed
+from veilseg.serving.body import compressed, read_bounded
 from veilseg.serving.dataplane import DataPlane
 from veilseg.serving.errors import DeadlinePassed, InvalidRequest
 from veilseg.serving.heads import BoundedHead
@@ -99,7 +99,9 @@ def create_app(
         rate.take(who.site)
         with plane.place(name, version, who.site) as lane:
             with anyio.fail_after(settings.body_timeout_s):
-                body = await _read(request, plane.largest_request_bytes)
+                body = await read_bounded(
+                    request.stream(), request.headers, plane.largest_request_bytes
+                )
             inference = await anyio.to_thread.run_sync(
                 plane.prepare, lane, body, request.headers.get(HEADER_LENGTH), who
             )
@@ -150,18 +152,9 @@ def create_app(
     return app
 
 
-async def _read(request: Request, limit: int) -> bytearray:
-    declared = request.headers.get("content-length", "")
-    declared_bytes = int(declared) if declared.isdecimal() else None
-    body = BoundedBody(limit, request.headers.get("content-encoding"), declared_bytes)
-    async for chunk in request.stream():
-        body.feed(chunk)
-    return body.finish()
-
-
 async def _command(request: Request) -> dict[str, Any]:
     """The JSON object of a request to the repository; empty if there is none."""
-    body = await _read(request, MAX_COMMAND_BYTES)
+    body = await read_bounded(request.stream(), request.headers, MAX_COMMAND_BYTES)
     try:
         command = json.loads(body or b"{}")
     except (ValueError, RecursionError) as error:

@@ -1,6 +1,7 @@
 """Request bodies within limits, decompressed as they arrive."""
 
 import zlib
+from collections.abc import AsyncIterable, Mapping
 from typing import Final
 
 from veilseg.serving.errors import BodyTooLarge, BodyUnreadable, UnknownEncoding
@@ -73,6 +74,18 @@ class BoundedBody:
     def _require_within(self, size: int) -> None:
         if size > self._limit:
             raise BodyTooLarge(f"body: more than the {self._limit} bytes any model here takes")
+
+
+async def read_bounded(
+    chunks: AsyncIterable[bytes], headers: Mapping[str, str], limit_bytes: int
+) -> bytearray:
+    """A whole body, as it arrives with its headers. Raises as :class:`BoundedBody`."""
+    declared = headers.get("content-length", "")
+    declared_bytes = int(declared) if declared.isdecimal() else None
+    body = BoundedBody(limit_bytes, headers.get("content-encoding"), declared_bytes)
+    async for chunk in chunks:
+        body.feed(chunk)
+    return body.finish()
 
 
 def compressed(content: bytes, accept_encoding: str | None) -> tuple[bytes, str | None]:
