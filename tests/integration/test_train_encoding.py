@@ -18,6 +18,7 @@ from veilseg.cli.main import app
 from veilseg.schemes.encoding.client import (
     DECODER_FILE,
     ENCODER_FILE,
+    MASK_ENCODER_FILE,
     SELFTEST_FILE,
     EncodingClient,
 )
@@ -77,7 +78,8 @@ def test_bundle_is_two_halves_of_which_the_server_has_no_images(bundles):
     client, server = open_client_half(bundles / "open"), open_server_half(bundles / "open")
     assert client.manifest.scheme == "encoding"
     assert client.manifest.proxy.shape == server.manifest.proxy.shape == (1, VALUES)
-    assert set(client.manifest.files) == {ENCODER_FILE, DECODER_FILE, SELFTEST_FILE}
+    files = {ENCODER_FILE, DECODER_FILE, MASK_ENCODER_FILE, SELFTEST_FILE}
+    assert set(client.manifest.files) == files
     card = " ".join((bundles / "open" / "README.md").read_text().split())
     assert "white-box demonstration" in card
     assert "not encryption" in card
