@@ -31,6 +31,7 @@ from veilseg.demo.server import server_process
 from veilseg.errors import InvalidInput, VeilsegError, WrongUsage
 from veilseg.evaluation.bootstrap import LEVEL, RESAMPLES
 from veilseg.imaging.formats import result_endings, write_label_map
+from veilseg.runtime import quickest
 from veilseg.scheme import ClientHalf
 from veilseg.schemes.mixup.client import has_synthetic_references
 from veilseg.schemes.registry import client_half
@@ -90,7 +91,7 @@ def warm_site(bundle_folder: Path, vault_folder: Path, url: str, dataset: Path) 
             vault = opened.enter_context(Vault.open(vault_folder, bundle.manifest.bundle_id))
         server = opened.enter_context(RemoteServer(url, bundle.manifest))
         server.check()
-        yield Site(bundle_folder, bundle, client_half(bundle, vault), vault, server)
+        yield Site(bundle_folder, bundle, client_half(bundle, vault, load=quickest), vault, server)
 
 
 def measure(bundles: Sequence[Path], dataset_folder: Path, pairs: int) -> dict[str, Any]:

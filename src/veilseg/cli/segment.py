@@ -25,6 +25,7 @@ from veilseg.files import write_text_whole
 from veilseg.imaging import nifti
 from veilseg.imaging.formats import result_endings, write_label_map, write_map
 from veilseg.payload import Proxy
+from veilseg.runtime import Load, OnnxModel, quickest
 from veilseg.scheme import ClientHalf
 from veilseg.schemes.mixup.client import Unmixing
 from veilseg.schemes.mixup.mixing import price_of_averaging
@@ -84,7 +85,8 @@ def segment_all(request: Request) -> None:
         progress("segmenting") as show,
     ):
         unmixing = cast(Unmixing | None, request.unmixing)
-        half = client_half(bundle, vault, unmixing, key=read_key(request.key_file))
+        key = read_key(request.key_file)
+        half = client_half(bundle, vault, unmixing, key=key, load=_runtime(request))
         jobs = zip(request.images, outputs, who, strict=True)
         for index, (image, output, subject) in enumerate(jobs):
             note = f"{image.name} ({index + 1} of {len(outputs)})"
@@ -247,7 +249,7 @@ def _vault(request: Request, bundle: ClientBundle) -> Iterator[Vault | None]:
 @contextlib.contextmanager
 def _processor(request: Request, bundle: ClientBundle) -> Iterator[TileProcessor]:
     if request.server is None:
-        yield LocalServer(open_server_half(request.bundle))
+        yield LocalServer(open_server_half(request.bundle), _runtime(request))
         return
     credentials = Credentials.read(
         request.token_file, request.ca, request.client_cert, request.client_key
@@ -257,6 +259,11 @@ def _processor(request: Request, bundle: ClientBundle) -> Iterator[TileProcessor
     ) as remote:
         remote.check()
         yield remote
+
+
+def _runtime(request: Request) -> Load:
+    """For one image the start of the quickest runtime costs more than it saves."""
+    return quickest if len(request.images) > 1 else OnnxModel
 
 
 def _traffic(processor: TileProcessor) -> tuple[int, int]:

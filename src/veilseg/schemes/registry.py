@@ -2,6 +2,7 @@
 
 from veilseg.bundle import ClientBundle
 from veilseg.errors import BundleIntegrity, WrongUsage
+from veilseg.runtime import Load, OnnxModel
 from veilseg.scheme import ClientHalf
 from veilseg.schemes.encoding.client import EncodingClient
 from veilseg.schemes.encoding.key import ConsortiumKey
@@ -19,6 +20,7 @@ def client_half(
     unmixing: Unmixing | None = None,
     coefficient: float | None = None,
     key: ConsortiumKey | None = None,
+    load: Load = OnnxModel,
 ) -> ClientHalf:
     """Build the client half of a bundle.
 
@@ -31,6 +33,8 @@ def client_half(
         As for :class:`~veilseg.schemes.mixup.client.MixupClient`; None: the bundle's default.
     key : ConsortiumKey or None
         For an encoding bundle that was trained with one.
+    load : callable
+        Opens the networks that recover.
 
     Raises
     ------
@@ -47,11 +51,11 @@ def client_half(
     if coefficient is not None and scheme != "mixup":
         raise WrongUsage(f"--coefficient: {scheme} mixes nothing")
     if scheme == "encoding":
-        return EncodingClient(bundle, key)
+        return EncodingClient(bundle, key, load)
     if scheme == "mixup":
         if vault is None:
             raise TypeError("the mixup scheme needs a vault")
-        return MixupClient(bundle, vault, unmixing, coefficient)
+        return MixupClient(bundle, vault, unmixing, coefficient, load)
     if scheme == "plain":
         return PlainClient()
     raise BundleIntegrity(f"{bundle.folder / 'manifest.json'}: scheme: {scheme} is unknown here")

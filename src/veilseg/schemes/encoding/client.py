@@ -11,7 +11,7 @@ from veilseg.bundle import ClientBundle
 from veilseg.errors import BundleIntegrity, InvalidAnswer, WrongKey, WrongUsage
 from veilseg.imaging.tiling import blended, tile_count, tiles
 from veilseg.payload import Answer, Float32Array, Proxy, Receipt
-from veilseg.runtime import OnnxModel
+from veilseg.runtime import Load, OnnxModel
 from veilseg.schemes.encoding.key import ConsortiumKey, Transform
 from veilseg.schemes.encoding.sequence import Layout
 
@@ -39,6 +39,9 @@ class EncodingClient:
     bundle : ClientBundle
     key : ConsortiumKey or None
         Of the consortium, for a bundle that was trained with one.
+    load : callable
+        Opens the mask decoder. The image encoder is always ONNX Runtime's: what leaves must not
+        depend on what else is installed, or one image would have several encodings.
 
     Raises
     ------
@@ -50,7 +53,9 @@ class EncodingClient:
         If the bundle was trained with another key.
     """
 
-    def __init__(self, bundle: ClientBundle, key: ConsortiumKey | None = None) -> None:
+    def __init__(
+        self, bundle: ClientBundle, key: ConsortiumKey | None = None, load: Load = OnnxModel
+    ) -> None:
         self._manifest = manifest = bundle.manifest
         wanted = manifest.settings.get("key")
         if wanted is None and key is not None:
@@ -74,7 +79,7 @@ class EncodingClient:
                 key.transform(layout, what) for layout, what in ((image, "image"), (mask, "mask"))
             )
         self._encoder = OnnxModel(bundle.file(ENCODER_FILE))
-        self._decoder = OnnxModel(bundle.file(DECODER_FILE))
+        self._decoder = load(bundle.file(DECODER_FILE))
         self._require_selftest(bundle)
 
     def protect(

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from veilseg.bundle import ClientBundle, ClientManifest
 from veilseg.errors import BundleIntegrity, GeometryMismatch, InvalidInput, InvalidVault, WrongUsage
-from veilseg.imaging.tiling import sliding_window
+from veilseg.imaging.tiling import blended, tiles
 from veilseg.payload import Answer, Float32Array, Proxy, Receipt
-from veilseg.runtime import OnnxModel
+from veilseg.runtime import Load, OnnxModel
 from veilseg.schemes.mixup.mixing import mix, unmix_algebraically
 from veilseg.schemes.references import (
     TEMPLATE_FILE,
@@ -67,6 +67,8 @@ class MixupClient:
     coefficient : float or None
         Weight of the patient image, within the range the bundle was trained for. None: the
         bundle's default.
+    load : callable
+        Opens the unmixing network.
 
     Raises
     ------
@@ -86,6 +88,7 @@ class MixupClient:
         vault: Vault,
         unmixing: Unmixing | None = None,
         coefficient: float | None = None,
+        load: Load = OnnxModel,
     ) -> None:
         manifest = bundle.manifest
         offered = unmixings(manifest)
@@ -106,7 +109,7 @@ class MixupClient:
                 f"references: {manifest.name} has no synthetic ones: make a vault with: "
                 "veilseg site init --references DATASET"
             )
-        self._unmixer = OnnxModel(bundle.file(UNMIXER_FILE)) if unmixing == "learned" else None
+        self._unmixer = load(bundle.file(UNMIXER_FILE)) if unmixing == "learned" else None
 
     def protect(
         self, image: Float32Array, subject: str, mixture: int = 0
@@ -222,23 +225,21 @@ class MixupClient:
             return unmix_algebraically(answer.array, labels, self._coefficient)
         coefficient = np.array([self._coefficient], dtype=np.float32)
 
-        def unmix_tile(tile: Float32Array) -> Float32Array:
+        def unmixed(parts: tuple[Float32Array, ...]) -> Float32Array:
+            answered, labels, image = parts
             probabilities: Float32Array = unmixer(
-                answer=tile[None, :classes],
-                reference_labels=_one_hot(tile[classes], classes)[None],
-                reference=tile[None, classes + 1 :],
+                answer=answered[None],
+                reference_labels=_one_hot(labels[0], classes)[None],
+                reference=image[None],
                 coefficient=coefficient,
             )[0]
             return probabilities
 
-        return sliding_window(
-            np.concatenate(
-                [answer.array, reference.labels[None], reference.image], dtype=np.float32
-            ),
-            self._manifest.tile_shape,
-            self._manifest.tile_overlap,
-            unmix_tile,
-        )
+        tile, overlap = self._manifest.tile_shape, self._manifest.tile_overlap
+        # Each by itself: one array of all would be a copy of all.
+        held = (answer.array, reference.labels[None].astype(np.float32), reference.image)
+        parts = zip(*(tiles(one, tile, overlap) for one in held), strict=True)
+        return blended(map(unmixed, parts), reference.labels.shape, tile, overlap)
 
 
 def _one_hot(labels: NDArray[np.number], classes: int) -> Float32Array:
