@@ -31,7 +31,7 @@ from veilseg.demo.server import server_process
 from veilseg.errors import InvalidInput, VeilsegError, WrongUsage
 from veilseg.evaluation.bootstrap import LEVEL, RESAMPLES
 from veilseg.imaging.formats import result_endings, write_label_map
-from veilseg.runtime import quickest
+from veilseg.runtime import RUNTIMES, runtime
 from veilseg.scheme import ClientHalf
 from veilseg.schemes.mixup.client import has_synthetic_references
 from veilseg.schemes.registry import client_half
@@ -79,7 +79,9 @@ class Site:
 
 
 @contextmanager
-def warm_site(bundle_folder: Path, vault_folder: Path, url: str, dataset: Path) -> Iterator[Site]:
+def warm_site(
+    bundle_folder: Path, vault_folder: Path, url: str, dataset: Path, engine: str
+) -> Iterator[Site]:
     """A site with a fresh vault, connected to the server."""
     bundle = open_client_half(bundle_folder)
     private = bundle.manifest.scheme == "mixup"
@@ -91,10 +93,13 @@ def warm_site(bundle_folder: Path, vault_folder: Path, url: str, dataset: Path) 
             vault = opened.enter_context(Vault.open(vault_folder, bundle.manifest.bundle_id))
         server = opened.enter_context(RemoteServer(url, bundle.manifest))
         server.check()
-        yield Site(bundle_folder, bundle, client_half(bundle, vault, load=quickest), vault, server)
+        half = client_half(bundle, vault, load=runtime(engine))
+        yield Site(bundle_folder, bundle, half, vault, server)
 
 
-def measure(bundles: Sequence[Path], dataset_folder: Path, pairs: int) -> dict[str, Any]:
+def measure(
+    bundles: Sequence[Path], dataset_folder: Path, pairs: int, engine: str = "onnxruntime"
+) -> dict[str, Any]:
     """Everything, as a JSON-ready document.
 
     Raises
@@ -115,7 +120,9 @@ def measure(bundles: Sequence[Path], dataset_folder: Path, pairs: int) -> dict[s
         url = opened.enter_context(server_process(list(bundles)))
         sites = {}
         for folder, is_plain in zip(bundles, (True, False), strict=True):
-            site = opened.enter_context(warm_site(folder, work / "vault", url, dataset_folder))
+            site = opened.enter_context(
+                warm_site(folder, work / "vault", url, dataset_folder, engine)
+            )
             scheme = site.bundle.manifest.scheme
             if (scheme == "plain") != is_plain:
                 needed_here = "a plain" if is_plain else "a protecting"
@@ -139,7 +146,7 @@ def measure(bundles: Sequence[Path], dataset_folder: Path, pairs: int) -> dict[s
         manifests = [site.bundle.manifest for site in sites.values()]
         cold = {
             scheme: statistics.median(
-                _cold(sites[scheme], work, url, case, out) for case in cases[images:]
+                _cold(sites[scheme], work, url, case, out, engine) for case in cases[images:]
             )
             for scheme in schemes
         }
@@ -159,6 +166,7 @@ def measure(bundles: Sequence[Path], dataset_folder: Path, pairs: int) -> dict[s
         },
         "bytes_per_image": traffic,
         "cold_start": {scheme: round(value, 3) for scheme, value in cold.items()},
+        "runtime": engine,
         "cores": os.cpu_count(),
         "commit": source_state(),
     }
@@ -177,9 +185,10 @@ def ratio(plain: Sequence[float], private: Sequence[float], seed: int = 0) -> di
     }
 
 
-def _cold(site: Site, work: Path, url: str, case: Case, out: Path) -> float:
+def _cold(site: Site, work: Path, url: str, case: Case, out: Path, engine: str) -> float:
     """Seconds of a whole ``veilseg segment`` process for one image."""
     command = [*VEILSEG, "segment", case.images[0], "--server", url, "--bundle", site.folder]
+    command += ["--runtime", engine]
     vault = [] if site.vault is None else ["--vault", work / "vault"]
     started = time.perf_counter()
     subprocess.run(
@@ -201,10 +210,13 @@ def main() -> int:
     parser.add_argument("private", type=Path, help="bundle of another scheme, on the same data")
     parser.add_argument("dataset", type=Path, help="data set whose images are segmented")
     parser.add_argument("--images", type=int, default=20, metavar="N", help="pairs that count")
+    parser.add_argument("--runtime", choices=RUNTIMES, default="onnxruntime")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE")
     options = parser.parse_args()
     try:
-        found = measure([options.plain, options.private], options.dataset, options.images)
+        found = measure(
+            [options.plain, options.private], options.dataset, options.images, options.runtime
+        )
     except VeilsegError as error:
         print(f"overhead: {error}", file=sys.stderr)
         return 3

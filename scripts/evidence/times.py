@@ -3,6 +3,7 @@
 from evidence.cells import NOT_YET, change, head, row
 from evidence.jobs import BRAIN, HIPPOCAMPUS
 from evidence.places import Places, Result
+from evidence.usage import overhead_name
 
 
 def overhead(places: Places) -> str:
@@ -12,10 +13,12 @@ def overhead(places: Places) -> str:
         return f"Overhead of protection: {NOT_YET[0].lower()}{NOT_YET[1:]}"
     lines = head("end to end", "private ÷ plain, median", "plain", "private", "cold start")
     for data in (HIPPOCAMPUS, BRAIN):
-        for name, scheme in ((data.name, "mixup"), (f"{data.name}-encoding", "encoding")):
-            if name in found:
-                what = data.title if scheme == "mixup" else f"{data.title}, encoded"
-                lines.append(_overhead_row(what, found[name], scheme))
+        for scheme, told in (("mixup", ""), ("encoding", ", encoded")):
+            for engine, where in (("onnxruntime", ""), ("openvino", ", OpenVINO at the site")):
+                name = overhead_name(data.name, scheme, engine)
+                if name in found:
+                    what = f"{data.title}{told}{where}"
+                    lines.append(_overhead_row(what, found[name], scheme))
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from evidence.jobs import BRAIN, HIPPOCAMPUS
 from evidence.places import ROOT, Places, Result, read
 from evidence.runs import VEILSEG
 from veilseg.bundle import open_client_half
+from veilseg.runtime import RUNTIMES
 
 HELP_RUNS = 7
 OVERHEAD = ROOT / "scripts" / "overhead.py"
@@ -56,12 +57,13 @@ def overhead(places: Places, again: bool) -> None:
     found: Result = {}
     old = places.load("overhead") or {}
     there = [
-        (data.name if scheme == "mixup" else f"{data.name}-{scheme}", data, scheme)
+        (overhead_name(data.name, scheme, engine), data, scheme, engine)
         for data in (HIPPOCAMPUS, BRAIN)
         for scheme in ("mixup", "encoding")
+        for engine in RUNTIMES
         if (places.models / f"{data.name}-{scheme}").is_dir()
     ]
-    for name, data, scheme in there:
+    for name, data, scheme, engine in there:
         pair = [f"{data.name}-plain", f"{data.name}-{scheme}"]
         known = old.get(name)
         if known is not None and not again and known["bundles"] == _ids(places, *pair):
@@ -71,9 +73,16 @@ def overhead(places: Places, again: bool) -> None:
             file = Path(folder) / "overhead.json"
             bundles = [places.models / name for name in pair]
             inputs = [OVERHEAD, *bundles, places.data / data.folder]
-            run(sys.executable, *inputs, "--images", str(OVERHEAD_PAIRS), "--json", file)
+            how = ["--images", str(OVERHEAD_PAIRS), "--runtime", engine]
+            run(sys.executable, *inputs, *how, "--json", file)
             found[name] = read(file)
     places.store("overhead", found)
+
+
+def overhead_name(data: str, scheme: str, engine: str) -> str:
+    """By which a measurement is stored: the default runtime and mixup go without saying."""
+    parts = [data, *([] if scheme == "mixup" else [scheme])]
+    return "-".join([*parts, *([] if engine == "onnxruntime" else [engine])])
 
 
 def _ids(places: Places, *names: str) -> dict[str, str]:

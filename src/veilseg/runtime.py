@@ -1,6 +1,7 @@
 """Networks at the site: named arrays in, one array out.
 
-ONNX Runtime is always there. OpenVINO is faster where it is installed, and takes longer to start.
+ONNX Runtime is always there and the default. OpenVINO, where it is installed and asked for, is
+faster and rounds otherwise; it takes longer to start.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime
 
-from veilseg.errors import BundleIntegrity, GeometryMismatch
+from veilseg.errors import BundleIntegrity, GeometryMismatch, MissingDependency, WrongUsage
 from veilseg.payload import Float32Array
 
 
@@ -83,12 +84,17 @@ class OpenVinoModel:
     ------
     BundleIntegrity
         If OpenVINO cannot load it.
-    ImportError
+    MissingDependency
         If it is not installed.
     """
 
     def __init__(self, path: Path) -> None:
-        import openvino
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingDependency(
+                "openvino: not installed: pip install 'veilseg[fast]'"
+            ) from error
 
         self._path = path
         try:
@@ -111,18 +117,20 @@ class OpenVinoModel:
         return np.asarray(found[0], dtype=np.float32)
 
 
-def quickest(path: Path) -> Model:
-    """For many images: OpenVINO where it is installed; for one, its start costs more than it saves.
+RUNTIMES: dict[str, Load] = {"onnxruntime": OnnxModel, "openvino": OpenVinoModel}
+
+
+def runtime(name: str) -> Load:
+    """A way to open models, by name.
 
     Raises
     ------
-    BundleIntegrity
-        If the model cannot be loaded.
+    WrongUsage
+        If there is none of that name.
     """
-    try:
-        return OpenVinoModel(path)
-    except ImportError:
-        return OnnxModel(path)
+    if name not in RUNTIMES:
+        raise WrongUsage(f"--runtime {name}: choose one of {', '.join(RUNTIMES)}")
+    return RUNTIMES[name]
 
 
 def _require_fitting(

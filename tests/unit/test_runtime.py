@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from veilseg.bundle import open_server_half
-from veilseg.errors import BundleIntegrity, GeometryMismatch
-from veilseg.runtime import OnnxModel, OpenVinoModel, quickest
+from veilseg.errors import BundleIntegrity, GeometryMismatch, MissingDependency, WrongUsage
+from veilseg.runtime import OnnxModel, OpenVinoModel, runtime
 
 
 @pytest.fixture(params=["FP16", "FP32"])
@@ -48,7 +48,12 @@ def test_no_model(kind, tmp_path):
         kind(file)
 
 
-def test_quickest_does_without_openvino(file, monkeypatch):
-    assert isinstance(quickest(file), OpenVinoModel)
+def test_openvino_that_is_not_installed(file, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    assert isinstance(quickest(file), OnnxModel)
+    with pytest.raises(MissingDependency, match=r"openvino: not installed: pip install"):
+        runtime("openvino")(file)
+
+
+def test_runtime_of_another_name():
+    with pytest.raises(WrongUsage, match="--runtime torch: choose one of onnxruntime, openvino"):
+        runtime("torch")

@@ -166,6 +166,9 @@ def segment(
         Path | None, typer.Option(help="Write what the server is shown (.nii.gz).")
     ] = None,
     timeout_s: Annotated[float, typer.Option(help="Per tile, in seconds.", min=0.1)] = 120.0,
+    runtime: Annotated[
+        str, typer.Option(help="Of this site's networks: onnxruntime, or openvino: faster.")
+    ] = "onnxruntime",
     json_file: JsonOption = None,
     token_file: Annotated[
         Path | None, typer.Option(help="Private file with a token; else VEILSEG_TOKEN is used.")
@@ -196,6 +199,7 @@ def segment(
             uncertainty,
             save_proxy,
             timeout_s,
+            runtime,
             json_file,
             token_file,
             ca,

@@ -25,7 +25,7 @@ from veilseg.files import write_text_whole
 from veilseg.imaging import nifti
 from veilseg.imaging.formats import result_endings, write_label_map, write_map
 from veilseg.payload import Proxy
-from veilseg.runtime import Load, OnnxModel, quickest
+from veilseg.runtime import runtime
 from veilseg.scheme import ClientHalf
 from veilseg.schemes.mixup.client import Unmixing
 from veilseg.schemes.mixup.mixing import price_of_averaging
@@ -54,6 +54,7 @@ class Request:
     uncertainty: Path | None
     save_proxy: Path | None
     timeout_s: float
+    runtime: str
     json_file: Path | None
     token_file: Path | None = None
     ca: Path | None = None
@@ -86,7 +87,7 @@ def segment_all(request: Request) -> None:
     ):
         unmixing = cast(Unmixing | None, request.unmixing)
         key = read_key(request.key_file)
-        half = client_half(bundle, vault, unmixing, key=key, load=_runtime(request))
+        half = client_half(bundle, vault, unmixing, key=key, load=runtime(request.runtime))
         jobs = zip(request.images, outputs, who, strict=True)
         for index, (image, output, subject) in enumerate(jobs):
             note = f"{image.name} ({index + 1} of {len(outputs)})"
@@ -249,7 +250,7 @@ def _vault(request: Request, bundle: ClientBundle) -> Iterator[Vault | None]:
 @contextlib.contextmanager
 def _processor(request: Request, bundle: ClientBundle) -> Iterator[TileProcessor]:
     if request.server is None:
-        yield LocalServer(open_server_half(request.bundle), _runtime(request))
+        yield LocalServer(open_server_half(request.bundle), runtime(request.runtime))
         return
     credentials = Credentials.read(
         request.token_file, request.ca, request.client_cert, request.client_key
@@ -259,11 +260,6 @@ def _processor(request: Request, bundle: ClientBundle) -> Iterator[TileProcessor
     ) as remote:
         remote.check()
         yield remote
-
-
-def _runtime(request: Request) -> Load:
-    """For one image the start of the quickest runtime costs more than it saves."""
-    return quickest if len(request.images) > 1 else OnnxModel
 
 
 def _traffic(processor: TileProcessor) -> tuple[int, int]:
