@@ -204,7 +204,7 @@ def pull(member: Membership, bundle: Path, out: Path, number: int | None) -> Non
 
 
 def rotate_token(member: Membership) -> None:
-    """Put a new token into the token file; the old one ends."""
+    """Put a new token into the token file; the old one ends within the hour."""
     file = member.token_file
     if file is None:
         raise WrongUsage("--token-file: the new token needs a file")
@@ -212,7 +212,7 @@ def rotate_token(member: Membership) -> None:
         token = client.rotate_token()
     with written_whole(file, private=True) as temporary:
         temporary.write_text(f"{token}\n", encoding="ascii")
-    print(f"{file}: a new token; the old one has ended")
+    print(f"{file}: a new token; the old one ends within the hour")
 
 
 def _date(seconds: int) -> str:

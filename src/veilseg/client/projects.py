@@ -118,8 +118,7 @@ class ProjectClient:
         return self._require_ok(self._transfer.get(path, DOCUMENT_BYTES)).body
 
     def rotate_token(self) -> str:
-        """A new token in the place of this one, which ends."""
-        # Asked once: were the answer lost, the second attempt would come with a dead token.
+        """A new token in the place of this one, which ends within the hour."""
         return str(self._asked("POST", "/token")["token"])
 
     def _asked(

@@ -24,6 +24,7 @@ from veilseg.errors import InvalidInput
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 ROLE = "contribute"
+GRACE_S = 3600
 
 
 def create(session: Session, name: str, expected: PairFormat) -> Project:
@@ -84,8 +85,14 @@ def invite(session: Session, project: str, site: str, days: int) -> str:
 
 
 def rotated(session: Session, site: Site, days: int) -> str:
-    """A new token in the place of all that a site had."""
-    session.execute(delete(Token).where(Token.site_id == site.id))
+    """A new token in the place of all that a site had; they end within the hour.
+
+    Not at once: were the answer lost on its way, the site would be left without any.
+    """
+    latest = now() + GRACE_S
+    old = select(Token).where(Token.site_id == site.id, Token.expires > latest)
+    for token in session.scalars(old):
+        token.expires = latest
     return _issued(session, site, days)
 
 
