@@ -58,6 +58,8 @@ DOCUMENT_BYTES: Final = 65536
 
 Found = TypeVar("Found")
 Bearer = Annotated[str | None, Header(alias="authorization")]
+# As large as a database's integers are.
+Number = Annotated[int, Path(ge=0, le=2**31 - 1)]
 Key = Annotated[str, Path(pattern=f"^{contributions.KEY.pattern}$")]
 
 
@@ -105,7 +107,7 @@ def create_app(
         )
 
     @app.get("/v1/projects/{project}/versions/{number}/manifest")
-    def manifest(project: str, number: int, authorization: Bearer = None) -> Response:
+    def manifest(project: str, number: Number, authorization: Bearer = None) -> Response:
         content = as_site(
             project,
             authorization,
@@ -171,7 +173,7 @@ def create_app(
 
     @app.put("/v1/projects/{project}/contributions/{key}/shards/{number}")
     async def shard(
-        request: Request, project: str, key: Key, number: int, authorization: Bearer = None
+        request: Request, project: str, key: Key, number: Number, authorization: Bearer = None
     ) -> dict[str, int]:
         def known(session: Session, site: Site) -> None:
             contributions.find(session, site, key)

@@ -26,7 +26,7 @@ from veilseg.errors import InvalidInput, InvalidShard, VeilsegError
 logger = logging.getLogger(__name__)
 
 KEY = re.compile(r"[0-9a-f]{32}")
-MOST_SHARDS = 100_000
+MOST_SHARDS, MOST_PAIRS = 100_000, 10**9
 FOLDER = "shards"
 
 
@@ -54,7 +54,7 @@ def begin(
     """
     if not KEY.fullmatch(key):
         raise InvalidInput("contribution: its key has to be 32 hexadecimal digits")
-    if not 1 <= shards <= MOST_SHARDS or pairs < shards:
+    if not 1 <= shards <= MOST_SHARDS or not shards <= pairs <= MOST_PAIRS:
         raise InvalidInput(f"contribution: {shards} shards of {pairs} pairs are none")
     _require_open(site)
     if client_digest != expected_format(site.project).client_digest:

@@ -230,6 +230,17 @@ def test_keys_that_are_none(place, key):
     assert reason(place.a.begin(key), 404) in ("there is no such object", "Not Found")
 
 
+@pytest.mark.parametrize("number", [-1, 2**31, 10**30, "x"])
+def test_numbers_that_are_none(place, number):
+    place.a.begin()
+    for answer in (
+        place.a.put(number, shard_of()),
+        place.a.ask("GET", f"/versions/{number}/manifest"),
+    ):
+        assert reason(answer, 404) == "there is no such object"
+    assert "has none" in reason(place.a.ask("GET", "/versions/7/manifest"), 404)
+
+
 @pytest.mark.parametrize(
     "plan", [{}, {"client_digest": "c" * 64, "shards": "many", "pairs": 1}, [], None]
 )
@@ -237,7 +248,9 @@ def test_malformed_announcements(place, plan):
     reason(place.a.ask("PUT", f"/contributions/{KEY}", json=plan), 400)
 
 
-@pytest.mark.parametrize(("shards", "pairs"), [(0, 0), (-1, 5), (3, 2), (10**7, 10**8)])
+@pytest.mark.parametrize(
+    ("shards", "pairs"), [(0, 0), (-1, 5), (3, 2), (10**7, 10**8), (1, 10**12), (1, 10**30)]
+)
 def test_counts_that_are_none(place, shards, pairs):
     assert "are none" in reason(place.a.begin(shards=shards, pairs=pairs), 400)
 
