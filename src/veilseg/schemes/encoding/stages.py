@@ -1,5 +1,6 @@
 """What a site fits: its autoencoders, and later its mask decoder once more."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,7 +51,8 @@ class Autoencoders(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Loss of both: each has to give back what it was given."""
         target, counted = batch["target"], batch.get("counted")
-        noise = torch.Generator().manual_seed(int(batch["noise"][0]))
+        # One generator for each example: it has the same noise whichever process has it.
+        noise = [torch.Generator().manual_seed(int(seed)) for seed in batch["noise"]]
         encoded = [_noisy(maps, noise) for maps in self.mask_encoder(target)]
         of_mask = soft_target_loss(self.mask_decoder(encoded), target, counted)
         return self.image_loss(batch) + of_mask
@@ -84,19 +86,28 @@ class Adaptation(nn.Module):
 
 
 def with_noise(run: Run) -> Prepare:
-    """Parts first, and a seed of the step's noise: a resumed run draws what an unbroken one did."""
+    """Parts first, and a seed of each example's noise, by the step and its place in the batch.
+
+    So a resumed run draws what an unbroken one did, and several processes what one does.
+    """
     parts = parts_first(run)
 
     def prepare(batch: Batch, step: int, steps: int, rank: int) -> Batch:
         given = parts(batch, step, steps, rank)
-        (seed,) = np.random.SeedSequence([run.seed, 40, step, rank]).generate_state(1)
-        return given | {"noise": torch.tensor([int(seed)])}
+        share = len(batch["image"])
+        seeds = [
+            int(np.random.SeedSequence([run.seed, 40, step, part, place]).generate_state(1)[0])
+            for part in range(len(given["image"]) // share)
+            for place in range(rank * share, (rank + 1) * share)
+        ]
+        return given | {"noise": torch.tensor(seeds)}
 
     return prepare
 
 
-def _noisy(maps: Tensor, generator: torch.Generator) -> Tensor:
-    """As answers are: off by a share of what each value varies by."""
-    deviation = maps.detach().float().std()
-    noise = torch.randn(maps.shape, generator=generator).to(maps)
-    return maps + ANSWER_NOISE * deviation * noise
+def _noisy(maps: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """As answers are: off by a share of what the values of each example vary by."""
+    shape = maps.shape[1:]
+    noise = torch.stack([torch.randn(shape, generator=one) for one in generators]).to(maps)
+    spread = maps.detach().float().flatten(1).std(dim=1)
+    return maps + ANSWER_NOISE * spread.reshape(-1, *[1] * len(shape)) * noise

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from veilseg.datasets.cases import PreparedCase
+from veilseg.schemes.encoding import stages
 from veilseg.schemes.encoding.key import ConsortiumKey
 from veilseg.schemes.encoding.training import EncodingTraining
 from veilseg.schemes.population import population_template
@@ -56,6 +57,20 @@ def test_noise_of_a_step_is_that_of_the_run_whenever_it_is_drawn(scheme, cases, 
     assert loss(4) == first
     assert loss(5) != first
     assert loss(4, rank=1) != first
+
+
+def test_noise_of_an_example_is_the_same_whichever_process_has_it(scheme, cases, batch):
+    stage = next(scheme().stages(cases, RUN, None))
+    whole = stage.prepare(batch, 4, stage.steps, 0)["noise"]
+    shares = [{name: maps[place : place + 1] for name, maps in batch.items()} for place in range(2)]
+    parts = [stage.prepare(one, 4, stage.steps, rank) for rank, one in enumerate(shares)]
+    assert torch.equal(torch.cat([one["noise"] for one in parts]), whole)
+    assert len(set(whole.tolist())) == len(whole)
+    maps = torch.arange(64.0).reshape(2, 2, 4, 4)
+    generators = [[torch.Generator().manual_seed(int(s)) for s in whole] for _ in range(2)]
+    together = stages._noisy(maps, generators[0])
+    apart = [stages._noisy(maps[n : n + 1], generators[1][n : n + 1]) for n in range(2)]
+    assert torch.equal(torch.cat(apart), together)
 
 
 def test_filler_of_a_batch_does_not_count(scheme, cases, batch):
