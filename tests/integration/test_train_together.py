@@ -170,7 +170,7 @@ def test_two_sites_contribute_and_use_what_was_fitted(
     assert f"fit: done, step {steps} of {steps}" in ended.out
     # One site withdraws: its pairs are deleted and the next fit does without.
     ended = veilseg("project", "withdraw", *member)
-    assert "withdrawn, 1 shards deleted" in ended.out
+    assert "withdrawn, 1 of 1 shards deleted" in ended.out
     run("fit", "--project", "p", "--steps", 1, *store)
     database = provider.database()
     with database.session() as session:

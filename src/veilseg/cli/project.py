@@ -1,5 +1,6 @@
 """``veilseg project``: the provider's commands on its own machine, and a site's over HTTP."""
 
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -190,8 +191,14 @@ def withdraw(member: Membership, key: str | None) -> None:
     with member.client() as client:
         keys = [one["key"] for one in client.contributions()] if key is None else [key]
         for one in keys:
-            gone = client.withdraw(one)
-            print(f"contribution {one}: withdrawn, {gone} shards deleted")
+            shards, gone = client.withdraw(one)
+            print(f"contribution {one}: withdrawn, {gone} of {shards} shards deleted")
+            if gone < shards:
+                print(
+                    f"veilseg: warning: contribution {one}: {shards - gone} shards could not be "
+                    "deleted yet: ask the provider",
+                    file=sys.stderr,
+                )
 
 
 def pull(member: Membership, bundle: Path, out: Path, number: int | None) -> None:

@@ -108,9 +108,10 @@ class ProjectClient:
         """Say that all is there."""
         return self._asked("POST", f"/contributions/{key}/complete")
 
-    def withdraw(self, key: str) -> int:
-        """Take a contribution back; returns how many shards are gone."""
-        return int(self._asked("DELETE", f"/contributions/{key}")["withdrawn_shards"])
+    def withdraw(self, key: str) -> tuple[int, int]:
+        """Take a contribution back; how many shards were withdrawn, how many are deleted already."""
+        found = self._asked("DELETE", f"/contributions/{key}")
+        return int(found["withdrawn_shards"]), int(found["deleted_shards"])
 
     def server_manifest(self, number: int) -> bytes:
         """Of a version's server half."""

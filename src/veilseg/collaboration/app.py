@@ -158,8 +158,8 @@ def create_app(
             authorization,
             lambda session, site: contributions.withdraw(session, site, key),
         )
-        contributions.delete_shards(blobs, paths)
-        return {"withdrawn_shards": len(paths)}
+        gone = contributions.delete_shards(blobs, paths)
+        return {"withdrawn_shards": len(paths), "deleted_shards": gone}
 
     @app.post("/v1/projects/{project}/contributions/{key}/complete")
     def complete(project: str, key: Key, authorization: Bearer = None) -> dict[str, Any]:

@@ -182,13 +182,17 @@ def withdraw(session: Session, site: Site, key: str) -> list[str]:
     return paths
 
 
-def delete_shards(blobs: Blobs, paths: list[str]) -> None:
-    """Delete what was withdrawn. What cannot be deleted now is by the next :func:`sweep`."""
+def delete_shards(blobs: Blobs, paths: list[str]) -> int:
+    """Delete what was withdrawn; returns how many are gone. The others are by :func:`sweep`."""
+    gone = 0
     for path in paths:
         try:
             blobs.delete(path)
+            gone += 1
         except VeilsegError as error:
+            # No fit uses it any more; the site is told that it is not deleted yet.
             logger.error("a withdrawn shard is still there: %s", error)
+    return gone
 
 
 def sweep(session: Session, blobs: Blobs) -> int:
