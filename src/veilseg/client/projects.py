@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from collections.abc import Set
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -14,6 +15,8 @@ from veilseg.client.transfer import Reply, Transfer
 from veilseg.errors import InvalidAnswer, ServerRefused, WrongUsage
 
 DOCUMENT_BYTES: Final = 16 * 2**20
+PROJECT: Final = frozenset({"project", "state", "format", "pairs", "versions", "fit"})
+WITHDRAWN: Final = frozenset({"withdrawn_shards", "deleted_shards"})
 TIMEOUT_S: Final = 120.0
 RETRIES: Final = 6
 
@@ -83,17 +86,18 @@ class ProjectClient:
         InvalidAnswer
             If it answers with something else than a document.
         """
-        return self._asked("GET", "")
+        return self._asked("GET", "", of=PROJECT)
 
     def contributions(self) -> list[dict[str, Any]]:
         """This site's, the newest first."""
-        found = self._asked("GET", "/contributions")["contributions"]
+        found = self._asked("GET", "/contributions", of={"contributions"})["contributions"]
         return list(found)
 
     def begin(self, key: str, client_digest: str, shards: int, pairs: int) -> dict[str, Any]:
         """Announce a contribution; what is there of it already comes back."""
         plan = {"client_digest": client_digest, "shards": shards, "pairs": pairs}
-        return self._asked("PUT", f"/contributions/{key}", json.dumps(plan).encode())
+        body = json.dumps(plan).encode()
+        return self._asked("PUT", f"/contributions/{key}", body, of={"shards"})
 
     def put_shard(self, key: str, number: int, content: bytes) -> None:
         """Send a shard; sent a second time it changes nothing."""
@@ -109,8 +113,8 @@ class ProjectClient:
         return self._asked("POST", f"/contributions/{key}/complete")
 
     def withdraw(self, key: str) -> tuple[int, int]:
-        """Take a contribution back; how many shards were withdrawn, how many are deleted already."""
-        found = self._asked("DELETE", f"/contributions/{key}")
+        """Take a contribution back; gives how many shards it had, and how many are deleted now."""
+        found = self._asked("DELETE", f"/contributions/{key}", of=WITHDRAWN)
         return int(found["withdrawn_shards"]), int(found["deleted_shards"])
 
     def server_manifest(self, number: int) -> bytes:
@@ -120,7 +124,7 @@ class ProjectClient:
 
     def rotate_token(self) -> str:
         """A new token in the place of this one, which ends within the hour."""
-        return str(self._asked("POST", "/token")["token"])
+        return str(self._asked("POST", "/token", of={"token"})["token"])
 
     def _asked(
         self,
@@ -128,7 +132,9 @@ class ProjectClient:
         path: str,
         content: bytes = b"",
         headers: dict[str, str] | None = None,
+        of: Set[str] = frozenset(),
     ) -> dict[str, Any]:
+        """The answer, a document with at least the fields ``of``."""
         given = headers or {"Content-Type": "application/json"}
         sent = self._transfer.send(method, self._path + path, content, given, DOCUMENT_BYTES)
         reply = self._require_ok(sent)
@@ -136,8 +142,8 @@ class ProjectClient:
             found = json.loads(reply.body)
         except (ValueError, RecursionError) as error:
             raise InvalidAnswer(f"{self._transfer.url}: answers with no document") from error
-        if not isinstance(found, dict):
-            raise InvalidAnswer(f"{self._transfer.url}: answers with no document")
+        if not isinstance(found, dict) or not of <= found.keys():
+            raise InvalidAnswer(f"{self._transfer.url}: answers with no document of a project")
         return found
 
     def _require_ok(self, reply: Reply) -> Reply:
