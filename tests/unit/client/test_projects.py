@@ -25,7 +25,7 @@ def client(answer: httpx.Response) -> ProjectClient:
     ],
 )
 def test_answer_that_is_none(content, ask):
-    with pytest.raises(InvalidAnswer, match="http://127.0.0.1: answers with no document"):
+    with pytest.raises(InvalidAnswer, match=r"http://127\.0\.0\.1: answers with no document"):
         ask(client(httpx.Response(200, content=content)))
 
 
