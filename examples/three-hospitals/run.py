@@ -118,7 +118,8 @@ def draw(table: dict[str, dict[str, float]], sites: list[str], file: Path) -> No
     axes.set_xticks(range(len(table)), list(table))
     axes.set_ylabel("Dice on unseen patients")
     axes.set_ylim(0, 1.1)
-    axes.legend(loc="lower right", ncols=len(sites))
+    # Above: bars of any height leave no room inside.
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=len(sites), frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(file, dpi=120)
