@@ -178,13 +178,16 @@ def _fit(
     weights = [weight.detach() for weight in scheme.parameters()]
     average = [weight.clone() for weight in weights]
     smoothed = math.nan
-    for step, batch in enumerate(batches(examples, experiment.batch)):
+
+    def prepare(batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        whole = step >= experiment.cropped_share * experiment.steps
+        return batch if whole else cropped(batch, examples.tile_shape, step, SEED)
+
+    for step, batch in enumerate(batches(examples, experiment.batch, prepare=prepare)):
         rate = experiment.learning_rate * learning_rate_factor(step, experiment.steps)
         for optimizer in moved_by:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        if step < experiment.cropped_share * experiment.steps:
-            batch = cropped(batch, examples.tile_shape, step, SEED)
         loss = module(fabric.to_device(batch))
         fabric.backward(loss)
         torch.nn.utils.clip_grad_norm_(module.parameters(), LARGEST_GRADIENT_NORM)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from veilseg.training.crops import cropped
 from veilseg.training.examples import Arrays
 from veilseg.training.loader import Batch
 from veilseg.training.run import Run
-from veilseg.training.stage import Prepare, Stage
+from veilseg.training.stage import Stage
 
 Progress = Callable[[int, int], None]
 
@@ -24,14 +25,15 @@ def no_progress(done: int, total: int) -> None:
     """Tell nobody."""
 
 
-def parts_first(run: Run) -> Prepare:
+@dataclass(frozen=True)
+class PartsFirst:
     """What a stage does to its batches: large tiles are cut but for the last steps."""
 
-    def prepare(batch: Batch, step: int, steps: int, rank: int) -> Batch:  # noqa: ARG001 - parts are alike in all processes
-        whole = step >= run.recipe.cropped_share * steps
-        return batch if whole else cropped(batch, run.tile_shape, step, run.seed)
+    run: Run
 
-    return prepare
+    def __call__(self, batch: Batch, step: int, *, steps: int, rank: int) -> Batch:  # noqa: ARG002 - parts are alike in all processes
+        whole = step >= self.run.recipe.cropped_share * steps
+        return batch if whole else cropped(batch, self.run.tile_shape, step, self.run.seed)
 
 
 class SchemeTraining(nn.Module, ABC):
@@ -67,7 +69,7 @@ class SchemeTraining(nn.Module, ABC):
         examples = Examples(self, cases, tile, run.steps * run.batch, run.seed, spacing=spacing)
         size = len(tile), run.steps, run.batch
         rate = run.recipe.learning_rate
-        yield Stage("", self, examples, *size, rate, parts_first(run))
+        yield Stage("", self, examples, *size, rate, PartsFirst(run))
 
     @abstractmethod
     def example(self, case: PreparedCase, rng: Generator) -> Arrays:

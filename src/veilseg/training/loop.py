@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -61,16 +62,18 @@ def fit(
     done = 0
     if resume and checkpoint is not None and checkpoint.is_file():
         done = load_checkpoint(checkpoint, stage.module, moved_by, run)
-    mine = batches(stage.examples, stage.batch, done, fabric.global_rank, fabric.world_size)
+    part = fabric.global_rank, fabric.world_size
+    prepare = None
+    if stage.prepare is not None:
+        prepare = partial(stage.prepare, steps=stage.steps, rank=fabric.global_rank)
+    in_turn = fabric.device.type == "cpu"
+    mine = batches(stage.examples, stage.batch, done, *part, prepare, in_turn)
     smoothed = math.nan
     for step, batch in enumerate(mine, start=done):
         for optimizer in moved_by:
             for group in optimizer.param_groups:
                 group["lr"] = stage.learning_rate * learning_rate_factor(step, stage.steps)
-        given = batch
-        if stage.prepare is not None:
-            given = stage.prepare(batch, step, stage.steps, fabric.global_rank)
-        loss = module(fabric.to_device(given))
+        loss = module(fabric.to_device(batch))
         fabric.backward(loss)
         torch.nn.utils.clip_grad_norm_(module.parameters(), LARGEST_GRADIENT_NORM)
         for optimizer in moved_by:

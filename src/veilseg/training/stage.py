@@ -1,14 +1,20 @@
 """A part of a training that is fitted as a whole; most schemes have one."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import nn
 from torch.utils.data import Dataset
 
 from veilseg.training.loader import Batch
 
-Prepare = Callable[[Batch, int, int, int], Batch]
+
+class Prepare(Protocol):
+    """What is done to each batch, in the process that makes it; can be pickled."""
+
+    def __call__(self, batch: Batch, step: int, *, steps: int, rank: int) -> Batch:
+        """A batch of this training process, by the step and the stage's steps."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class Stage:
     learning_rate : float
         At the end of the warm-up.
     prepare : callable or None
-        What is done to each batch: given it, the step, the stage's steps and this process' rank.
+        What is done to each batch.
     """
 
     name: str

@@ -1,11 +1,18 @@
 """Every example is a function of seed and number, however the loader starts."""
 
+import gc
+import multiprocessing
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from veilseg.training.batches import Examples
-from veilseg.training.loader import batches
+from veilseg.training.loader import BATCHES_AHEAD, batches
 from veilseg.training.run import LARGEST_BATCH, batch_size
 
 TILE = (16, 16, 16)
@@ -58,6 +65,70 @@ def test_what_cannot_be_shared_equally_is_filled_up(make_mixup, cases, size, pro
         counted = torch.cat([part["counted"] for part in found]).bool()
         together = {name: torch.cat([part[name] for part in found])[counted] for name in expected}
         assert equal(together, expected)
+
+
+def test_examples_are_made_in_turn_with_the_fit(make_mixup, cases):
+    made = multiprocessing.Value("i", 0)
+
+    class Told(Examples):
+        def __getitem__(self, number):
+            with made.get_lock():
+                made.value += 1
+            return super().__getitem__(number)
+
+    stream = batches(Told(make_mixup(), cases, TILE, 40, seed=3), 1)
+    for taken in range(1, 41):
+        next(stream)
+        of_turns = -(-taken // BATCHES_AHEAD) * BATCHES_AHEAD
+        time.sleep(0.02)  # had another been begun, it would be counted by now
+        assert made.value == min(of_turns, 40)
+    assert next(stream, None) is None
+
+
+def test_whoever_stops_early_leaves_no_process_behind(make_mixup, cases):
+    stream = batches(Examples(make_mixup(), cases, TILE, 40, seed=3), 1)
+    next(stream)
+    assert multiprocessing.active_children()
+    started = time.monotonic()
+    stream.close()
+    gc.collect()
+    assert not multiprocessing.active_children()
+    assert time.monotonic() - started < 4, "they were told, and not killed after a while"
+
+
+ORPHANS = """
+import os
+import torch
+from veilseg.training import loader
+loader.SECONDS_PER_LOOK = 0.2
+
+class Numbers(torch.utils.data.Dataset):
+    def __len__(self):
+        return 40
+    def __getitem__(self, number):
+        return {"process": torch.tensor(os.getpid())}
+
+stream = loader.batches(Numbers(), 1)
+print({int(next(stream)["process"]) for _ in range(loader.BATCHES_AHEAD)}, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_workers_end_when_whoever_trains_is_killed():
+    command = [sys.executable, "-c", ORPHANS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        workers = {int(one) for one in process.stdout.readline().strip("{}\n").split(", ")}
+    assert workers
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{one}").exists() for one in workers):
+        assert time.monotonic() < deadline, "left behind"
+        time.sleep(0.1)
+
+
+def test_what_is_done_to_a_batch_knows_its_step(make_mixup, cases):
+    examples = Examples(make_mixup(), cases, TILE, 6, seed=3)
+    told = batches(examples, 2, step=1, prepare=lambda batch, step: batch | {"step": step})
+    assert [batch["step"] for batch in told] == [1, 2]
 
 
 def test_global_random_state_does_not_matter(make_mixup, cases):

@@ -1,6 +1,7 @@
 """What a site fits: its autoencoders, and later its mask decoder once more."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from veilseg.networks.encoders import Decoder, Encoder, Maps
-from veilseg.training.interface import parts_first
+from veilseg.training.interface import PartsFirst
 from veilseg.training.loader import Batch
 from veilseg.training.losses import mean_of_counted, soft_target_loss
 from veilseg.training.run import Run
-from veilseg.training.stage import Prepare
 
 # An answer is never exact: the mask decoder is trained to bear it, in standard deviations.
 ANSWER_NOISE = 0.3
@@ -85,24 +85,24 @@ class Adaptation(nn.Module):
         return soft_target_loss(logits, batch["target"], batch.get("counted"))
 
 
-def with_noise(run: Run) -> Prepare:
+@dataclass(frozen=True)
+class WithNoise:
     """Parts first, and a seed of each example's noise, by the step and its place in the batch.
 
     So a resumed run draws what an unbroken one did, and several processes what one does.
     """
-    parts = parts_first(run)
 
-    def prepare(batch: Batch, step: int, steps: int, rank: int) -> Batch:
-        given = parts(batch, step, steps, rank)
+    run: Run
+
+    def __call__(self, batch: Batch, step: int, *, steps: int, rank: int) -> Batch:
+        given = PartsFirst(self.run)(batch, step, steps=steps, rank=rank)
         share = len(batch["image"])
         seeds = [
-            int(np.random.SeedSequence([run.seed, 40, step, part, place]).generate_state(1)[0])
+            int(np.random.SeedSequence([self.run.seed, 40, step, part, place]).generate_state(1)[0])
             for part in range(len(given["image"]) // share)
             for place in range(rank * share, (rank + 1) * share)
         ]
         return given | {"noise": torch.tensor(seeds)}
-
-    return prepare
 
 
 def _noisy(maps: Tensor, generators: Sequence[torch.Generator]) -> Tensor:

@@ -27,7 +27,7 @@ from veilseg.schemes.encoding.client import (
 from veilseg.schemes.encoding.key import ConsortiumKey
 from veilseg.schemes.encoding.mapping import MappingFit, as_maps, as_sequence
 from veilseg.schemes.encoding.sequence import Layout
-from veilseg.schemes.encoding.stages import Adaptation, Autoencoders, with_noise
+from veilseg.schemes.encoding.stages import Adaptation, Autoencoders, WithNoise
 from veilseg.schemes.references import Template, synthetic_reference
 from veilseg.training.batches import Examples
 from veilseg.training.examples import Arrays, one_hot
@@ -122,7 +122,7 @@ class EncodingTraining(SchemeTraining):
             *(self.image_encoder, self.image_decoder, self.hint),
             *(self.mask_encoder, self.mask_decoder),
         )
-        yield Stage("", halves, examples, dims, first, size, rate, with_noise(run))
+        yield Stage("", halves, examples, dims, first, size, rate, WithNoise(run))
         fit = replace(self._fit, steps=second, seed=run.seed, learning_rate=rate)
         sent = Examples(
             *(self, cases, tile, self._views(fit, len(cases)) * len(cases), run.seed + 2),
