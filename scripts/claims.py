@@ -69,10 +69,22 @@ def measure(trainings: Sequence[Training], only: Sequence[str], places: Places, 
 
 
 def _job(training: Training, places: Places, again: bool) -> None:
+    if _is_published(training, places) and not again:
+        return
     train(training, places)
     for evaluation in EVALUATIONS:
         if evaluation.training == training.name:
             evaluate(evaluation, training, places, again)
+
+
+def _is_published(training: Training, places: Places) -> bool:
+    """Whether all that is told of a training is there, and its bundle where it is to be shipped."""
+    mine = [one for one in EVALUATIONS if one.training == training.name]
+    found = {one.name: evaluated(one, training, places) for one in mine}
+    if not mine or None in found.values():
+        return False
+    shipped = training.name not in SHIPPED
+    return shipped or is_shipped(training.name, found[training.name] or {}, places)
 
 
 def _survived(name: str, job: Callable[[], None]) -> bool:
@@ -95,13 +107,15 @@ def publish(trainings: Sequence[Training], places: Places) -> None:
     for names in shipped_together(TRAININGS):
         group = {name: evaluation(name) for name in names}
         for name, found in group.items():
-            if None not in group.values():
-                ship(name, places)
-                places.store(name, found or {})
-    for name in PUBLISHED:
+            # Not where a published bundle was taken away: there is nothing to ship anew.
+            there = places.models / name, places.bundle(name)
+            if found is not None and None not in group.values() and any(map(Path.exists, there)):
+                ship(name, found, places)
+                places.store(name, found)
+    for name in (one.name for one in EVALUATIONS if one.name not in SHIPPED):
         found = evaluation(name)
         if found is not None:
-            places.store(name, found)
+            places.store(name if name in PUBLISHED else f"parts/{name}", found)
     summarise(places, evaluation)
     found = encodings(evaluation)
     if found is not None:
@@ -115,7 +129,9 @@ def table(trainings: Sequence[Training], places: Places) -> str:
         found = progress(training, places)
         mine = [e for e in EVALUATIONS if e.training == training.name]
         done = [result for e in mine if (result := evaluated(e, training, places)) is not None]
-        if found.outdated:
+        if _is_published(training, places):
+            state = "published"
+        elif found.outdated:
             state = "outdated, to be trained anew"
         elif not found.finished:
             started = places.bundle(training.name).exists()
@@ -124,9 +140,7 @@ def table(trainings: Sequence[Training], places: Places) -> str:
         elif len(done) < len(mine):
             state = f"trained, {len(done)} of {len(mine)} evaluated"
         else:
-            state = "evaluated"
-        if training.name in SHIPPED and found.finished:
-            state += ", shipped" if is_shipped(training.name, places) else ", not shipped yet"
+            state = "evaluated, not shipped yet"
         figures = sorted(result["mean_dice"] for result in done)
         dice = " … ".join(f"{value:.3f}" for value in dict.fromkeys(figures[:1] + figures[-1:]))
         rows.append((training.name, state, dice))

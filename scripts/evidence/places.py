@@ -59,6 +59,14 @@ class Places:
         """Where an evaluation is kept until it is published."""
         return self.work / "evaluations" / f"{name}.json"
 
+    def part(self, name: str) -> Path:
+        """Where an evaluation is published that is told of in summaries alone."""
+        return self.results / "parts" / f"{name}.json"
+
+    def kept(self, name: str) -> list[Path]:
+        """Wherever an evaluation may be: what is published needs no work folder any more."""
+        return [self.evaluation(name), self.results / f"{name}.json", self.part(name)]
+
     def load(self, name: str) -> Result | None:
         """One file of results; None if it was not measured yet."""
         return read(self.results / f"{name}.json")
@@ -71,8 +79,9 @@ class Places:
         old = self.load(name)
         if old is not None and {**old, "commit": None} == {**fields, "commit": None}:
             return
-        self.results.mkdir(parents=True, exist_ok=True)
-        write(self.results / f"{name}.json", {"commit": source_state(), **fields})
+        file = self.results / f"{name}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write(file, {"commit": source_state(), **fields})
 
     def digest(self, names: Sequence[str]) -> str | None:
         """SHA-256 over files of results; None if one of them is missing."""

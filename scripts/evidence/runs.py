@@ -6,8 +6,10 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 
@@ -20,7 +22,6 @@ from veilseg.errors import VeilsegError
 from veilseg.networks.encoders import ClientAlone
 from veilseg.schemes.encoding.key import ConsortiumKey
 from veilseg.schemes.mixup.client import has_synthetic_references
-from veilseg.training.crops import crop_shape
 from veilseg.training.recipe import Recipe
 
 VEILSEG = (sys.executable, "-m", "veilseg.cli.main")
@@ -67,10 +68,10 @@ def train(training: Training, places: Places) -> None:
 
     An outdated run is put aside; the one before it is removed.
     """
+    if trained(training, places) is not None:
+        return
     folder = places.bundle(training.name)
     found = progress(training, places)
-    if found.finished:
-        return
     if found.outdated:
         aside = folder.with_name(f"{folder.name}.old")
         print(f"{training.name}: not the run that is asked for now: moved to {aside.name}")
@@ -85,6 +86,18 @@ def train(training: Training, places: Places) -> None:
         write(folder / DURATION, {"minutes": minutes, "cores": os.cpu_count()})
 
 
+def trained(training: Training, places: Places) -> Path | None:
+    """The bundle of a finished training, in the work folder or shipped; None if there is none."""
+    if progress(training, places).finished:
+        return places.bundle(training.name)
+    shipped = places.models / training.name
+    manifest = _finished_bundle(shipped)
+    if manifest is None:
+        return None
+    record = _record(manifest.provenance, manifest.scheme)
+    return shipped if _is_run(record, training, places) else None
+
+
 def duration(training: Training, places: Places) -> Result:
     """Minutes and cores of a training in one piece; of a resumed one, nothing is known."""
     return read(places.bundle(training.name) / DURATION) or {}
@@ -94,7 +107,7 @@ def evaluate(evaluation: Evaluation, training: Training, places: Places, again: 
     """Evaluate a trained bundle unless its evaluation is there."""
     if evaluated(evaluation, training, places) is not None and not again:
         return
-    folder = places.bundle(training.name)
+    folder = trained(training, places) or places.bundle(training.name)
     source = places.data / training.data.folder
     manifest = open_client_half(folder).manifest
     file = places.evaluation(evaluation.name)
@@ -118,18 +131,29 @@ def evaluate(evaluation: Evaluation, training: Training, places: Places, again: 
 
 
 def evaluated(evaluation: Evaluation, training: Training, places: Places) -> Result | None:
-    """The evaluation of the bundle that this training made; None if there is none."""
-    found = read(places.evaluation(evaluation.name))
-    if found is None or not progress(training, places).finished:
-        return None
-    manifest = _finished_bundle(places.bundle(training.name))
-    return found if manifest is not None and found["bundle_id"] == manifest.bundle_id else None
+    """The evaluation of what this training made; None if there is none.
+
+    One that is published counts without its bundle: it says itself what run it is of.
+    """
+    bundle = trained(training, places)
+    manifest = None if bundle is None else open_client_half(bundle).manifest
+    for file in places.kept(evaluation.name):
+        found = read(file)
+        if found is None:
+            continue
+        if manifest is not None:
+            ours = found["bundle_id"] == manifest.bundle_id
+        else:
+            ours = _is_run(_record(found["provenance"], found["scheme"]), training, places)
+        if ours:
+            return found
+    return None
 
 
-def ship(name: str, places: Places) -> None:
-    """Copy a bundle without its weights to ``models/``, whole or not at all."""
+def ship(name: str, found: Result, places: Places) -> None:
+    """Copy an evaluated bundle without its weights to ``models/``, whole or not at all."""
     source, target = places.bundle(name), places.models / name
-    if is_shipped(name, places):
+    if is_shipped(name, found, places):
         return
     new, old = (places.models / f".{name}.{what}" for what in ("new", "old"))
     for leftover in (new, old):
@@ -145,10 +169,10 @@ def ship(name: str, places: Places) -> None:
     print(f"{name}: shipped")
 
 
-def is_shipped(name: str, places: Places) -> bool:
-    """Whether ``models/`` has the bundle that was trained."""
-    trained, there = (_finished_bundle(folder / name) for folder in (places.work, places.models))
-    return trained is not None and there is not None and trained.bundle_id == there.bundle_id
+def is_shipped(name: str, found: Result, places: Places) -> bool:
+    """Whether ``models/`` has the bundle that was evaluated."""
+    there = _finished_bundle(places.models / name)
+    return there is not None and there.bundle_id == found["bundle_id"]
 
 
 def _finished_bundle(folder: Path) -> ClientManifest | None:
@@ -166,11 +190,24 @@ def _is_its_run(training: Training, places: Places) -> bool:
     recorded = read(places.bundle(training.name) / "weights" / "run.json")
     if recorded is None:
         return False
-    # Small tiles are never cut, whatever share of the steps large ones are: what is finished is as
-    # good. Half of a run is not gone on with by another recipe, though.
-    recipe, tile_shape = Recipe(), tuple(recorded.get("tile_shape", ()))
+    # Half of a run is not gone on with by another recipe, even where that makes no difference.
     finished = _finished_bundle(places.bundle(training.name)) is not None
-    if finished and crop_shape(tile_shape) == tile_shape:
+    return _is_run(recorded, training, places, finished)
+
+
+def _record(provenance: Mapping[str, Any], scheme: str) -> Result:
+    """What a bundle says of its training, as the training recorded it."""
+    of_start = (provenance.get("init") or {}).get("bundle_id", "")
+    fields = {name: "" if value is None else value for name, value in provenance.items()}
+    return {**fields, "scheme": scheme, "init": of_start}
+
+
+def _is_run(recorded: Result, training: Training, places: Places, finished: bool = True) -> bool:
+    """Whether this is the record of this training on these data."""
+    recipe = Recipe()
+    # Small tiles, of which a step takes several, are never cut, whatever share of the steps large
+    # ones are: what is finished is as good.
+    if finished and recorded.get("batch", 1) > 1:
         share = recorded.get("recipe", {}).get("cropped_share", recipe.cropped_share)
         recipe = replace(recipe, cropped_share=share)
     if training.scheme == "mixup":

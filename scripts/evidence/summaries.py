@@ -12,6 +12,7 @@ from evidence.jobs import (
     MOST_MIXTURES,
     PICTURES,
     curve_name,
+    fold_stem,
     mixtures_name,
 )
 from evidence.places import Places, Result
@@ -93,7 +94,7 @@ def pooled_folds(load: Load) -> Result | None:
     together: list[Case] = []
     origins: dict[str, Result] = {}
     for fold in range(1, FOLDS + 1):
-        names = {s: f"{BRAIN.name}-fold{fold}-{s}" for s in ("plain", "mixup")}
+        names = {s: f"{fold_stem(BRAIN, fold)}-{s}" for s in ("plain", "mixup")}
         results = {scheme: load(name) for scheme, name in names.items()}
         there = {scheme: result for scheme, result in results.items() if result is not None}
         if len(there) < len(names):

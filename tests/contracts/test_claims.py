@@ -4,11 +4,12 @@ Commands are replaced by ones that write what they would write, so that no test 
 """
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import claims
@@ -43,19 +44,22 @@ def commands(places: Places, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]
         given.append(words)
         if words[0] == "train":
             out = Path(words[words.index("--out") + 1])
-            leave_run(out, words, places)
-            phantoms.make_bundle(out, words[words.index("--scheme") + 1], name=out.name)
+            record = leave_run(out, words, places)
+            scheme, told = record["scheme"], record | {"init": None}
+            phantoms.make_bundle(out, scheme, name=out.name, provenance=told)
             (out / "README.md").write_text("card")
         else:
-            bundle_id = open_client_half(Path(words[1])).manifest.bundle_id
-            write(Path(words[-1]), {"bundle_id": bundle_id, "mean_dice": 0.5})
+            bundle = Path(words[1])
+            manifest = open_client_half(bundle).manifest
+            found = {"bundle_id": manifest.bundle_id, "scheme": manifest.scheme}
+            write(Path(words[-1]), {**found, "provenance": manifest.provenance, "mean_dice": 0.5})
         return ""
 
     monkeypatch.setattr(runs, "run", run)
     return given
 
 
-def leave_run(out: Path, words: list[str], places: Places) -> None:
+def leave_run(out: Path, words: list[str], places: Places) -> dict[str, object]:
     """The record that ``veilseg train`` writes before its first step."""
     recipe = asdict(Recipe())
     if "--unmixing" in words:
@@ -71,11 +75,12 @@ def leave_run(out: Path, words: list[str], places: Places) -> None:
         "recipe": recipe,
         "init": "",
         "fold": fold,
-        "batch": 1,
+        "batch": 2,
         "tile_shape": [16, 16, 16],
     }
     (out / "weights").mkdir(parents=True, exist_ok=True)
     (out / "weights" / "run.json").write_text(json.dumps(record))
+    return record
 
 
 @pytest.mark.parametrize("training", [PLAIN, MIXUP, ALGEBRAIC], ids=lambda job: job.name)
@@ -101,13 +106,13 @@ def test_outdated_run_is_put_aside(places, commands, change):
     assert open_client_half(aside).manifest.bundle_id == first
 
 
-@pytest.mark.parametrize(("tile", "outdated"), [([16, 16, 16], False), ([104, 128, 96], True)])
-def test_share_of_cut_steps_matters_where_tiles_are_large(places, commands, tile, outdated):
+@pytest.mark.parametrize(("batch", "outdated"), [(2, False), (1, True)])
+def test_share_of_cut_steps_matters_where_tiles_are_large(places, commands, batch, outdated):
     runs.train(PLAIN, places)
     record = places.bundle(PLAIN.name) / "weights" / "run.json"
     fields = json.loads(record.read_text())
     fields["recipe"]["cropped_share"] /= 2
-    record.write_text(json.dumps(fields | {"tile_shape": tile}))
+    record.write_text(json.dumps(fields | {"batch": batch}))
     assert runs.progress(PLAIN, places).outdated is outdated
 
 
@@ -153,6 +158,35 @@ def test_time_is_told_of_a_training_in_one_piece_alone(places, commands, monkeyp
     assert runs.duration(PLAIN, places) == {}
 
 
+@pytest.mark.parametrize("where", ["phantom-mixup", "parts/phantom-mixup"])
+def test_what_is_published_needs_no_work_folder(places, commands, monkeypatch, where):
+    monkeypatch.setattr(claims, "EVALUATIONS", (EVALUATION,))
+    runs.train(MIXUP, places)
+    runs.evaluate(EVALUATION, MIXUP, places, again=False)
+    places.store(where, runs.evaluated(EVALUATION, MIXUP, places))
+    shutil.rmtree(places.work)
+    assert runs.evaluated(EVALUATION, MIXUP, places)["mean_dice"] == 0.5
+    claims._job(MIXUP, places, again=False)
+    assert len(commands) == 2
+    changed = replace(MIXUP, steps=4)
+    assert runs.evaluated(EVALUATION, changed, places) is None
+    claims._job(changed, places, again=False)
+    assert [words[0] for words in commands[2:]] == ["train", "evaluate"]
+
+
+def test_shipped_bundle_is_evaluated_where_it_lies(places, commands):
+    runs.train(MIXUP, places)
+    provenance = open_client_half(places.bundle(MIXUP.name)).manifest.provenance
+    shipped = places.models / MIXUP.name
+    phantoms.make_bundle(shipped, "mixup", provenance=provenance)
+    (shipped / "README.md").write_text("card")
+    shutil.rmtree(places.work)
+    assert runs.trained(MIXUP, places) == places.models / MIXUP.name
+    runs.train(MIXUP, places)
+    assert len(commands) == 1
+    assert runs.trained(replace(MIXUP, seed=1), places) is None
+
+
 @pytest.mark.parametrize("kind", ["synthetic", "labelled"])
 def test_references_are_what_the_bundle_has(places, commands, kind):
     folder = places.bundle(MIXUP.name)
@@ -163,10 +197,16 @@ def test_references_are_what_the_bundle_has(places, commands, kind):
     assert words[words.index("--split") + 1] == "test"
 
 
+def found_of(training: jobs.Training, places: Places) -> dict[str, str]:
+    """What decides whether an evaluation is of the bundle that was trained."""
+    return {"bundle_id": open_client_half(places.bundle(training.name)).manifest.bundle_id}
+
+
 def test_bundle_is_shipped_without_its_weights(places, commands):
     runs.train(PLAIN, places)
-    runs.ship(PLAIN.name, places)
-    assert runs.is_shipped(PLAIN.name, places)
+    found = found_of(PLAIN, places)
+    runs.ship(PLAIN.name, found, places)
+    assert runs.is_shipped(PLAIN.name, found, places)
     shipped = places.models / PLAIN.name
     assert {path.name for path in shipped.iterdir()} == {"client", "server", "README.md"}
     assert [path.name for path in places.models.iterdir()] == [PLAIN.name]
@@ -178,11 +218,11 @@ def test_failed_shipping_leaves_the_old_bundle(places, commands, monkeypatch):
     runs.train(PLAIN, places)
     (places.bundle(PLAIN.name) / "README.md").unlink()
     with pytest.raises(OSError, match="README"):
-        runs.ship(PLAIN.name, places)
+        runs.ship(PLAIN.name, found_of(PLAIN, places), places)
     assert open_client_half(places.models / PLAIN.name).manifest.bundle_id == old
     (places.bundle(PLAIN.name) / "README.md").write_text("card")
-    runs.ship(PLAIN.name, places)
-    assert runs.is_shipped(PLAIN.name, places)
+    runs.ship(PLAIN.name, found_of(PLAIN, places), places)
+    assert runs.is_shipped(PLAIN.name, found_of(PLAIN, places), places)
     assert [path.name for path in places.models.iterdir()] == [PLAIN.name]
 
 
@@ -194,7 +234,7 @@ def test_table_tells_how_far_everything_is(places, commands, monkeypatch):
     lines = claims.table((PLAIN, MIXUP, ALGEBRAIC), places).splitlines()[1:4]
     assert [line.split("  ", 1)[1].strip() for line in lines] == [
         "training, 0 of 3 steps kept",
-        "evaluated                    0.500",
+        "published                    0.500",
         "waiting",
     ]
 
@@ -224,6 +264,7 @@ def test_pair_is_shipped_when_both_are_evaluated(places, commands, monkeypatch):
     for name, value in {
         "TRAININGS": pair,
         "BY_NAME": table,
+        "EVALUATIONS": tuple(table.values()),
         "PUBLISHED": (),
         "summarise": lambda *given: None,
         "encodings": lambda *given: None,

@@ -184,6 +184,7 @@ def make_bundle(
     poison: float = 0.0,
     unmixer: bytes | None = None,
     rubbish: str | None = None,
+    provenance: dict[str, object] | None = None,
     **settings: object,
 ) -> Path:
     """Build and seal a bundle for phantoms.
@@ -199,6 +200,8 @@ def make_bundle(
         In place of the algebraic one.
     rubbish : str, optional
         A file of the client half that is replaced by rubbish before it is sealed.
+    provenance : dict, optional
+        Of its training.
     **settings
         Of the scheme. ``unmixing="algebraic"`` leaves out the unmixer, ``references=["labelled"]``
         the template, as training does.
@@ -242,7 +245,7 @@ def make_bundle(
         answer=answer,
         settings=settings,
         licence="Apache-2.0",
-        provenance={"data_sha256": "0" * 64},
+        provenance=provenance or {"data_sha256": "0" * 64},
         unit=unit,
     )
     seal(folder, client, ServerManifest(name, "1", proxy, answer))
