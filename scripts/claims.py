@@ -19,7 +19,7 @@ from evidence.background import LOG, Busy, last_line, only_one, running, start
 from evidence.encodings import RESULT, encodings
 from evidence.jobs import EVALUATIONS, PUBLISHED, SHIPPED, TRAININGS, Training, shipped_together
 from evidence.places import ROOT, Places, Result, default_places
-from evidence.runs import evaluate, evaluated, is_shipped, progress, ship, train
+from evidence.runs import evaluate, evaluated, is_shipped, progress, ship, train, trained
 from evidence.summaries import summarise
 from evidence.usage import demo, overhead, site
 from figures import update
@@ -78,13 +78,18 @@ def _job(training: Training, places: Places, again: bool) -> None:
 
 
 def _is_published(training: Training, places: Places) -> bool:
-    """Whether all that is told of a training is there, and its bundle where it is to be shipped."""
+    """Whether all that is told of a training is there, and its bundle where that is needed."""
     mine = [one for one in EVALUATIONS if one.training == training.name]
     found = {one.name: evaluated(one, training, places) for one in mine}
     if not mine or None in found.values():
         return False
-    shipped = training.name not in SHIPPED
-    return shipped or is_shipped(training.name, found[training.name] or {}, places)
+    if training.name in SHIPPED and not is_shipped(
+        training.name, found[training.name] or {}, places
+    ):
+        return False
+    goes_on = [job for job in TRAININGS if job.init == training]
+    there = trained(training, places) is not None
+    return there or all(_is_published(job, places) for job in goes_on)
 
 
 def _survived(name: str, job: Callable[[], None]) -> bool:

@@ -1,7 +1,8 @@
 """What is trained and evaluated: one readable table."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 SEED = 0
 FOLDS = 5
@@ -26,11 +27,14 @@ class Data:
     title : str
         In tables.
     steps : int
-        The same for every scheme, so that a comparison is fair.
+        Of every scheme, all of them together.
     licence : str
         Of weights trained on it.
     fold : str
         As 2/5; empty for the default split.
+    raw_steps : int
+        So many of them are on raw images, as one network, which is ``plain``; what the rest would
+        bring it is measured by ``longer``. 0: every scheme begins with nothing.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Data:
     steps: int
     licence: str
     fold: str = ""
+    raw_steps: int = 0
 
 
 HIPPOCAMPUS = Data(
@@ -52,27 +57,27 @@ DEALT = f"1/{FOLDS}"
 BRAIN = Data(
     *("brain-tissue", "brain_t1_oasis_3d", "Brain tissue", 4000),
     f"{NON_COMMERCIAL} (trained on OASIS-1 with Neuromorphometrics labels, CC BY-NC)",
-    DEALT,
+    *(DEALT, 1600),
 )
 CARDIAC = Data(
-    *("cardiac", "cardiac_acdc_2d", "Heart, cine MR (2D)", 4000),
+    *("cardiac", "cardiac_acdc_2d", "Heart, cine MR (2D)", 6000),
     f"{NON_COMMERCIAL} (trained on ACDC, CC BY-NC-SA 4.0)",
-    DEALT,
+    *(DEALT, 3000),
 )
 RETINA = Data(
-    *("retina", "retina_vessels", "Retinal vessels (2D)", 4000),
+    *("retina", "retina_vessels", "Retinal vessels (2D)", 6000),
     "CC BY 4.0 (trained on DRIVE and CHASE_DB1, CC BY 4.0)",
-    DEALT,
+    *(DEALT, 3000),
 )
 BREAST = Data(
-    *("breast", "breast_us_busi", "Breast lesion, ultrasound (2D)", 4000),
+    *("breast", "breast_us_busi", "Breast lesion, ultrasound (2D)", 6000),
     "CC BY 4.0 (trained on BUSI, CC BY 4.0)",
-    DEALT,
+    *(DEALT, 3000),
 )
 NUCLEI = Data(
-    *("nuclei", "nuclei_dsb2018", "Nuclei, microscopy (2D RGB)", 4000),
+    *("nuclei", "nuclei_dsb2018", "Nuclei, microscopy (2D RGB)", 6000),
     "CC0 (trained on BBBC038, CC0)",
-    DEALT,
+    *(DEALT, 3000),
 )
 PICTURES = (CARDIAC, RETINA, BREAST, NUCLEI)
 
@@ -98,6 +103,8 @@ class Training:
         ``linear`` or ``local``, of Privacy-SF.
     keyed : bool
         With a consortium key.
+    init : Training or None
+        What it goes on from; None: it begins with nothing.
     """
 
     name: str
@@ -111,6 +118,7 @@ class Training:
     ship: bool = False
     control: str = ""
     keyed: bool = False
+    init: "Training | None" = None
 
     def options(self) -> list[str]:
         """Of the command line."""
@@ -156,14 +164,27 @@ class Evaluation:
 
 
 def triple(data: Data, fold: int | None = None, ship: bool = False) -> tuple[Training, ...]:
-    """Plain, mixup, and the algebraic baseline, with the same steps and seed."""
+    """Plain, mixup, and the algebraic baseline, with the same seed."""
     stem = data.name if fold is None else fold_stem(data, fold)
     part = data.fold if fold is None else f"{fold}/{FOLDS}"
-    return (
-        Training(f"{stem}-plain", data, "plain", data.steps, fold=part, ship=ship),
-        Training(f"{stem}-mixup", data, "mixup", data.steps, fold=part, ship=ship),
-        Training(f"{stem}-algebraic", data, "mixup", data.steps, unmixing="algebraic", fold=part),
+    plain = Training(
+        f"{stem}-plain", data, "plain", data.raw_steps or data.steps, fold=part, ship=ship
     )
+    mixup = going_on(plain, f"{stem}-mixup", scheme="mixup", ship=ship)
+    return plain, mixup, going_on(plain, f"{stem}-algebraic", scheme="mixup", unmixing="algebraic")
+
+
+def longer(data: Data) -> Training:
+    """Plain for as many steps as the private schemes have: what more of them bring."""
+    plain, *_ = triple(data)
+    return going_on(plain, f"{data.name}-longer")
+
+
+def going_on(plain: Training, name: str, **changed: Any) -> Training:
+    """Another training of the same data, from that network on where there are steps left."""
+    rest = plain.data.steps - plain.data.raw_steps
+    init = plain if plain.data.raw_steps else None
+    return replace(plain, **{"ship": False, **changed}, name=name, steps=rest, init=init)
 
 
 def fold_stem(data: Data, fold: int) -> str:
@@ -216,6 +237,7 @@ TRAININGS: tuple[Training, ...] = (
         )
         for unmixing in ("learned", "algebraic")
     ),
+    *(longer(data) for data in (BRAIN, *PICTURES)),
     encoded(HIPPOCAMPUS, ship=True),
     encoded(BRAIN, ship=True),
     encoded(CARDIAC),

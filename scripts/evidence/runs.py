@@ -80,6 +80,9 @@ def train(training: Training, places: Places) -> None:
     source = places.data / training.data.folder
     started = time.monotonic()
     options = [*training.options(), *(key_options(places) if training.keyed else ())]
+    if training.init is not None:
+        train(training.init, places)
+        options += ["--init", str(trained(training.init, places))]
     run(*VEILSEG, "train", source, "--out", folder, "--resume", *options)
     if found.steps == 0:
         minutes = round((time.monotonic() - started) / 60, 2)
@@ -225,12 +228,21 @@ def _is_run(recorded: Result, training: Training, places: Places, finished: bool
         "steps": training.steps,
         "seed": training.seed,
         "fold": training.fold,
-        "init": "",
+        "init": "" if training.init is None else _id_of(training.init, places),
         "variant": variant,
         "data_sha256": _content_hash(places.data / training.data.folder),
         "recipe": json.loads(json.dumps(asdict(recipe))),
     }
     return {name: recorded.get(name, "") for name in wanted} == wanted
+
+
+def _id_of(training: Training, places: Places) -> str | None:
+    """Of the bundle that a training made, though only its evaluation may be left; or None."""
+    bundle = trained(training, places)
+    if bundle is not None:
+        return open_client_half(bundle).manifest.bundle_id
+    found = evaluated(Evaluation(training.name, training.name), training, places)
+    return None if found is None else str(found["bundle_id"])
 
 
 def key_options(places: Places) -> list[str]:

@@ -5,6 +5,7 @@ import shutil
 
 import nibabel as nib
 import numpy as np
+import phantoms
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,9 +13,12 @@ from typer.testing import CliRunner
 
 from veilseg.bundle import open_client_half, open_server_half
 from veilseg.cli.main import app
+from veilseg.datasets.cases import PreparedCase
+from veilseg.schemes.mixup.training import MixupTraining
 from veilseg.schemes.plain.training import PlainTraining
 from veilseg.schemes.references import TEMPLATE_FILE, UNMIXER_FILE
 from veilseg.training import train as training
+from veilseg.training.recipe import Recipe
 from veilseg.training.start import start_from
 
 SHAPE = (20, 18, 22)
@@ -257,12 +261,34 @@ def test_weights_to_start_from_are_those_of_the_shipped_models(tmp_path, fold_bu
         torch.testing.assert_close(parameter, trained[f"model/{name}"], rtol=2**-11, atol=2**-24)
 
 
+def test_a_network_that_another_scheme_lacks_begins_anew(fold_bundle):
+    template = phantoms.template(1, phantoms.TILE)
+    image = np.zeros((1, *phantoms.TILE), np.float32)
+    case = PreparedCase("p", "p", image, template.label_of_tissue.take(template.tissues))
+    scheme = MixupTraining(3, 1, 2, template, [case], Recipe())
+    before = {name: weight.detach().clone() for name, weight in scheme.named_parameters()}
+    start_from(fold_bundle[0], scheme)
+    trained = load_file(fold_bundle[0] / "weights" / "checkpoint.safetensors")
+    for name, weight in scheme.named_parameters():
+        network, _, _ = name.partition(".")
+        assert torch.equal(weight, before[name]) == (network == "unmixer"), name
+        if network == "segmenter":
+            expected = trained[f"model/{name}"]
+            torch.testing.assert_close(weight, expected, rtol=2**-11, atol=2**-24)
+
+
 def test_weights_of_other_networks_are_refused(veilseg, dataset, tmp_path, fold_bundle):
-    first, second = tmp_path / "first", tmp_path / "second"
+    first, second, own = tmp_path / "first", tmp_path / "second", tmp_path / "own"
     shutil.copytree(fold_bundle[0], first)
-    options = ["--out", second, "--fold", FOLD, "--init", first]
-    line = reason_of(veilseg("train", dataset, "--scheme", "mixup", *options), 5)
+    shutil.copytree(dataset, own)
+    fields = json.loads((own / "dataset.json").read_text())
+    fields["labels"]["another"] = 2
+    (own / "imagesTr" / "s5_0000.nii.gz").unlink()
+    (own / "dataset.json").write_text(json.dumps(fields))
+    options = ["--out", second, "--init", first]
+    line = reason_of(veilseg("train", own, "--scheme", "plain", *options), 5)
     assert "weights of other networks" in line
+    options += ["--fold", FOLD]
     shutil.rmtree(first / "server")
     assert "server" in reason_of(veilseg("train", dataset, "--scheme", "plain", *options), 3)
     assert not second.exists()

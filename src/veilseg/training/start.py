@@ -17,6 +17,9 @@ from veilseg.training.interface import SchemeTraining
 def start_from(bundle: Path, scheme: SchemeTraining) -> None:
     """Give a scheme the weights of a bundle; they were rounded to FP16 when it was written.
 
+    A network that a bundle of another scheme does not have begins anew: the unmixing network, where
+    one for raw images is started from.
+
     Raises
     ------
     InvalidInput
@@ -33,14 +36,29 @@ def start_from(bundle: Path, scheme: SchemeTraining) -> None:
             array = numpy_helper.to_array(initializer).astype(np.float32)
             stored[initializer.name.removesuffix(HALVED)] = torch.from_numpy(array)
     found: dict[str, Tensor] = {}
+    missing: list[str] = []
     for name, names in _names(scheme).items():
         there = [stored[other] for other in names if other in stored]
-        if not there or there[0].shape != scheme.get_parameter(name).shape:
+        if not there:
+            missing.append(name)
+        elif there[0].shape == scheme.get_parameter(name).shape:
+            found[name] = there[0]
+        else:
             raise BundleIntegrity(f"{bundle}: weights of other networks: {name}")
-        found[name] = there[0]
+    known = {_network(name) for name in found}
+    for name in missing:
+        if _network(name) in known or client.manifest.scheme == scheme.name:
+            raise BundleIntegrity(f"{bundle}: weights of other networks: {name}")
+    if not found:
+        raise BundleIntegrity(f"{bundle}: has no network of {scheme.name} to start from")
     with torch.no_grad():
         for name, weight in found.items():
             scheme.get_parameter(name).copy_(weight)
+
+
+def _network(name: str) -> str:
+    """Which of a scheme's networks a weight is of."""
+    return name.partition(".")[0]
 
 
 def _names(scheme: SchemeTraining) -> dict[str, list[str]]:
