@@ -104,6 +104,22 @@ def gain(places: Places) -> str:
     return "\n".join([*head("unseen patients", "learned − algebraic"), *rows]) if rows else NOT_YET
 
 
+def longer(places: Places) -> str:
+    """What more steps on raw images bring, where private schemes go on from plain."""
+    found = places.load("margins") or {"comparisons": {}}
+    lines = head("unseen patients", "plain", "plain, longer", "longer − plain", "private − longer")
+    rows = [
+        row(
+            f"{TITLES[name]}, {people(entry['more_steps'])}",
+            *(dice(entry[scheme]["dice"]) for scheme in ("plain", "longer")),
+            *(change(entry[name]) for name in ("more_steps", "margin_to_longer")),
+        )
+        for name, entry in found["comparisons"].items()
+        if "longer" in entry
+    ]
+    return "\n".join([*lines, *rows]) if rows else NOT_YET
+
+
 def curve(places: Places) -> str:
     """Dice over the mixing coefficient."""
     found = places.load("curve")
@@ -143,27 +159,33 @@ def calibration(places: Places) -> str:
 
 def trainings(places: Places) -> str:
     """How long each data set was trained, and the validation Dice of what is shipped."""
-    lines = head("data set", "steps", "validation Dice of plain", "of private")
+    lines = head("data set", "steps", "of them plain's", "validation Dice of plain", "of private")
     for data in (HIPPOCAMPUS, BRAIN, *PICTURES):
         results = [places.load(f"{data.name}-{scheme}") for scheme in ("plain", "mixup")]
         scores = (dice((result or {}).get("validation_dice")) for result in results)
-        lines.append(row(f"`{data.folder}`", f"{data.steps:,}", *scores))
+        shared = f"{data.raw_steps:,}" if data.raw_steps else "–"
+        lines.append(row(f"`{data.folder}`", f"{data.steps:,}", shared, *scores))
     return "\n".join(lines)
 
 
 def lengths(places: Places) -> str:
-    """What more steps brought on validation patients."""
+    """What more steps brought on validation patients, from nothing or from the plain network."""
     found = places.load("lengths")
     if found is None:
         return NOT_YET
     lines = head("data set", "steps", "plain", "private", "private − plain")
-    runs = {(one["dataset"], one["steps"], one["scheme"]): one for one in found["runs"]}
-    for dataset, steps in sorted({key[:2] for key in runs}):
-        plain, mixup = (
-            runs[dataset, steps, scheme]["validation_dice"] for scheme in ("plain", "mixup")
-        )
-        cells = (dice(plain), dice(mixup), f"{mixup - plain:+.3f}")
-        lines.append(row(f"`{dataset}`", f"{steps:,}", *cells))
+    scores = {
+        (one["dataset"], one.get("init_steps", 0), one["steps"], one["scheme"]): one[
+            "validation_dice"
+        ]
+        for one in found["runs"]
+    }
+    for dataset, before, steps in sorted({key[:3] for key in scores}):
+        mixup = scores[dataset, before, steps, "mixup"]
+        # Private goes on from it, so what it is compared with is its start.
+        plain = scores[dataset, 0, before or steps, "plain"]
+        told = f"{before:,} of plain, then {steps:,}" if before else f"{steps:,}"
+        lines.append(row(f"`{dataset}`", told, dice(plain), dice(mixup), f"{mixup - plain:+.3f}"))
     return "\n".join(lines)
 
 
@@ -217,6 +239,7 @@ def plot(name: str, caption: str) -> Callable[[Places], str]:
 BLOCKS: dict[str, Callable[[Places], str]] = {
     "accuracy": accuracy,
     "gain": gain,
+    "longer": longer,
     "curve": curve,
     "mixtures": mixtures,
     "calibration": calibration,

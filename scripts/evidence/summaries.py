@@ -26,8 +26,8 @@ POOLED = "brain-tissue-folds"  # the comparison; its cases are in results/brain-
 # What is compared, each with the schemes that were trained for it.
 MARGINS = {
     HIPPOCAMPUS.name: ("plain", "mixup", "algebraic"),
-    BRAIN.name: ("plain", "mixup", "algebraic"),
-    **{data.name: ("plain", "mixup") for data in PICTURES},
+    BRAIN.name: ("plain", "mixup", "algebraic", "longer"),
+    **{data.name: ("plain", "mixup", "longer") for data in PICTURES},
 }
 
 
@@ -168,12 +168,15 @@ def joined(results: Mapping[str, Result]) -> list[Case]:
 
 
 def compared(cases: Sequence[Case]) -> Result:
-    """Means, private − plain, and, where the baseline is there, learned − algebraic."""
-    schemes = [name for name in ("plain", "mixup", "algebraic") if name in cases[0]]
+    """Means, private − plain, and what the others that are there are compared with."""
+    schemes = [name for name in ("plain", "mixup", "algebraic", "longer") if name in cases[0]]
     found: Result = {scheme: mean(cases, scheme) for scheme in schemes}
     found["margin"] = difference(cases, "mixup", "plain")
     if "algebraic" in schemes:
         found["gain"] = gain(cases)
+    if "longer" in schemes:
+        found["more_steps"] = difference(cases, "longer", "plain")
+        found["margin_to_longer"] = difference(cases, "mixup", "longer")
     return found
 
 

@@ -45,7 +45,7 @@ def commands(places: Places, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]
         if words[0] == "train":
             out = Path(words[words.index("--out") + 1])
             record = leave_run(out, words, places)
-            scheme, told = record["scheme"], record | {"init": None}
+            scheme, told = record["scheme"], record | {"init": {"bundle_id": record["init"]}}
             phantoms.make_bundle(out, scheme, name=out.name, provenance=told)
             (out / "README.md").write_text("card")
         else:
@@ -73,7 +73,7 @@ def leave_run(out: Path, words: list[str], places: Places) -> dict[str, object]:
         "seed": int(words[words.index("--seed") + 1]),
         "data_sha256": read_dataset(places.data / DATA.folder).content_hash(),
         "recipe": recipe,
-        "init": "",
+        "init": start_of(words),
         "fold": fold,
         "batch": 2,
         "tile_shape": [16, 16, 16],
@@ -81,6 +81,13 @@ def leave_run(out: Path, words: list[str], places: Places) -> dict[str, object]:
     (out / "weights").mkdir(parents=True, exist_ok=True)
     (out / "weights" / "run.json").write_text(json.dumps(record))
     return record
+
+
+def start_of(words: list[str]) -> str:
+    """Id of the bundle that a training is told to go on from."""
+    if "--init" not in words:
+        return ""
+    return open_client_half(Path(words[words.index("--init") + 1])).manifest.bundle_id
 
 
 @pytest.mark.parametrize("training", [PLAIN, MIXUP, ALGEBRAIC], ids=lambda job: job.name)
@@ -185,6 +192,41 @@ def test_shipped_bundle_is_evaluated_where_it_lies(places, commands):
     runs.train(MIXUP, places)
     assert len(commands) == 1
     assert runs.trained(replace(MIXUP, seed=1), places) is None
+
+
+def test_a_training_goes_on_from_another(places, commands, monkeypatch):
+    data = replace(DATA, steps=5, raw_steps=2)
+    plain, mixup, _ = jobs.triple(data)
+    assert (plain.steps, mixup.steps, mixup.init) == (2, 3, plain)
+    runs.train(mixup, places)
+    first, second = commands
+    assert "--init" not in first
+    assert second[second.index("--init") + 1] == str(places.bundle(plain.name))
+    assert runs.trained(mixup, places) == places.bundle(mixup.name)
+    # What it went on from counts: trained anew, it is another run.
+    shutil.rmtree(places.bundle(plain.name))
+    phantoms.make_bundle(places.bundle(plain.name), "plain", name=plain.name, raw_scale=7)
+    assert runs.progress(mixup, places).outdated
+
+
+def test_what_others_go_on_from_is_trained_anew_where_its_bundle_is_gone(
+    places, commands, monkeypatch
+):
+    data = replace(DATA, steps=5, raw_steps=2)
+    pair = jobs.triple(data)[:2]
+    table = {job.name: jobs.Evaluation(job.name, job.name) for job in pair}
+    monkeypatch.setattr(claims, "TRAININGS", pair)
+    monkeypatch.setattr(claims, "EVALUATIONS", tuple(table.values()))
+    plain, _ = pair
+    claims._job(plain, places, again=False)
+    places.store(plain.name, runs.evaluated(table[plain.name], plain, places))
+    shutil.rmtree(places.work)
+    assert not claims._is_published(plain, places)
+    for job in pair:
+        claims._job(job, places, again=False)
+        places.store(job.name, runs.evaluated(table[job.name], job, places))
+    shutil.rmtree(places.work)
+    assert all(claims._is_published(job, places) for job in pair)
 
 
 @pytest.mark.parametrize("kind", ["synthetic", "labelled"])

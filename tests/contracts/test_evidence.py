@@ -13,6 +13,7 @@ from evidence.jobs import (
     FOLDS,
     MOST_MIXTURES,
     TRAININGS,
+    Training,
     curve_name,
     fold_stem,
 )
@@ -94,18 +95,32 @@ def test_names_are_unique_and_every_evaluation_has_its_training():
 
 def test_schemes_of_one_comparison_differ_in_nothing_else():
     for job in TRAININGS:
-        if job.scheme == "plain" and not job.control:
+        if job.name.endswith("-plain"):
             stem = job.name.removesuffix("-plain")
             others = [
                 one
                 for one in TRAININGS
-                if one.name in (f"{stem}-mixup", f"{stem}-algebraic", f"{stem}-encoding")
+                if one.name in {f"{stem}-{kind}" for kind in ("mixup", "algebraic", "encoding")}
             ]
             assert others
             for other in others:
-                assert (other.data, other.steps, other.seed, other.fold) == (
-                    *(job.data, job.steps, job.seed, job.fold),
-                )
+                assert (other.data, other.seed, other.fold) == (job.data, job.seed, job.fold)
+                assert all_steps(other) == job.data.steps
+                assert other.init in (None, job)
+            assert all_steps(job) == (job.data.raw_steps or job.data.steps)
+
+
+def test_plain_is_trained_longer_wherever_the_others_go_on_from_it():
+    data = {job.data for job in TRAININGS if job.init is not None}
+    checked = [job for job in TRAININGS if job.name.endswith("-longer")]
+    assert {job.data for job in checked} == data
+    for job in checked:
+        assert (job.scheme, job.init.scheme, all_steps(job)) == ("plain", "plain", job.data.steps)
+
+
+def all_steps(job: Training) -> int:
+    """With those of what it goes on from."""
+    return job.steps + (0 if job.init is None else all_steps(job.init))
 
 
 def test_every_fold_is_tested_once_by_each_scheme():

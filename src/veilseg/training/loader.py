@@ -47,8 +47,8 @@ def batches(
         off is never passed on.
     in_turn : bool
         Whether examples are made while nothing is fitted. On a CPU both want the same cores, and
-        the threads of a step wait for the slowest of them, so that a step beside the making of an
-        example takes up to twice as long. False where the fit is on another device.
+        the threads of a step wait for the slowest of them: side by side, both take longer than one
+        after the other. False where the fit is on another device.
     """
     workers = min(torch.get_num_threads(), MOST_WORKERS)
     ahead = -(-BATCHES_AHEAD // workers)
