@@ -20,6 +20,7 @@ from tritonclient.utils import InferenceServerException
 from veilseg.access import token_file
 from veilseg.access.audit_log import verify
 from veilseg.bundle import open_client_half
+from veilseg.client.group import ServerGroup
 from veilseg.client.remote import RemoteServer
 from veilseg.wire import InferRequest, Tensor, decode_answer, encode_request
 
@@ -258,6 +259,26 @@ def test_sites_wait_while_the_queue_is_full(make_bundle, tmp_path: Path, tile: n
             list(sites.map(scan, range(5)))
         assert " status=429 " in server.text, "the queue was full, or nothing is shown"
     assert verify([tmp_path / "audit.jsonl"])[1].count == 30
+
+
+def test_tiles_go_on_where_one_of_two_servers_is_killed(
+    make_bundle, tmp_path: Path, tile: np.ndarray
+):
+    bundle = make_bundle()
+    manifest = open_client_half(bundle).manifest
+    tiles = [tile * np.float32(0.5) ** (number % 4) for number in range(24)]
+    with (
+        ServeProcess(tmp_path / "one", bundle) as one,
+        ServeProcess(tmp_path / "two", bundle) as two,
+    ):
+        remotes = [RemoteServer(server.url, manifest, retries=1) for server in (one, two)]
+        with ServerGroup(remotes) as servers:
+            servers.check()
+            for number, answer in enumerate(servers.each(tiles)):
+                np.testing.assert_array_equal(answer, tiny_answer(tiles[number]))
+                if number == 4:
+                    one.kill()
+        assert all(" status=200 " in server.text for server in (one, two)), "both had a part"
 
 
 def test_a_refusal_reaches_a_client_that_still_sends(make_bundle, tmp_path: Path):

@@ -15,7 +15,7 @@ from phantoms import one_hot
 from veilseg.bundle import ClientManifest
 from veilseg.client.pipeline import Outgoing
 from veilseg.imaging.preprocessing import prepare_labels
-from veilseg.imaging.tiling import sliding_window
+from veilseg.imaging.tiling import tiles
 from veilseg.imaging.volume import LabelMap
 from veilseg.wire import InferAnswer, Tensor, decode_request, documents, encode_answer
 from veilseg.wire.infer import HEADER_LENGTH
@@ -142,12 +142,9 @@ def ideal_server(
     known: dict[bytes, np.ndarray] = {}
     channels = len(manifest.channels)
 
-    def learn(both: np.ndarray) -> np.ndarray:
-        known[both[:channels].astype("<f2").tobytes()] = both[channels:]
-        return both
-
     both = np.concatenate([outgoing.proxy.array, target]).astype(np.float32)
-    sliding_window(both, manifest.tile_shape, manifest.tile_overlap, learn)
+    for tile in tiles(both, manifest.tile_shape, manifest.tile_overlap):
+        known[tile[:channels].astype("<f2").tobytes()] = tile[channels:]
     return lambda tile: known[tile.astype("<f2").tobytes()]
 
 

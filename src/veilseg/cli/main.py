@@ -141,7 +141,10 @@ def segment(
     out: Annotated[
         Path, typer.Option("-o", "--out", help="File like the image's, or a folder for several.")
     ],
-    server: Annotated[str | None, typer.Option(help="Address, e.g. http://127.0.0.1:8000.")] = None,
+    server: Annotated[
+        list[str] | None,
+        typer.Option(help="Address, e.g. http://127.0.0.1:8000; again for each further server."),
+    ] = None,
     vault: Annotated[Path | None, typer.Option(help="The site's vault (not for plain).")] = None,
     subject: Annotated[
         str | None, typer.Option(help="Who it is; stays here. Default: the file name.")
@@ -187,7 +190,7 @@ def segment(
             images,
             bundle,
             out,
-            server,
+            server or [],
             vault,
             subject,
             subjects,

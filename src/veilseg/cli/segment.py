@@ -16,6 +16,7 @@ from veilseg.cli.local import LocalServer
 from veilseg.cli.outputs import result_files, stem_of
 from veilseg.cli.progress import progress
 from veilseg.client.credentials import Credentials
+from veilseg.client.group import ServerGroup
 from veilseg.client.pipeline import channel_files, segment, sizes
 from veilseg.client.processor import TileProcessor
 from veilseg.client.remote import RemoteServer
@@ -42,7 +43,7 @@ class Request:
     images: list[Path]
     bundle: Path
     out: Path
-    server: str | None
+    servers: list[str]
     vault: Path | None
     subject: str | None
     subjects: Path | None
@@ -189,7 +190,7 @@ def _naming(image: Path, error: VeilsegError) -> VeilsegError:
 
 
 def _require_sensible(request: Request) -> None:
-    if request.local == (request.server is not None):
+    if request.local == bool(request.servers):
         raise WrongUsage("give either --server URL or --local")
     if request.unmixing not in (None, *get_args(Unmixing)):
         raise WrongUsage(f"--unmixing {request.unmixing}: choose learned or algebraic")
@@ -249,20 +250,22 @@ def _vault(request: Request, bundle: ClientBundle) -> Iterator[Vault | None]:
 
 @contextlib.contextmanager
 def _processor(request: Request, bundle: ClientBundle) -> Iterator[TileProcessor]:
-    if request.server is None:
+    if not request.servers:
         yield LocalServer(open_server_half(request.bundle), runtime(request.runtime))
         return
     credentials = Credentials.read(
         request.token_file, request.ca, request.client_cert, request.client_key
     )
-    with RemoteServer(
-        request.server, bundle.manifest, timeout_s=request.timeout_s, credentials=credentials
-    ) as remote:
+    remotes = [
+        RemoteServer(url, bundle.manifest, timeout_s=request.timeout_s, credentials=credentials)
+        for url in request.servers
+    ]
+    with remotes[0] if len(remotes) == 1 else ServerGroup(remotes) as remote:
         remote.check()
         yield remote
 
 
 def _traffic(processor: TileProcessor) -> tuple[int, int]:
-    if isinstance(processor, RemoteServer):
+    if isinstance(processor, RemoteServer | ServerGroup):
         return processor.bytes_sent, processor.bytes_received
     return 0, 0

@@ -5,14 +5,14 @@ remote server, or the server half run locally.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from veilseg.bundle import ClientManifest
-from veilseg.client.processor import TileProcessor
+from veilseg.client.processor import TileProcessor, answers_of
 from veilseg.client.uncertainty import predictive_entropy
 from veilseg.errors import InvalidAnswer, InvalidImage
 from veilseg.imaging.formats import read_header, read_image
@@ -151,25 +151,28 @@ def process(
     ServerError
         Whatever the processor raises; InvalidAnswer if an answer has the wrong shape.
     """
-    expected = manifest.answer.shape[1:]
 
-    def checked(tile: Float32Array) -> Float32Array:
-        answer = processor(tile)
-        if answer.shape != expected or not np.isfinite(answer).all():
-            raise InvalidAnswer(
-                f"answer of shape {answer.shape}; expected finite values of shape {expected}"
-            )
-        return answer
+    def answered(tiles: Iterable[Float32Array]) -> Iterator[Float32Array]:
+        return (_checked(answer, manifest) for answer in answers_of(processor, tiles))
 
     if not proxy.tiled:
         tile, overlap = manifest.tile_shape, manifest.tile_overlap
-        return Answer(sliding_window(proxy.array, tile, overlap, checked, progress))
+        return Answer(sliding_window(proxy.array, tile, overlap, answered, progress))
     answers = []
-    for number, tile in enumerate(proxy.array):
-        answers.append(checked(tile))
+    for number, answer in enumerate(answered(proxy.array)):
+        answers.append(answer)
         if progress is not None:
             progress(number + 1, len(proxy.array))
     return Answer(np.stack(answers))
+
+
+def _checked(answer: Float32Array, manifest: ClientManifest) -> Float32Array:
+    expected = manifest.answer.shape[1:]
+    if answer.shape != expected or not np.isfinite(answer).all():
+        raise InvalidAnswer(
+            f"answer of shape {answer.shape}; expected finite values of shape {expected}"
+        )
+    return answer
 
 
 def recover(

@@ -1,6 +1,7 @@
 """The seam between a pipeline and whatever computes answers."""
 
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from typing import Protocol, runtime_checkable
 
 from veilseg.payload import Float32Array
 
@@ -20,3 +21,17 @@ class TileProcessor(Protocol):
         ndarray, shape (K, X, Y, Z) or (K, X, Y), float32
         """
         ...
+
+
+@runtime_checkable
+class ManyTiles(Protocol):
+    """A processor that works on several tiles at a time."""
+
+    def each(self, tiles: Iterable[Float32Array]) -> Iterator[Float32Array]:
+        """Answers in the order of the tiles, of which only a few are taken ahead."""
+        ...
+
+
+def answers_of(processor: TileProcessor, tiles: Iterable[Float32Array]) -> Iterator[Float32Array]:
+    """Answers in the order of the tiles, several at a time where the processor can."""
+    return processor.each(tiles) if isinstance(processor, ManyTiles) else map(processor, tiles)

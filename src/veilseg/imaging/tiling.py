@@ -1,7 +1,7 @@
 """From whole image to tiles of the server's fixed shape, and back without seams.
 
 The law is MONAI's ``sliding_window_inference`` with ``mode="gaussian"``, so a network gives a
-site what its trainer measured; here it needs no torch, and one tile is in memory at a time.
+site what its trainer measured; here it needs no torch, and tiles are cut when they are asked for.
 """
 
 import itertools
@@ -24,7 +24,7 @@ def sliding_window(
     array: Float32Array,
     tile_shape: tuple[int, ...],
     overlap: float,
-    process: Callable[[Float32Array], Float32Array],
+    process: Callable[[Iterator[Float32Array]], Iterable[Float32Array]],
     progress: Callable[[int, int], None] | None = None,
 ) -> Float32Array:
     """Process an image tile by tile and blend the answers.
@@ -40,7 +40,7 @@ def sliding_window(
     overlap : float in [0, 1)
         Share of a tile that neighbours have in common at least.
     process : callable
-        Maps one tile (C, *tile), read-only, to (K, *tile). Called once per tile, in order.
+        Maps tiles (C, *tile), read-only, to answers (K, *tile) in their order.
     progress : callable, optional
         Called with (done, total) after each tile.
 
@@ -55,7 +55,7 @@ def sliding_window(
     InvalidInput
         If the overlap is outside [0, 1).
     """
-    answers = map(process, tiles(array, tile_shape, overlap))
+    answers = process(tiles(array, tile_shape, overlap))
     return blended(answers, array.shape[1:], tile_shape, overlap, progress)
 
 

@@ -1,5 +1,7 @@
 """Tiling equals MONAI's, tile for tile."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,11 @@ from monai.inferers import sliding_window_inference
 
 from veilseg.errors import GeometryMismatch, InvalidInput
 from veilseg.imaging.tiling import sliding_window, tile_count
+
+
+def each(process):
+    """Of one tile, for all of them."""
+    return partial(map, process)
 
 
 def position_dependent(tile):
@@ -36,7 +43,9 @@ CASES_2D = [((9, 11), (16, 12)), ((16, 16), (16, 16)), ((33, 47), (16, 16)), ((7
 def test_result_equals_monai(shape, tile, overlap):
     array = np.random.default_rng(0).random((2, *shape), dtype=np.float32)
     calls = []
-    found = sliding_window(array, tile, overlap, position_dependent, lambda *at: calls.append(at))
+    found = sliding_window(
+        array, tile, overlap, each(position_dependent), lambda *at: calls.append(at)
+    )
     expected = sliding_window_inference(
         torch.from_numpy(array[None]),
         tile,
@@ -54,7 +63,9 @@ def test_result_equals_monai(shape, tile, overlap):
 
 def test_one_tile_costs_one_call_and_no_weighting():
     answer = np.random.default_rng(0).random((3, 8, 8, 8), dtype=np.float32)
-    found = sliding_window(np.zeros((1, 8, 8, 8), np.float32), (8, 8, 8), 0.5, lambda _: answer)
+    found = sliding_window(
+        np.zeros((1, 8, 8, 8), np.float32), (8, 8, 8), 0.5, each(lambda _: answer)
+    )
     assert np.shares_memory(found, answer)
     np.testing.assert_array_equal(found, answer)
 
@@ -69,7 +80,7 @@ def test_input_is_left_as_it_was():
 
     for tile in ((8, 8), (20, 20), (24, 24)):
         with pytest.raises(ValueError, match="read-only"):
-            sliding_window(array, tile, 0.5, clobber)
+            sliding_window(array, tile, 0.5, each(clobber))
     np.testing.assert_array_equal(array, before)
 
 
@@ -90,7 +101,7 @@ def test_image_of_other_dimension_is_refused():
     with pytest.raises(GeometryMismatch, match=r"\(8, 8\) for tiles of shape \(4, 4, 4\)"):
         tile_count((8, 8), (4, 4, 4), 0.5)
     with pytest.raises(GeometryMismatch, match="for tiles of shape"):
-        sliding_window(np.zeros((1, 8, 8), np.float32), (4, 4, 4), 0.5, lambda tile: tile)
+        sliding_window(np.zeros((1, 8, 8), np.float32), (4, 4, 4), 0.5, each(lambda tile: tile))
 
 
 @pytest.mark.parametrize("overlap", [-0.1, 1.0, float("nan")])
@@ -101,10 +112,10 @@ def test_overlap_outside_its_range_is_refused(overlap):
 
 def test_answer_on_another_grid_is_refused():
     with pytest.raises(GeometryMismatch, match="tile 1 of 4: processing gave shape"):
-        sliding_window(np.zeros((1, 8, 8), np.float32), (4, 4), 0, lambda tile: tile[:, 1:])
+        sliding_window(np.zeros((1, 8, 8), np.float32), (4, 4), 0, each(lambda tile: tile[:, 1:]))
 
 
 def test_answer_with_another_number_of_classes_is_refused():
     answers = iter([np.zeros((2, 4, 4)), np.zeros((3, 4, 4))])
     with pytest.raises(GeometryMismatch, match="tile 2 of 4: processing gave 3 classes, 2 for"):
-        sliding_window(np.zeros((1, 8, 8), np.float32), (4, 4), 0, lambda _: next(answers))
+        sliding_window(np.zeros((1, 8, 8), np.float32), (4, 4), 0, lambda _: answers)
