@@ -113,7 +113,13 @@ def test_plain_and_mixup_had_the_same_network_data_and_steps():
     for name in SHIPPED:
         if name.endswith("-plain"):
             plain, mixup = manifest(name), manifest(name.replace("-plain", "-mixup"))
-            for field in ("data_sha256", "steps", "batch", "seed", "split", "precision", "torch"):
+            fields = ["data_sha256", "fold", "batch", "seed", "split", "precision", "torch"]
+            start = mixup["provenance"]["init"]
+            if start is None:
+                fields.append("steps")
+            else:  # what it went on from is what it is compared with (decision 0028)
+                assert start["bundle_id"] == plain["bundle_id"]
+            for field in fields:
                 assert plain["provenance"][field] == mixup["provenance"][field], field
             assert plain["tile_shape"] == mixup["tile_shape"]
             # What only a mixture has is not in plain's recipe to differ by, but may be named.

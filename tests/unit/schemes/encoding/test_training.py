@@ -50,7 +50,9 @@ def test_noise_of_a_step_is_that_of_the_run_whenever_it_is_drawn(scheme, cases, 
     stage = next(scheme().stages(cases, RUN, None))
 
     def loss(step, rank=0):
-        return float(stage.module(stage.prepare(batch, step, stage.steps, rank)).detach())
+        return float(
+            stage.module(stage.prepare(batch, step, steps=stage.steps, rank=rank)).detach()
+        )
 
     first = loss(4)
     torch.manual_seed(99)  # a resumed run starts from another state of torch's generator
@@ -61,9 +63,9 @@ def test_noise_of_a_step_is_that_of_the_run_whenever_it_is_drawn(scheme, cases, 
 
 def test_noise_of_an_example_is_the_same_whichever_process_has_it(scheme, cases, batch):
     stage = next(scheme().stages(cases, RUN, None))
-    whole = stage.prepare(batch, 4, stage.steps, 0)["noise"]
+    whole = stage.prepare(batch, 4, steps=stage.steps, rank=0)["noise"]
     shares = [{name: maps[place : place + 1] for name, maps in batch.items()} for place in range(2)]
-    parts = [stage.prepare(one, 4, stage.steps, rank) for rank, one in enumerate(shares)]
+    parts = [stage.prepare(one, 4, steps=stage.steps, rank=rank) for rank, one in enumerate(shares)]
     assert torch.equal(torch.cat([one["noise"] for one in parts]), whole)
     assert len(set(whole.tolist())) == len(whole)
     maps = torch.arange(64.0).reshape(2, 2, 4, 4)
