@@ -31,7 +31,11 @@ ANSWER_TENSOR = "answer"
 
 @dataclass(frozen=True)
 class Label:
-    """One class: the integer in label maps, its name and, where known, its code."""
+    """One class: the integer in label maps, its name and, where known, its code.
+
+    A code is what a DICOM segmentation says of it: ``value``, ``scheme`` and ``meaning``, for
+    example ``5366008``, ``SCT`` (SNOMED CT) and ``Hippocampus``.
+    """
 
     value: int
     name: str

@@ -19,6 +19,8 @@ SAME_GRID_TOLERANCE_MM = 1e-2
 MOST_VOXELS = 2**31
 # Reading an image and bringing it to a bundle's grid holds up to this much per voxel and channel.
 BYTES_PER_VOXEL = 40
+# Files held as they are, beside what is made of them, take no more of the memory than this.
+SHARE_OF_FILES = 0.25
 
 Reader = Callable[[Path], tuple[NDArray[Any], Geometry]]
 
@@ -115,6 +117,21 @@ def require_fitting(shape: tuple[int, ...], name: str, verb: str = "announces") 
     if voxels > limit:
         raise InvalidImage(
             f"{name}: {verb} {voxels:,} voxels, more than the {limit:,} that fit into memory"
+        )
+
+
+def require_bytes_fitting(count: int, name: str) -> None:
+    """Refuse files by their size, unpacked, before one of them is read.
+
+    Raises
+    ------
+    InvalidImage
+        If they take more than ``SHARE_OF_FILES`` of this computer's memory.
+    """
+    limit = int(_memory_bytes() * SHARE_OF_FILES)
+    if count > limit:
+        raise InvalidImage(
+            f"{name}: holds {count:,} bytes, unpacked, more than the {limit:,} that fit into memory"
         )
 
 

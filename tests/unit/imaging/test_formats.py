@@ -18,11 +18,42 @@ from veilseg.imaging import formats
         ("a.png", ".png", (".png",)),
         ("a.PNG", ".PNG", (".png",)),
         ("a", "", (".nii.gz", ".nii")),
+        ("a.DCM", ".DCM", (".dcm", ".nii.gz", ".nii")),
+        ("a.zip", ".zip", (".dcm", ".nii.gz", ".nii")),
     ],
 )
 def test_endings(name, ending, results):
     assert formats.ending_of(Path("folder") / name) == ending
     assert formats.result_endings(Path("folder") / name) == results
+
+
+def test_dicom_without_an_ending_is_known_by_what_is_there(tmp_path):
+    exported = tmp_path / "IM0001"
+    exported.write_bytes(bytes(128) + b"DICM")
+    named = tmp_path / "x.nii"
+    named.mkdir()
+    other = tmp_path / "text"
+    other.write_text("no image")
+    found = [formats.is_dicom(path) for path in (tmp_path, exported, named, other)]
+    assert found == [True, True, False, False]
+    assert formats.result_endings(tmp_path) == (".dcm", ".nii.gz", ".nii")
+    assert formats.map_endings(tmp_path) == (".nii.gz", ".nii")
+    assert formats.map_endings(tmp_path / "x.png") == (".png",)
+
+
+@pytest.mark.parametrize(
+    ("name", "further"),
+    [
+        ("scan_0000.nii.gz", "scan_0002.nii.gz"),
+        ("scan_0000", "scan_0002"),
+        ("a_0000.b_0000.zip", "a_0002.b_0000.zip"),
+        ("scan.nii.gz", None),
+        ("scan_0001", None),
+    ],
+)
+def test_names_of_channels(name, further):
+    found = formats.channel(Path("folder") / name, 2)
+    assert found == (further and Path("folder") / further)
 
 
 def test_each_format_reads_its_own(tmp_path, write_nifti):
