@@ -135,7 +135,7 @@ def evaluate(
 @app.command()
 def segment(
     images: Annotated[
-        list[Path], typer.Argument(help="NIfTI or PNG; CASE_0000 of several channels.")
+        list[Path], typer.Argument(help="NIfTI, PNG or DICOM; CASE_0000 of several channels.")
     ],
     bundle: BundleOption,
     out: Annotated[

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from veilseg.errors import InvalidInput, OutputNotWritable, WrongUsage
-from veilseg.imaging.formats import ending_of, result_endings
+from veilseg.imaging.formats import channel, ending_of, result_endings
 
 
 def stem_of(image: Path) -> str:
     """Name of an image without its ending and the number of its channel."""
-    return image.name.removesuffix(ending_of(image)).removesuffix("_0000")
+    # "." and ".." are folders of a name that is not typed.
+    name = image.name if image.name not in ("", "..") else image.resolve().name
+    return name.removesuffix(ending_of(image)).removesuffix("_0000")
 
 
 def result_files(images: Sequence[Path], out: Path, further: Sequence[Path]) -> list[Path]:
@@ -62,16 +64,18 @@ def result_files(images: Sequence[Path], out: Path, further: Sequence[Path]) -> 
         for image in images:
             if path.resolve() in _channels_of(image):
                 raise InvalidInput(f"{path}: would overwrite the image itself; choose another")
+            if path.exists() and image.resolve() in path.resolve().parents:
+                raise InvalidInput(f"{path}: would overwrite a file of the image; choose another")
         _require_writable(path)
     return outputs
 
 
 def _channels_of(image: Path) -> set[Path]:
     """Resolved paths of an image and of its further channels, however many there are."""
-    stem, found, ending = image.name.partition("_0000.")
-    if not found:
+    if channel(image, 0) is None:
         return {image.resolve()}
-    return {path.resolve() for path in image.parent.glob(f"{glob.escape(stem)}_????.{ending}")}
+    stem, _, ending = image.name.rpartition("_0000")
+    return {path.resolve() for path in image.parent.glob(f"{glob.escape(stem)}_????{ending}")}
 
 
 def _require_writable(path: Path) -> None:

@@ -24,7 +24,7 @@ from veilseg.datasets.layout import read_patients
 from veilseg.errors import VeilsegError, WrongUsage
 from veilseg.files import write_text_whole
 from veilseg.imaging import nifti
-from veilseg.imaging.formats import result_endings, write_label_map, write_map
+from veilseg.imaging.formats import map_endings, write_map, write_segmentation
 from veilseg.payload import Proxy
 from veilseg.runtime import runtime
 from veilseg.scheme import ClientHalf
@@ -153,7 +153,7 @@ class _Job:
         )
         for warning in result.warnings:
             print(f"veilseg: {image}: warning: {warning}", file=sys.stderr)
-        write_label_map(output, result.labels)
+        write_segmentation(output, result.labels, files, manifest)
         if self.request.uncertainty is not None and result.uncertainty is not None:
             write_map(self.request.uncertainty, result.uncertainty, result.labels.geometry)
         quantity, size = sizes(result.labels, manifest)
@@ -185,8 +185,8 @@ class _Job:
 
 def _naming(image: Path, error: VeilsegError) -> VeilsegError:
     """The same error, its message beginning with the image unless it does so already."""
-    beginning = str(image.with_name(stem_of(image)))
-    return error if str(error).startswith(beginning) else type(error)(f"{image}: {error}")
+    beginnings = (str(image.parent / stem_of(image)), f"{image}: ")
+    return error if str(error).startswith(beginnings) else type(error)(f"{image}: {error}")
 
 
 def _require_sensible(request: Request) -> None:
@@ -199,7 +199,7 @@ def _require_sensible(request: Request) -> None:
     if len(request.images) > 1 and request.uncertainty is not None:
         raise WrongUsage("--uncertainty: takes one image at a time")
     if request.uncertainty is not None:
-        allowed = result_endings(request.images[0])
+        allowed = map_endings(request.images[0])
         if not request.uncertainty.name.lower().endswith(allowed):
             raise WrongUsage(
                 f"{request.uncertainty}: --uncertainty must end in {' or '.join(allowed)}"

@@ -15,7 +15,7 @@ from veilseg.bundle import ClientManifest
 from veilseg.client.processor import TileProcessor, answers_of
 from veilseg.client.uncertainty import predictive_entropy
 from veilseg.errors import InvalidAnswer, InvalidImage
-from veilseg.imaging.formats import read_header, read_image
+from veilseg.imaging.formats import channel, read_header, read_image
 from veilseg.imaging.plausibility import spacing_for, warnings_for
 from veilseg.imaging.preprocessing import Restoration, prepare, restore, restore_map
 from veilseg.imaging.tiling import sliding_window
@@ -80,6 +80,8 @@ class Segmented:
 def channel_files(image: Path, manifest: ClientManifest) -> tuple[Path, ...]:
     """The files of all channels of an image: one file, or nnU-Net's ``_0000``, ``_0001``, ….
 
+    A DICOM series holds one channel; for several, folders, zips or files are named alike.
+
     The first file is looked at: an RGB image holds its three channels itself.
 
     Raises
@@ -91,13 +93,12 @@ def channel_files(image: Path, manifest: ClientManifest) -> tuple[Path, ...]:
     count = len(manifest.channels)
     if count == 1 or read_header(image)[0] > 1:
         return (image,)
-    stem, found, ending = image.name.partition("_0000.")
-    if not found:
+    files = tuple(found for index in range(count) if (found := channel(image, index)))
+    if not files:
         raise InvalidImage(
             f"{image}: the bundle takes {count} channels ({', '.join(manifest.channels)}): "
             "name the first file CASE_0000 and the others CASE_0001, …"
         )
-    files = tuple(image.with_name(f"{stem}_{index:04d}.{ending}") for index in range(count))
     for file in files:
         if not file.exists():
             raise InvalidImage(
