@@ -92,8 +92,9 @@ def quiet() -> Iterator[None]:
 def read_parts(path: Path) -> list[Part]:
     """Read every image in a folder, with its subfolders, in a zip, or of one file.
 
-    Whatever else lies in a folder or a zip is passed over: texts, a DICOMDIR, reports,
-    presentation states, segmentations.
+    Whatever else lies in a folder or a zip is passed over: hidden files, texts, a DICOMDIR,
+    reports, presentation states, segmentations. What is named or begun as DICOM and cannot be read
+    is not: a slice at an end would be lost without a trace.
 
     Raises
     ------
@@ -177,7 +178,7 @@ def _files(path: Path) -> Iterator[list[_File]]:
         found = []
         for folder, _, names in os.walk(path):
             found += [Path(folder) / name for name in names]
-        yield [_on_disk(file) for file in sorted(found) if file.is_file()]
+        yield [_on_disk(file) for file in sorted(found) if file.is_file() and _is_shown(file.name)]
     elif path.suffix.lower() == ZIP_ENDING or zipfile.is_zipfile(path):
         try:
             archive = zipfile.ZipFile(path)
@@ -188,9 +189,14 @@ def _files(path: Path) -> Iterator[list[_File]]:
             for entry in entries:
                 _require_harmless(entry, path)
             entries.sort(key=lambda entry: entry.filename)
-            yield [_in_zip(archive, entry) for entry in entries]
+            yield [_in_zip(archive, entry) for entry in entries if _is_shown(entry.filename)]
     else:
         yield [_on_disk(path)]
+
+
+def _is_shown(name: str) -> bool:
+    """False of hidden files: macOS puts a ``._IM1.dcm``, which is no DICOM, beside each IM1.dcm."""
+    return not PurePosixPath(name).name.startswith(".")
 
 
 def _on_disk(file: Path) -> _File:

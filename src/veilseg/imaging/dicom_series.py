@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
+from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
 
 from veilseg.errors import InvalidImage
 from veilseg.imaging.checks import require_fitting
@@ -28,6 +29,8 @@ SPACING_TOLERANCE = 0.1
 SAME_PLACE = 0.05
 # Between the normal of the slices and the direction in which they are stacked.
 TILT_TOLERANCE_DEGREES = 0.5
+# What the plug-in that is apart reads.
+JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1)
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -106,7 +109,10 @@ def _stored(part: Part) -> NDArray[Any]:
         if syntax is not None and syntax.is_encapsulated and not get_decoder(syntax).is_available:
             raise NotImplementedError
     except (NotImplementedError, ValueError) as error:
-        raise InvalidImage(f"{part.name}: is compressed in a way that is not read here") from error
+        hint = ": pip install 'veilseg[dicom-jpeg]'" if syntax in JPEG else ""
+        raise InvalidImage(
+            f"{part.name}: is compressed in a way that is not read here{hint}"
+        ) from error
     try:
         with quiet():
             return pixel_array(part.dataset)

@@ -10,7 +10,13 @@ import dicoms
 import numpy as np
 import phantoms
 import pytest
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
+from pydicom.pixels.decoders.base import Decoder
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    RLELossless,
+)
 
 from veilseg.errors import InvalidImage, MissingDependency
 from veilseg.imaging import checks, dicom, formats
@@ -171,11 +177,16 @@ def test_unknown_and_missing_compression(tmp_path, monkeypatch):
     for dataset in datasets:
         dataset.compress(RLELossless, generate_instance_uid=False)
     datasets[3].file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.102"  # MPEG-4
-    assert "is compressed in a way that is not read here" in refused(
-        dicoms.write(tmp_path / "video", datasets)
-    )
-    datasets[3].file_meta.TransferSyntaxUID = JPEGBaseline8Bit
-    assert "pixels are damaged" in refused(dicoms.write(tmp_path / "jpeg", datasets))
+    line = refused(dicoms.write(tmp_path / "video", datasets))
+    assert line.endswith("is compressed in a way that is not read here")
+    datasets[3].file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    with monkeypatch.context() as patched:
+        patched.setattr(Decoder, "is_available", False)
+        datasets[:3] = datasets[10:] = []
+        line = refused(dicoms.write(tmp_path / "jpeg", datasets))
+        assert line.endswith("not read here: pip install 'veilseg[dicom-jpeg]'")
+    datasets[0].file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    assert "pixels are damaged" in refused(dicoms.write(tmp_path / "damaged", datasets))
 
 
 def test_inflating_without_limit_is_refused(tmp_path):

@@ -128,6 +128,7 @@ def test_folders_in_folders_and_what_is_no_image_in_them(tmp_path):
     dicoms.write(folder / "B" / "C", datasets[5:], ending="")
     (folder / "README.txt").write_text("see DICOMDIR")
     (folder / "empty").touch()
+    (folder / "A" / "._IM0001.dcm").write_text("of macOS")
     report = dicoms.slices(RAW, AFFINE)[0]
     for name in ("Rows", "Columns", "PixelData"):
         delattr(report, name)
