@@ -160,6 +160,19 @@ def cut(folder: Path) -> None:
     file.write_bytes(file.read_bytes()[:-50])
 
 
+def test_a_series_no_segmentation_can_refer_to_is_not_sent(
+    expect: Callable, remote, oracle, tmp_path, labels
+):
+    datasets = dicoms.slices(phantoms.raw_image(labels), AFFINE)
+    for dataset in datasets:
+        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.3.4"
+    strange = dicoms.write(tmp_path / "strange", datasets)
+    line = expect(3, strange, *remote, out=tmp_path / "out.dcm")
+    reason = f"no segmentation can refer to the header of {strange} (KeyError); write NIfTI"
+    assert line == f"{strange}: {tmp_path}/out.dcm: {reason}"
+    assert oracle.tiles == []
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [

@@ -24,7 +24,7 @@ from veilseg.datasets.layout import read_patients
 from veilseg.errors import VeilsegError, WrongUsage
 from veilseg.files import write_text_whole
 from veilseg.imaging import nifti
-from veilseg.imaging.formats import map_endings, write_map, write_segmentation
+from veilseg.imaging.formats import map_endings, require_source, write_map, write_segmentation
 from veilseg.payload import Proxy
 from veilseg.runtime import runtime
 from veilseg.scheme import ClientHalf
@@ -134,6 +134,7 @@ class _Job:
         files = channel_files(image, manifest)
 
         def before_sending(proxies: Sequence[Proxy]) -> None:
+            require_source(output, files, manifest)
             if self.vault is not None and not self.request.local:
                 self._record(self.vault, image, subject, proxies)
             if self.request.save_proxy is not None:

@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 
 from veilseg.errors import GeometryMismatch, OutputNotWritable
 from veilseg.imaging.checks import stacked
-from veilseg.imaging.dicom_segmentation import read_segmentation, write_segmentation
+from veilseg.imaging.dicom_segmentation import (
+    read_segmentation,
+    require_source,
+    write_segmentation,
+)
 from veilseg.imaging.dicom_series import intensities, read_series
 from veilseg.imaging.volume import Geometry, LabelMap, Volume
 from veilseg.payload import Float32Array
@@ -20,6 +24,7 @@ __all__ = [
     "read_header",
     "read_image",
     "read_label_map",
+    "require_source",
     "write_label_map",
     "write_map",
     "write_segmentation",

@@ -89,6 +89,22 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Turn whatever the libraries raise into one line: elements are parsed when they are asked for.
+
+    Raises
+    ------
+    InvalidImage
+        Which begins with ``name``.
+    """
+    try:
+        with quiet():
+            yield
+    except LIBRARY_ERRORS as error:
+        raise InvalidImage(f"{name}: damaged or truncated ({type(error).__name__})") from error
+
+
 def read_parts(path: Path) -> list[Part]:
     """Read every image in a folder, with its subfolders, in a zip, or of one file.
 
@@ -111,16 +127,22 @@ def read_parts(path: Path) -> list[Part]:
         for number, file in enumerate(files):
             name = str(path) if alone else f"{path}: file {number + 1} of {len(files)} by name"
             dataset = _parsed(file, name)
-            if dataset is not None and (alone or _is_image(dataset, name)):
-                parts.append(Part(name, dataset))
+            if dataset is None:
+                continue
+            with reading(name):
+                if alone or _is_image(dataset, name):
+                    _require_pixels(dataset, name)
+                    parts.append(Part(name, dataset))
     if not parts:
         raise InvalidImage(f"{path}: not a DICOM image" if alone else f"{path}: no DICOM image")
-    for part in parts:
-        if part.dataset.get("SOPClassUID") in SEGMENTATIONS:
-            raise InvalidImage(f"{part.name}: is a segmentation, not an image")
-        if "PixelData" not in part.dataset:
-            raise InvalidImage(f"{part.name}: has no pixel data: no image, or truncated")
     return parts
+
+
+def _require_pixels(dataset: FileDataset, name: str) -> None:
+    if dataset.get("SOPClassUID") in SEGMENTATIONS:
+        raise InvalidImage(f"{name}: is a segmentation, not an image")
+    if "PixelData" not in dataset:
+        raise InvalidImage(f"{name}: has no pixel data: no image, or truncated")
 
 
 def _is_image(dataset: FileDataset, name: str) -> bool:
@@ -151,11 +173,8 @@ def parse(content: bytes, name: str) -> FileDataset:
     """
     if DEFLATED in content[:START_BYTES]:
         raise InvalidImage(f"{name}: is deflated as a whole; save it uncompressed")
-    try:
-        with quiet():
-            return pydicom.dcmread(io.BytesIO(content))
-    except LIBRARY_ERRORS as error:
-        raise InvalidImage(f"{name}: damaged or truncated ({type(error).__name__})") from error
+    with reading(name):
+        return pydicom.dcmread(io.BytesIO(content))
 
 
 def _parsed(file: _File, name: str) -> FileDataset | None:

@@ -2,30 +2,29 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import highdicom as hd
 import numpy as np
-from pydicom.dataset import Dataset
-from pydicom.sr.codedict import codes
-from pydicom.sr.coding import Code
-from pydicom.valuerep import DSfloat
+from numpy.typing import NDArray
 
 from veilseg import __version__
-from veilseg.bundle import ClientManifest, Label
+from veilseg.bundle import ClientManifest
 from veilseg.errors import InvalidImage, OutputNotWritable
 from veilseg.files import written_whole
 from veilseg.imaging.checks import require_fitting, require_same_grid
 from veilseg.imaging.dicom_files import (
     LIBRARY_ERRORS,
     SEGMENTATIONS,
-    Part,
     parse,
     quiet,
+    reading,
     require_readable,
 )
 from veilseg.imaging.dicom_marks import ENDING
+from veilseg.imaging.dicom_references import LONGEST_TEXT, description, reference, short_text
 from veilseg.imaging.dicom_series import (
     SPACING_TOLERANCE,
     TILT_TOLERANCE_DEGREES,
@@ -37,44 +36,6 @@ from veilseg.imaging.volume import Geometry, LabelMap
 
 Kind = Literal["binary", "labelmap"]
 
-# A result must belong to the same patient and study; of both, these are required of every object.
-# Empty where the source has none. Anything else of the patient (age, weight, other ids) stays out.
-IDENTIFYING = (
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyInstanceUID",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-)
-# What references and places the slices.
-PLACING = (
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "SeriesInstanceUID",
-    "Modality",
-    "FrameOfReferenceUID",
-    "PositionReferenceIndicator",
-    "Rows",
-    "Columns",
-    "NumberOfFrames",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "SliceThickness",
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
-)
-# Codes of labels that the bundle has none for: this scheme is Veilseg's own and means nothing
-# beyond the label's value and name in its bundle.
-OWN_SCHEME = "99VEILSEG"
-# Longest text of the value representations LO and CS, and of a code value.
-LONGEST_TEXT = 64
-LONGEST_CODE = 16
 # Beside the series of the study, whose numbers are small.
 SERIES_NUMBER = 1000
 
@@ -118,17 +79,27 @@ def write_segmentation(
         raise OutputNotWritable(f"{path}: cannot be written: the name must end in {ENDING}")
     sources = [read_series(file) for file in files]
     require_same_grid(sources[0].geometry, labels.geometry, str(files[0]), str(path))
-    try:
-        with quiet():
-            content = io.BytesIO()
-            _segmentation(labels, sources, manifest, kind).save_as(content)
-    except LIBRARY_ERRORS as error:
-        raise OutputNotWritable(
-            f"{path}: no segmentation can refer to the header of {files[0]} "
-            f"({type(error).__name__}); write NIfTI"
-        ) from error
+    content = _encoded(path, labels.array, sources, files, manifest, kind)
     with written_whole(path) as temporary:
-        temporary.write_bytes(content.getvalue())
+        temporary.write_bytes(content)
+
+
+def require_source(path: Path, files: Sequence[Path], manifest: ClientManifest) -> None:
+    """Try, with no labels and on one slice if possible, what :func:`write_segmentation` will do.
+
+    Before anything is sent: later, a proxy would have left in vain.
+
+    Raises
+    ------
+    OutputNotWritable, InvalidImage
+        As :func:`write_segmentation`.
+    """
+    first, *others = (read_series(file) for file in files)
+    shape = first.geometry.shape
+    if len(first.parts) > 1:
+        shape = shape[:2]
+        first = Series(first.frames[:1], replace(first.geometry, shape=shape))
+    _encoded(path, np.zeros(shape, np.uint8), [first, *others], files, manifest, "binary")
 
 
 def read_segmentation(path: Path) -> LabelMap:
@@ -142,10 +113,11 @@ def read_segmentation(path: Path) -> LabelMap:
     """
     require_readable(path)
     dataset = parse(path.read_bytes(), str(path))
-    if dataset.get("SOPClassUID") not in SEGMENTATIONS:
-        raise InvalidImage(f"{path}: not a DICOM segmentation")
-    if dataset.get("SegmentationType") == "FRACTIONAL":
-        raise InvalidImage(f"{path}: is a fractional segmentation; binary or labelmap is expected")
+    with reading(str(path)):
+        if dataset.get("SOPClassUID") not in SEGMENTATIONS:
+            raise InvalidImage(f"{path}: not a DICOM segmentation")
+        if dataset.get("SegmentationType") == "FRACTIONAL":
+            raise InvalidImage(f"{path}: is fractional; a binary or labelmap one is expected")
     try:
         with quiet():
             require_fitting(
@@ -176,20 +148,40 @@ def read_segmentation(path: Path) -> LabelMap:
     return LabelMap(array, Geometry(array.shape, in_ras(affine), third_axis=flat))
 
 
+def _encoded(
+    path: Path,
+    array: NDArray[np.uint8],
+    sources: Sequence[Series],
+    files: Sequence[Path],
+    manifest: ClientManifest,
+    kind: Kind,
+) -> bytes:
+    content = io.BytesIO()
+    try:
+        with quiet():
+            _segmentation(array, sources, manifest, kind).save_as(content)
+    except LIBRARY_ERRORS as error:
+        raise OutputNotWritable(
+            f"{path}: no segmentation can refer to the header of {files[0]} "
+            f"({type(error).__name__}); write NIfTI"
+        ) from error
+    return content.getvalue()
+
+
 def _segmentation(
-    labels: LabelMap, sources: Sequence[Series], manifest: ClientManifest, kind: Kind
+    array: NDArray[np.uint8], sources: Sequence[Series], manifest: ClientManifest, kind: Kind
 ) -> hd.seg.Segmentation:
     first = sources[0]
-    slices = labels.array.reshape(*labels.array.shape[:2], -1).transpose(2, 1, 0)
+    slices = array.reshape(*array.shape[:2], -1).transpose(2, 1, 0)
     if len(first.parts) == 1:
         # The frames of a file keep its order; ours is that of space.
         own_order = np.empty_like(slices)
         own_order[[frame.index for frame in first.frames]] = slices
         slices = own_order
     thickness_mm = 1.0 if first.geometry.ndim == 2 else first.geometry.spacing_mm[2]
-    images = [_reference(part, thickness_mm) for part in first.parts]
+    images = [reference(part, thickness_mm) for part in first.parts]
     further = [
-        _reference(part, thickness_mm)
+        reference(part, thickness_mm)
         for series in sources[1:]
         for part in series.parts
         # highdicom refers to one study only.
@@ -200,7 +192,7 @@ def _segmentation(
         pixel_array=np.ascontiguousarray(slices),
         segmentation_type=kind.upper(),
         segment_descriptions=[
-            _description(label, manifest) for label in manifest.labels if label.value
+            description(label, manifest) for label in manifest.labels if label.value
         ],
         series_instance_uid=hd.UID(),
         series_number=SERIES_NUMBER,
@@ -212,56 +204,7 @@ def _segmentation(
         # Which "device" this was: the two halves that segmented it.
         device_serial_number=manifest.bundle_id[:LONGEST_TEXT],
         content_label="SEGMENTATION",
-        content_description=_text(f"{manifest.name} {manifest.version}"),
+        content_description=short_text(f"{manifest.name} {manifest.version}"),
         omit_empty_frames=False,
         further_source_images=further or None,
     )
-
-
-def _reference(part: Part, thickness_mm: float) -> Dataset:
-    """What a segmentation may know of a slice; as thick as told where its header does not say."""
-    source = part.dataset
-    reference = Dataset()
-    # Names may be of any script, and so may labels.
-    reference.SpecificCharacterSet = "ISO_IR 192"
-    for keyword in IDENTIFYING:
-        value = source.get(keyword)
-        is_name = keyword.endswith("Name")
-        setattr(reference, keyword, "" if value is None else str(value) if is_name else value)
-    for keyword in PLACING:
-        value = source.get(keyword)
-        if value is not None:
-            setattr(reference, keyword, value)
-    if reference.get("SliceThickness") is None and "NumberOfFrames" not in reference:
-        reference.SliceThickness = DSfloat(thickness_mm, auto_format=True)
-    return reference
-
-
-def _description(label: Label, manifest: ClientManifest) -> hd.seg.SegmentDescription:
-    return hd.seg.SegmentDescription(
-        segment_number=label.value,
-        segment_label=_text(label.name),
-        segmented_property_category=codes.SCT.Tissue,
-        segmented_property_type=code_of(label),
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=hd.AlgorithmIdentificationSequence(
-            name=_text(manifest.name),
-            family=codes.DCM.ArtificialIntelligence,
-            version=_text(manifest.version),
-            source="Veilseg",
-            parameters={"scheme": manifest.scheme, "bundle_id": manifest.bundle_id},
-        ),
-    )
-
-
-def code_of(label: Label) -> Code:
-    """The bundle's code of a label, or else one of Veilseg's own that says its value and name."""
-    code = label.code or {}
-    if {"value", "scheme", "meaning"} <= code.keys():
-        return Code(code["value"], code["scheme"], _text(code["meaning"]))
-    return Code(str(label.value)[:LONGEST_CODE], OWN_SCHEME, _text(label.name))
-
-
-def _text(text: str) -> str:
-    """As DICOM's short texts are: a backslash would part it in two."""
-    return text.replace("\\", "/")[:LONGEST_TEXT]

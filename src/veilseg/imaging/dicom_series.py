@@ -17,7 +17,7 @@ from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGL
 
 from veilseg.errors import InvalidImage
 from veilseg.imaging.checks import require_fitting
-from veilseg.imaging.dicom_files import LIBRARY_ERRORS, Part, quiet, read_parts
+from veilseg.imaging.dicom_files import LIBRARY_ERRORS, Part, quiet, read_parts, reading
 from veilseg.imaging.dicom_frames import ROUNDING, Frame, announced_frames, frames_of
 from veilseg.imaging.volume import Geometry
 from veilseg.payload import Float32Array
@@ -72,9 +72,12 @@ def read_series(path: Path) -> Series:
         in one space; as :func:`dicom_files.read_parts`.
     """
     parts = read_parts(path)
-    with quiet():
+    frames = []
+    with reading(str(path)):
         _require_one_series(parts, path)
-        frames = [frame for part in parts for frame in frames_of(part)]
+        for part in parts:
+            with reading(part.name):
+                frames += frames_of(part)
         return _stacked(frames, path)
 
 

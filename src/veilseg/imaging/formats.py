@@ -90,6 +90,18 @@ def write_segmentation(
         write_label_map(path, labels)
 
 
+def require_source(path: Path, files: Sequence[Path], manifest: ClientManifest) -> None:
+    """Refuse an image that :func:`write_segmentation` could not refer to, before it is segmented.
+
+    Raises
+    ------
+    OutputNotWritable, InvalidImage
+        As the formats.
+    """
+    if path.name.lower().endswith(dicom_marks.ENDING):
+        _dicom().require_source(path, files, manifest)
+
+
 def write_map(path: Path, values: Float32Array, geometry: Geometry) -> None:
     """Write values in [0, 1] on an image's grid: float32 in NIfTI, 0…255 in PNG."""
     _format(path).write_map(path, values, geometry)

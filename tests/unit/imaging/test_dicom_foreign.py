@@ -75,3 +75,14 @@ def test_damaged_files(tmp_path, whole, place, value, cut):
     path.write_bytes(content)
     reason = outcome(path)
     assert reason or not cut
+
+
+def test_every_single_damaged_byte_of_a_header(tmp_path, whole):
+    """Each byte of the header in turn, each a value that makes lengths and kinds go wrong."""
+    path = tmp_path / "x.dcm"
+    header = len(whole) - RAW.nbytes
+    for index in range(128, header, 3):
+        content = bytearray(whole)
+        content[index] ^= 0xFF if index % 2 else 0x55
+        path.write_bytes(content)
+        outcome(path)

@@ -15,7 +15,8 @@ from pydicom.uid import ExplicitVRBigEndian, RLELossless
 from veilseg.bundle import ClientManifest, Label, open_client_half
 from veilseg.errors import GeometryMismatch, InvalidImage, OutputNotWritable
 from veilseg.imaging import dicom, formats
-from veilseg.imaging.dicom_segmentation import code_of, read_segmentation, write_segmentation
+from veilseg.imaging.dicom_references import code_of
+from veilseg.imaging.dicom_segmentation import read_segmentation, write_segmentation
 from veilseg.imaging.volume import LabelMap
 
 TRUTH = np.pad(phantoms.truth(), ((0, 0), (0, 0), (2, 1)))
@@ -189,8 +190,23 @@ def test_what_cannot_be_written(tmp_path, manifest, series, disk_full):
     for dataset in bad:
         dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.3.4"
     strange = dicoms.write(tmp_path.parent / f"{tmp_path.name}-strange", bad)
-    with pytest.raises(OutputNotWritable, match=r"refer to the header of .*strange \(KeyError\)"):
-        write_segmentation(tmp_path / "out.dcm", on_grid_of(strange, TRUTH), [strange], manifest)
+    line = (
+        r"out\.dcm: no segmentation can refer to the header of .*strange \(KeyError\); write NIfTI"
+    )
+    out = tmp_path / "out.dcm"
+    with pytest.raises(OutputNotWritable, match=line):
+        write_segmentation(out, on_grid_of(strange, TRUTH), [strange], manifest)
+    with pytest.raises(OutputNotWritable, match=line):
+        formats.require_source(out, [strange], manifest)
+    formats.require_source(tmp_path / "out.nii.gz", [strange], manifest)
+    for missing in ("StudyInstanceUID", "SOPInstanceUID"):
+        bad = dicoms.slices(RAW, AFFINE)
+        for dataset in bad:
+            delattr(dataset, missing)
+        folder = dicoms.write(tmp_path.parent / f"{tmp_path.name}-{missing}", bad)
+        with pytest.raises(OutputNotWritable, match=r"\(AttributeError\); write NIfTI"):
+            formats.require_source(out, [folder], manifest)
+    formats.require_source(out, [series], manifest)
     disk_full()
     with pytest.raises(OutputNotWritable, match="No space left"):
         write_segmentation(tmp_path / "out.dcm", labels, [series], manifest)
@@ -215,7 +231,7 @@ def test_what_is_no_segmentation(tmp_path, manifest, series):
     fractional = pydicom.dcmread(out)
     fractional.SegmentationType = "FRACTIONAL"
     fractional.save_as(out)
-    with pytest.raises(InvalidImage, match="is a fractional segmentation"):
+    with pytest.raises(InvalidImage, match="is fractional; a binary or labelmap one"):
         read_segmentation(out)
 
 
