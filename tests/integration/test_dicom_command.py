@@ -196,9 +196,12 @@ def test_outputs_that_do_not_go(expect: Callable, tmp_path, series, image, here)
     assert line == f"{tmp_path}/x.png: must end in .dcm or .nii.gz or .nii, as labels of series"
     line = expect(2, image, *here, out=tmp_path / "x.dcm")
     assert line.endswith("must end in .nii.gz or .nii, as labels of scan.nii.gz")
-    file = next(series.iterdir())
-    line = expect(3, series, *here, out=file)
-    assert line == f"{file}: would overwrite a file of the image; choose another"
+    first, second = (series.rename(tmp_path / "case_0000"), tmp_path / "case_0001")
+    shutil.copytree(first, second)
+    for file in (next(first.iterdir()), next(second.iterdir())):
+        line = expect(3, first, *here, out=file)
+        assert line == f"{file}: would overwrite a file of the image; choose another"
+    series = first.rename(series)
     line = expect(2, series, *here, "--uncertainty", tmp_path / "u.dcm", out=tmp_path / "o.dcm")
     assert line.endswith("--uncertainty must end in .nii.gz or .nii")
 

@@ -62,9 +62,10 @@ def result_files(images: Sequence[Path], out: Path, further: Sequence[Path]) -> 
         )
     for path in written:
         for image in images:
-            if path.resolve() in _channels_of(image):
+            channels = _channels_of(image)
+            if path.resolve() in channels:
                 raise InvalidInput(f"{path}: would overwrite the image itself; choose another")
-            if path.exists() and image.resolve() in path.resolve().parents:
+            if path.exists() and not channels.isdisjoint(path.resolve().parents):
                 raise InvalidInput(f"{path}: would overwrite a file of the image; choose another")
         _require_writable(path)
     return outputs
@@ -74,8 +75,9 @@ def _channels_of(image: Path) -> set[Path]:
     """Resolved paths of an image and of its further channels, however many there are."""
     if channel(image, 0) is None:
         return {image.resolve()}
-    stem, _, ending = image.name.rpartition("_0000")
-    return {path.resolve() for path in image.parent.glob(f"{glob.escape(stem)}_????{ending}")}
+    stem, dot, ending = image.name.partition("_0000.")
+    pattern = f"{glob.escape(stem.removesuffix('_0000'))}_????{dot[-1:]}{ending}"
+    return {path.resolve() for path in image.parent.glob(pattern)}
 
 
 def _require_writable(path: Path) -> None:
