@@ -155,6 +155,8 @@ def _defences(result: Result, labelled: Result | None) -> Iterator[tuple[str, st
     yield from _pair(result, "A2b", what, "a second", "same", "SSIM from two scans")
     what = "a reference for each image, instead of one for all"
     yield from _pair(result, "A3", what, "a reference for each", "one reference", "SSIM")
+    what = "a reference for each image, instead of a few for all"
+    yield from _pair(result, "A8", what, "a reference for each", "references for all", "SSIM")
     for one in findings(result, "image", "A1"):
         rates = one["details"].get("hit_rate", {})
         for size in (name.split()[0] for name in rates if "no warp" in name):

@@ -23,6 +23,7 @@ from veilseg.audit.attacks import (
     reference_person,
     reidentification,
     separation,
+    shared_components,
     shared_reference,
     support,
 )
@@ -50,6 +51,7 @@ LISTED = (
     Listed(averaging.FINDING, averaging.attack),
     Listed(follow_up.FINDING, follow_up.attack),
     Listed(shared_reference.FINDING, shared_reference.attack),
+    Listed(shared_components.FINDING, shared_components.attack, 8),
     Listed(gallery.FINDING, gallery.attack, 1),
     Listed(separation.FINDING, separation.attack),
     Listed(reference_person.IMAGE, reference_person.image),

@@ -16,6 +16,7 @@ from veilseg.audit.attacks import (
     reference_person,
     reidentification,
     separation,
+    shared_components,
     shared_reference,
     support,
 )
@@ -74,6 +75,27 @@ def test_one_reference_for_all_is_found_and_subtracted(found):
     assert shared.controls_passed
     assert shared.value > shared.baseline["the proxy itself"]
     assert default.value < shared.value
+
+
+def test_few_references_for_many_are_told_apart_and_subtracted(mixup, workshop):
+    few, default = shared_components.attack(workshop(mixup, steps=150, thorough=True))
+    assert few.positive_control.passed
+    assert few.details["rightly_grouped"] > 0.6
+    assert few.value > few.baseline["the proxy itself"]
+    assert default.value < few.value
+    assert (few.occurs, default.occurs) == ("never", "by default")
+
+
+def test_groups_count_under_whatever_name():
+    owners = np.array([0, 1, 2, 0, 1, 2])
+    assert shared_components.rightly_grouped(np.array([7, 3, 5, 7, 3, 5]), owners) == 1
+    assert shared_components.rightly_grouped(np.array([7, 3, 5, 7, 3, 3]), owners) == 5 / 6
+    assert shared_components.rightly_grouped(np.ones(6, dtype=int), owners) == 2 / 6
+
+
+def test_sharing_is_left_out_of_a_quick_audit(mixup, workshop):
+    with pytest.raises(NotRun, match="left out"):
+        shared_components.attack(workshop(mixup, thorough=False))
 
 
 def test_gallery_of_three_finds_the_reference(found):
@@ -185,7 +207,9 @@ def test_membership_is_chance_where_nobody_was_trained_on(found):
     assert one.details["statistic"] in one.details["auc_in_rehearsal"]
 
 
-@pytest.mark.parametrize("module", [averaging, follow_up, shared_reference, gallery, support])
+@pytest.mark.parametrize(
+    "module", [averaging, follow_up, shared_reference, shared_components, gallery, support]
+)
 def test_what_mixes_nothing_has_nothing_to_unmix(plain, session_workshop, module):
     with pytest.raises(NotRun):
         module.attack(session_workshop(plain))
@@ -249,10 +273,10 @@ def test_integral_of_a_difference_is_the_image(people):
 
 def test_all_attacks_are_in_the_table():
     assert list(run.ATTACKS) == [
-        *("A4", "A2", "A2b", "A3", "A1", "A5", "A5r", "A6", "A10", "A11", "A12p"),
+        *("A4", "A2", "A2b", "A3", "A8", "A1", "A5", "A5r", "A6", "A10", "A11", "A12p"),
         *("A16", "A16e", "A12", "A9", "A15e", "A15", "A15r", "A14"),
     ]
-    assert [listed.finding.channel for listed in run.LISTED].count("image") == 11
+    assert [listed.finding.channel for listed in run.LISTED].count("image") == 12
 
 
 def test_ssim_of_an_image_with_itself_and_with_noise(people):

@@ -68,8 +68,8 @@ class Siamese(nn.Module):
         self, spatial_dims: int, channels: int, maps: int | None = None, halvings: int = 0
     ) -> None:
         super().__init__()
-        self.of_proxy = _Encoder(spatial_dims, maps or channels, WIDTHS[halvings:])
-        self.of_image = _Encoder(spatial_dims, channels, WIDTHS)
+        self.of_proxy = Embedding(spatial_dims, maps or channels, WIDTHS[halvings:])
+        self.of_image = Embedding(spatial_dims, channels, WIDTHS)
 
     def loss(self, batch: Batch) -> Tensor:
         """Each proxy is to find its own image among those of the batch, and the other way."""
@@ -78,7 +78,16 @@ class Siamese(nn.Module):
         return cross_entropy(scores.float(), own) + cross_entropy(scores.T.float(), own)
 
 
-class _Encoder(nn.Module):
+class Embedding(nn.Module):
+    """Images to unit vectors; a coarse grid of them is kept, so that places count.
+
+    Parameters
+    ----------
+    spatial_dims, channels : int
+    widths : sequence of int
+        Of levels, each of half the resolution.
+    """
+
     def __init__(self, spatial_dims: int, channels: int, widths: Sequence[int]) -> None:
         super().__init__()
         conv = Conv[Conv.CONV, spatial_dims]

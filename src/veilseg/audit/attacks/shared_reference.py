@@ -54,17 +54,17 @@ def attack(workshop: Workshop) -> list[Finding]:
     shared = scene.simulate(OneReferenceLaw(law, base, scene.seed), people, answered=False)
     mean = mean_image(scene.auxiliary, tile)
     by_count = {
-        count: _found(shared[:count], mean, law.coefficient) for count in _counts(len(shared))
+        count: unmixed(shared[:count], mean, law.coefficient) for count in _counts(len(shared))
     }
     default = workshop.observed()
-    found = _found(default, mean, law.coefficient)
+    found = unmixed(default, mean, law.coefficient)
     alone = [ssim(one.proxy, one.image) for one in shared]
     patients = [one.patient for one in shared]
     together = [ssim(x, one.image) for x, one in zip(by_count[len(shared)], shared, strict=True)]
     gain = bootstrap_difference(together, alone, patients)
     values = [ssim(x, one.image) for x, one in zip(found, default, strict=True)]
     nobody = proxies_of_nobody(workshop, OneReferenceLaw(law, base, scene.seed))
-    null = null_of_images(workshop, _found(nobody, mean, law.coefficient))
+    null = null_of_images(workshop, unmixed(nobody, mean, law.coefficient))
     positive = Control(
         "one reference for all against the proxy itself: lower end of the gain",
         gain.low,
@@ -85,9 +85,19 @@ def attack(workshop: Workshop) -> list[Finding]:
     ]
 
 
-def _found(
+def unmixed(
     seen: Sequence[Observation], mean: Float32Array, coefficient: float
 ) -> list[Float32Array]:
+    """Images found in proxies that share a reference, which is estimated by least squares.
+
+    Parameters
+    ----------
+    seen : sequence of Observation
+    mean : ndarray, shape (C, *tile), float32
+        The mean image of other people.
+    coefficient : float
+        Weight of the patient.
+    """
     proxies = np.stack([one.proxy for one in seen])
     reference = (proxies.mean(axis=0) - coefficient * mean) / (1 - coefficient)
     found = (proxies - (1 - coefficient) * reference) / coefficient
