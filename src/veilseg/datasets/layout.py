@@ -6,10 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from veilseg.bundle import Label
 from veilseg.errors import InvalidDataset
 from veilseg.imaging import formats
+
+# Longest texts that DICOM has for a code's value, its scheme and its meaning.
+CODE_FIELDS = {"value": 16, "scheme": 16, "meaning": 64}
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,8 @@ def read_dataset(folder: Path) -> Dataset:
     ------
     InvalidDataset
         If ``dataset.json`` is missing or malformed, an image or label file is missing, labels
-        are not consecutive from 0, ``cases.csv`` does not name every case, or the first image has
-        other channels than ``dataset.json`` names.
+        are not consecutive from 0, a code is none or of no label, ``cases.csv`` does not name every
+        case, or the first image has other channels than ``dataset.json`` names.
     InvalidImage
         If the header of the first image cannot be read; no other image is opened.
     """
@@ -86,6 +90,7 @@ def read_dataset(folder: Path) -> Dataset:
         raise InvalidDataset(f"{path}: malformed: {type(error).__name__}: {error}") from error
     if [value for value, _ in pairs] != list(range(len(pairs))) or len(pairs) < 2:
         raise InvalidDataset(f"{path}: labels: must be 0 (background), 1, 2, … without gaps")
+    codes = _codes(path, fields.get("label_codes", {}), [name for _, name in pairs])
     if ending not in formats.ENDINGS:
         raise InvalidDataset(
             f"{path}: file_ending: {ending} is none of {', '.join(formats.ENDINGS)}"
@@ -118,11 +123,33 @@ def read_dataset(folder: Path) -> Dataset:
     return Dataset(
         folder,
         name,
-        tuple(Label(v, n) for v, n in pairs),
+        tuple(Label(value, label, codes.get(label)) for value, label in pairs),
         channels,
         tuple(cases),
         len(geometry.shape),
     )
+
+
+def _codes(path: Path, given: Any, labels: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Code of each label that has one, as DICOM codes are: value, scheme and meaning."""
+    if not isinstance(given, dict):
+        raise InvalidDataset(f"{path}: label_codes: must name labels with their codes")
+    for label, code in given.items():
+        if label not in labels:
+            raise InvalidDataset(f"{path}: label_codes: {label}: no such label")
+        if not isinstance(code, dict) or code.keys() != CODE_FIELDS.keys():
+            raise InvalidDataset(
+                f"{path}: label_codes: {label}: needs {', '.join(CODE_FIELDS)} and nothing else"
+            )
+        for name, longest in CODE_FIELDS.items():
+            text = code[name]
+            if not isinstance(text, str) or not text.strip() or len(text) > longest:
+                raise InvalidDataset(
+                    f"{path}: label_codes: {label}: {name}: must be text of 1 to {longest} letters"
+                )
+            if "\\" in text:
+                raise InvalidDataset(f"{path}: label_codes: {label}: {name}: has a backslash")
+    return given
 
 
 def _patients(folder: Path, names: Sequence[str]) -> dict[str, str]:

@@ -149,3 +149,31 @@ def test_content_hash_names_the_data(make_dataset):
     label = folder / "labelsTr" / "case001.nii.gz"
     label.write_bytes(label.read_bytes() + b"\0")
     assert read_dataset(folder).content_hash() != before
+
+
+PROSTATE = {"value": "41216001", "scheme": "SCT", "meaning": "Prostate"}
+
+
+def test_labels_have_the_codes_that_are_given(make_dataset):
+    folder = make_dataset()
+    name = read_dataset(folder).labels[1].name
+    labels = read_dataset(changed(folder, label_codes={name: PROSTATE})).labels
+    assert labels[1].code == PROSTATE
+    assert all(label.code is None for label in labels if label.name != name)
+
+
+@pytest.mark.parametrize(
+    ("codes", "reason"),
+    [
+        ([], "must name labels"),
+        ({"spleen": PROSTATE}, "spleen: no such label"),
+        ({"background": "41216001"}, "needs value, scheme, meaning"),
+        ({"background": PROSTATE | {"version": "1"}}, "nothing else"),
+        ({"background": PROSTATE | {"value": "4" * 17}}, "value: must be text of 1 to 16"),
+        ({"background": PROSTATE | {"value": 41216001}}, "value: must be text"),
+        ({"background": PROSTATE | {"meaning": " "}}, "meaning: must be text"),
+        ({"background": PROSTATE | {"meaning": "a\\b"}}, "has a backslash"),
+    ],
+)
+def test_code_that_is_none(make_dataset, codes, reason):
+    refused(changed(make_dataset(), label_codes=codes), reason)
