@@ -79,6 +79,12 @@ ONE_RAW = {"scheme": "plain", "segmenter": "fine-48", "optimizer": "muon", "lear
 
 RAW_BRAIN = {"data": "brain_t1_oasis_3d", "learning_rate": 8e-3, "steps": 300, "batch": 1}
 VESSELS = {"data": "retina_vessels", "learning_rate": 8e-3, "steps": 400, "batch": 3}
+HEARTS = {
+    **PACKAGE,
+    **{"data": "cardiac_acdc_2d", "optimizer": "muon", "learning_rate": 8e-3},
+    **{"steps": 1000, "batch": 3},
+}
+RAW_HEARTS = {"data": "cardiac_acdc_2d", "learning_rate": 8e-3, "steps": 1000, "batch": 3}
 
 # Group, which is a table of docs/experiments.md: name: (compared with, what is changed).
 TABLE: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
@@ -141,6 +147,14 @@ TABLE: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "smoothing": ("package", {"label_smoothing": 0.05}),
         "deep": ("package", {"deep_supervision": True}),
         "curriculum": ("package", {"curriculum": True}),
+    },
+    "pictures": {
+        "hearts": ("", HEARTS),
+        "hearts-deep": ("hearts", {"segmenter": "fine-48-deep"}),
+        "hearts-deeper": ("hearts", {"segmenter": "fine-48-deeper"}),
+        "hearts-wide": ("hearts", {"segmenter": "fine-64"}),
+        "hearts-raw": ("", {**ONE_RAW, **RAW_HEARTS}),
+        "hearts-raw-deep": ("hearts-raw", {"segmenter": "fine-48-deep"}),
     },
 }
 # What is tried of the loss, in losses.py.
