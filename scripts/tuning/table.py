@@ -84,10 +84,7 @@ HEARTS = {
     **{"data": "cardiac_acdc_2d", "optimizer": "muon", "learning_rate": 8e-3},
     **{"steps": 1000, "batch": 3},
 }
-RAW_HEARTS = {
-    **{"data": "cardiac_acdc_2d", "learning_rate": 8e-3, "steps": 2000, "batch": 3},
-    "cropped_share": 0.9,
-}
+RAW_HEARTS = {"data": "cardiac_acdc_2d", "learning_rate": 8e-3, "steps": 1000, "batch": 3}
 
 # Group, which is a table of docs/experiments.md: name: (compared with, what is changed).
 TABLE: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
@@ -153,10 +150,9 @@ TABLE: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     },
     "pictures": {
         "hearts": ("", HEARTS),
-        "hearts-parts": ("hearts", {"cropped_share": 0.9, "steps": 2000}),
-        "hearts-batch": ("hearts-parts", {"steps": 700, "batch": 12}),
-        "hearts-wide": ("hearts-parts", {"segmenter": "fine-64"}),
-        "hearts-deep": ("hearts-parts", {"segmenter": "fine-48-deep"}),
+        "hearts-batch": ("hearts", {"steps": 500, "batch": 6}),
+        "hearts-wide": ("hearts", {"segmenter": "fine-64"}),
+        "hearts-deep": ("hearts", {"segmenter": "fine-48-deep"}),
         "hearts-raw": ("", {**ONE_RAW, **RAW_HEARTS}),
     },
 }
