@@ -151,6 +151,7 @@ TABLE: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "pictures": {
         "hearts": ("", HEARTS),
         "hearts-batch": ("hearts", {"steps": 500, "batch": 6}),
+        "hearts-single": ("hearts", {"steps": 3000, "batch": 1}),
         "hearts-wide": ("hearts", {"segmenter": "fine-64"}),
         "hearts-deep": ("hearts", {"segmenter": "fine-48-deep"}),
         "hearts-raw": ("", {**ONE_RAW, **RAW_HEARTS}),
