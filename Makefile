@@ -7,7 +7,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check fix claims claims-status sbom clean
+.PHONY: help setup demo test test-long check fix claims claims-status bench-peers sbom clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -44,6 +44,21 @@ claims: setup ## Train and measure all that README, docs and cards state, in the
 
 claims-status: setup ## How far make claims is
 	$(BIN)/python scripts/claims.py --list
+
+# Each in an environment of its own, with our OpenVINO: servers are compared, and not runtimes.
+bench-peers: $(VENV)/.peer-triton $(VENV)/.peer-ray ## Servers of others for veilseg bench serve
+
+# PyTriton's server looks for the system's Python, and is made for this version of it.
+SYSTEM_PYTHON ?= /usr/bin/python3.11
+$(VENV)/.peer-triton: PEER_PYTHON = $(SYSTEM_PYTHON)
+$(VENV)/.peer-ray: PEER_PYTHON = $(PYTHON)
+PEERS := src/veilseg/bench/peers
+$(VENV)/.peer-%: $(PEERS)/%.txt $(VENV)/.demo
+	rm -rf $(VENV)/peers/$*
+	$(PEER_PYTHON) -m venv --without-pip $(VENV)/peers/$*
+	$(BIN)/pip --python $(VENV)/peers/$*/bin/python install --quiet --requirement $< \
+		"openvino==$$($(BIN)/python -c 'import importlib.metadata as m; print(m.version("openvino"))')"
+	touch $@
 
 # Of what a site and a server install, each in an environment of its own: not of what develops it.
 sbom: $(VENV)/.sbom-tool ## Bills of materials (CycloneDX): sbom/site.cdx.json, sbom/server.cdx.json

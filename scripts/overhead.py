@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from evidence.places import source_state, write
 from evidence.runs import VEILSEG
 
+from veilseg.bench.rounds import ratio
 from veilseg.bundle import ClientBundle, open_client_half
 from veilseg.cli.site import init
 from veilseg.client.pipeline import channel_files, segment
@@ -29,7 +29,6 @@ from veilseg.client.remote import RemoteServer
 from veilseg.datasets.layout import Case, read_dataset
 from veilseg.demo.server import server_process
 from veilseg.errors import InvalidInput, VeilsegError, WrongUsage
-from veilseg.evaluation.bootstrap import LEVEL, RESAMPLES
 from veilseg.imaging.formats import result_endings, write_label_map
 from veilseg.runtime import RUNTIMES, runtime
 from veilseg.scheme import ClientHalf
@@ -169,19 +168,6 @@ def measure(
         "runtime": engine,
         "cores": os.cpu_count(),
         "commit": source_state(),
-    }
-
-
-def ratio(plain: Sequence[float], private: Sequence[float], seed: int = 0) -> dict[str, Any]:
-    """Median of private ÷ plain over the pairs, with its 95 % percentile bootstrap interval."""
-    ratios = np.asarray(private) / np.asarray(plain)
-    rng = np.random.default_rng(seed)
-    drawn = rng.choice(ratios, size=(RESAMPLES, len(ratios)))
-    low, high = np.percentile(np.median(drawn, axis=1), [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
-    return {
-        "median": round(float(np.median(ratios)), 4),
-        "interval": [round(float(low), 4), round(float(high), 4)],
-        "each": [round(float(value), 4) for value in ratios],
     }
 
 

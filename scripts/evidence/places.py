@@ -3,19 +3,17 @@
 import hashlib
 import json
 import os
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from veilseg.bench.record import source_state
 from veilseg.files import write_text_whole
 
 Result = dict[str, Any]
 
 ROOT = Path(__file__).resolve().parents[2]
-# What decides a figure; results and documents are changed by measuring itself.
-CODE = ("src", "scripts", "pyproject.toml", "constraints.txt")
 
 
 @dataclass(frozen=True)
@@ -109,16 +107,3 @@ def read(file: Path) -> Result | None:
 def write(file: Path, fields: Result) -> None:
     """A JSON object, whole or not at all; NaN is refused, since JSON has none."""
     write_text_whole(file, json.dumps(fields, indent=2, allow_nan=False) + "\n")
-
-
-def source_state() -> str:
-    """The commit of the code, followed by ``(modified)`` where the code is not as committed."""
-    commit = _git("rev-parse", "HEAD")
-    return f"{commit} (modified)" if _git("status", "--porcelain", "--", *CODE) else commit
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(
-        ["git", *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
-    )
-    return done.stdout.strip()

@@ -52,7 +52,7 @@ def evaluate(request: Request) -> None:
     server = open_server_half(request.bundle)
     dataset = read_dataset(request.dataset)
     data_hash = dataset.content_hash()
-    cases, reference_cases = _cases(request, manifest, dataset, data_hash)
+    cases, reference_cases = cases_of(request, manifest, dataset, data_hash)
     labelled = labelled_references(bundle, request.references, reference_cases)
     shared = {case.patient for case in cases} & {reference.patient for reference in labelled}
     if shared:
@@ -92,7 +92,7 @@ def evaluate(request: Request) -> None:
         write_text_whole(json_file, json.dumps(result, indent=2) + "\n")
 
 
-def _cases(
+def cases_of(
     request: Request, manifest: ClientManifest, dataset: Dataset, data_hash: str
 ) -> tuple[tuple[Case, ...], tuple[Case, ...] | None]:
     """Cases to evaluate, and which of the references' cases may be mixed in (None: all).

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from veilseg.cli import together
+from veilseg.cli.bench_options import bench
 from veilseg.cli.groups import BundleOption, ReferencesOption, key, log, site, token
 from veilseg.cli.serve_options import serve
 from veilseg.errors import IntegrityError, InvalidInput, ServerError, VeilsegError, WrongUsage
@@ -43,13 +44,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.add_typer(site, name="site")
-app.add_typer(key, name="key")
-app.add_typer(together.project, name="project")
+groups = {"site": site, "key": key, "project": together.project, "token": token, "log": log}
+for name, group in {**groups, "bench": bench}.items():
+    app.add_typer(group, name=name)
 app.command()(together.contribute)
 app.command()(together.fit)
-app.add_typer(token, name="token")
-app.add_typer(log, name="log")
 app.command("serve")(serve)
 
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write results here.")]

@@ -1,6 +1,7 @@
-"""A real server process for the demo, gone when the demo is."""
+"""A real server process for the demo and for measurements, gone when they are."""
 
 import contextlib
+import os
 import queue
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from veilseg.errors import ServerUnreachable
@@ -19,8 +20,16 @@ STOP_TIMEOUT_S = 10.0
 
 
 @contextlib.contextmanager
-def server_process(bundles: list[Path]) -> Iterator[str]:
+def server_process(
+    bundles: list[Path], settings: Mapping[str, object] | None = None
+) -> Iterator[str]:
     """Run ``veilseg serve`` on a free port of this machine; yields its URL.
+
+    Parameters
+    ----------
+    bundles : list of Path
+    settings : mapping, optional
+        Further settings of the server by name.
 
     Raises
     ------
@@ -28,18 +37,30 @@ def server_process(bundles: list[Path]) -> Iterator[str]:
         If it stops or does not listen in time; with the last line it wrote.
     """
     command = [sys.executable, "-m", "veilseg.cli.main", "serve", *map(str, bundles), "--port", "0"]
+    told = {f"VEILSEG_SERVE_{name.upper()}": str(value) for name, value in (settings or {}).items()}
+    with running(command, {**os.environ, **told}) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    timeout_s: float = START_TIMEOUT_S,
+) -> Iterator[str]:
+    """Run a program that prints where it listens; yields the URL. Raises as above."""
     process: subprocess.Popen[str] | None = None
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         try:
             with _interrupts_deferred():
                 process = subprocess.Popen(
-                    command, stdout=subprocess.PIPE, stderr=errors, text=True
+                    command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
                 )
-            url = _listening(process)
+            url = _listening(process, timeout_s)
             if url is None:
                 errors.seek(0)
                 last = (errors.read().strip().splitlines() or ["it wrote nothing"])[-1]
-                raise ServerUnreachable(f"the demo's server did not start: {last}")
+                raise ServerUnreachable(f"the server did not start: {last}")
             yield url
         finally:
             if process is not None:
@@ -74,7 +95,7 @@ def _interrupts_deferred() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _listening(process: "subprocess.Popen[str]") -> str | None:
+def _listening(process: "subprocess.Popen[str]", timeout_s: float) -> str | None:
     """The URL the server prints once it accepts connections."""
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
@@ -86,7 +107,7 @@ def _listening(process: "subprocess.Popen[str]") -> str | None:
         lines.put("")
 
     threading.Thread(target=read, daemon=True).start()
-    deadline = time.monotonic() + START_TIMEOUT_S
+    deadline = time.monotonic() + timeout_s
     while (left := deadline - time.monotonic()) > 0:
         try:
             line = lines.get(timeout=left)

@@ -1,0 +1,74 @@
+"""Ray Serve as its guide shows it: a deployment that reads a tile and answers, nothing else."""
+
+import json
+import os
+import signal
+import threading
+
+# Before Ray is imported, which reads it then.
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# A machine that is busy starts it slowly.
+os.environ["RAY_raylet_start_wait_time_s"] = "120"  # noqa: SIM112 - Ray's own name
+
+import numpy as np
+import ray
+from network import Network, options
+from ray import serve
+from starlette.requests import Request
+from starlette.responses import Response
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+
+@serve.deployment(max_ongoing_requests=100)
+class Served:
+    """Takes the protocol's binary requests and checks none of it."""
+
+    def __init__(self, model: str, precision: str, threads: int) -> None:
+        self._network = Network(model, precision, threads)
+
+    async def __call__(self, request: Request) -> Response:
+        """One tile in, one answer out."""
+        body = await request.body()
+        tile = np.frombuffer(
+            body,
+            self._network.proxy.element_type.to_dtype(),
+            offset=int(request.headers[HEADER_LENGTH]),
+        )
+        found = self._network(tile.reshape(tuple(self._network.proxy.shape)))
+        entry = {
+            "name": "answer",
+            "datatype": "FP16",
+            "shape": list(found.shape),
+            "parameters": {"binary_data_size": found.nbytes},
+        }
+        head = json.dumps({"model_name": "peer", "model_version": "1", "outputs": [entry]}).encode()
+        return Response(head + found.tobytes(), headers={HEADER_LENGTH: str(len(head))})
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    told = options()
+    # The address keeps Ray's own ports on loopback.
+    ray.init(
+        include_dashboard=False,
+        _node_ip_address="127.0.0.1",
+        num_cpus=told.replicas + 2,
+        logging_level="error",
+    )
+    serve.start(http_options={"host": "127.0.0.1", "port": told.port})
+    deployed = Served.options(num_replicas=told.replicas)  # type: ignore[attr-defined]
+    serve.run(
+        deployed.bind(told.model, told.precision, told.threads),
+        route_prefix=f"/v2/models/{told.name}/infer",
+    )
+    print(f"listening on http://127.0.0.1:{told.port}", flush=True)
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    ended.wait()
+    serve.shutdown()
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

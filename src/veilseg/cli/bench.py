@@ -1,0 +1,193 @@
+"""``veilseg bench``: measurements that one asks for, beside what else one could use."""
+
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from veilseg.bench import record
+from veilseg.bundle import open_client_half, open_server_half
+from veilseg.cli.progress import progress
+from veilseg.cli.site import init
+from veilseg.datasets.layout import read_dataset
+from veilseg.errors import InvalidInput, MissingDependency
+from veilseg.payload import Proxy
+from veilseg.runtime import runtime as load_by_name
+from veilseg.schemes.mixup.client import has_synthetic_references
+from veilseg.schemes.registry import NEEDS_VAULT, client_half
+from veilseg.vault.vault import Vault
+
+# As a shell reports a process that SIGTERM ended.
+EXIT_TERMINATED = 128 + signal.SIGTERM
+
+
+@dataclass(frozen=True)
+class RuntimeRequest:
+    """Options of ``veilseg bench runtime``, as typed."""
+
+    bundles: list[Path]
+    json_file: Path
+    threads: int
+    budget_s: float
+    dataset: Path | None
+    references: str
+    cases: int
+
+
+@dataclass(frozen=True)
+class ServeRequest:
+    """Options of ``veilseg bench serve``, as typed."""
+
+    bundle: Path
+    json_file: Path
+    threads: int
+    budget_s: float
+    clients: list[int]
+    replicas: list[int]
+    peers: Path
+
+
+@dataclass(frozen=True)
+class SiteRequest:
+    """Options of ``veilseg bench site``, as typed."""
+
+    bundles: list[Path]
+    dataset: Path
+    json_file: Path
+    images: int
+    runtime: str
+
+
+def runtime(request: RuntimeRequest) -> None:
+    """Compare runtimes on the networks of bundles; raises :class:`MissingDependency`."""
+    record.require_writable(request.json_file)
+    try:
+        from veilseg.bench.runtime import measure
+    except ImportError as error:
+        raise MissingDependency(
+            f"veilseg bench needs {error.name}: pip install 'veilseg[server]'"
+        ) from error
+    halves = [open_server_half(folder) for folder in request.bundles]
+    with ExitStack() as opened:
+        evaluators = {}
+        if request.dataset is not None:
+            from veilseg.cli.bench_accuracy import evaluator
+
+            for folder, half in zip(request.bundles, halves, strict=True):
+                evaluators[half.manifest.name] = opened.enter_context(
+                    evaluator(folder, request.dataset, request.references, request.cases)
+                )
+        show = opened.enter_context(progress("measuring"))
+        found = measure(halves, request.threads, request.budget_s, evaluators, show)
+    record.write(request.json_file, found)
+    for name, network in found["networks"].items():
+        for what, row in network["runtimes"].items():
+            print(f"{name}: {what}: {_told(row, network['compared_with'])}")
+
+
+def _told(row: dict[str, Any], base: str) -> str:
+    if row["status"] != "run":
+        return str(row["status"])
+    told = f"{1000 * row['median_s']:.4g} ms, {row['speedup']['median']:.2f}× {base}"
+    if "dice" in row:
+        told += f", Dice after recovery {row['dice']['difference']:+.4f}"
+    return told
+
+
+def serve(request: ServeRequest) -> None:
+    """Compare servers under load; raises as :func:`runtime`."""
+    record.require_writable(request.json_file)
+    try:
+        from veilseg.bench.serve import measure
+        from veilseg.bench.servers import Setup
+        from veilseg.serving.runtime import require_available
+    except ImportError as error:
+        raise MissingDependency(
+            f"veilseg bench needs {error.name}: pip install 'veilseg[server]'"
+        ) from error
+    setup = Setup(
+        request.bundle,
+        open_server_half(request.bundle),
+        require_available("auto"),
+        request.threads,
+        request.peers,
+    )
+    # Else the servers it has started would outlive it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
+    with progress("measuring") as show:
+        found = measure(setup, request.clients, request.replicas, request.budget_s, show)
+    record.write(request.json_file, found)
+    print(f"bare loop: {found['bare']['throughput']} tiles/s")
+    for row in found["servers"]:
+        if row["status"] != "run":
+            print(f"{row['server']} ×{row['replicas']}: {row['status']}")
+            continue
+        for clients, figures in row["clients"].items():
+            print(
+                f"{row['server']} ×{row['replicas']}, {clients} clients:"
+                f" {figures.get('throughput', 0)} tiles/s,"
+                f" p95 {figures.get('p95_ms', float('nan'))} ms, failures {figures['failures']}"
+            )
+
+
+def site(request: SiteRequest) -> None:
+    """Tell where a site's time goes.
+
+    Raises
+    ------
+    InvalidInput
+        If the data set has too few images: none is segmented twice with one bundle.
+    MissingDependency
+        If the ``[server]`` extra is not installed.
+    """
+    record.require_writable(request.json_file)
+    try:
+        from veilseg.bench.site import WARM_UP, Arm, measure
+    except ImportError as error:
+        raise MissingDependency(
+            f"veilseg bench needs {error.name}: pip install 'veilseg[server]'"
+        ) from error
+    dataset = read_dataset(request.dataset)
+    needed = request.images + WARM_UP
+    if len(dataset.cases) < needed:
+        raise InvalidInput(
+            f"--images {request.images}: {request.dataset} has {len(dataset.cases)} images, and"
+            f" {needed} are needed"
+        )
+    with ExitStack() as opened:
+        work = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+        arms = {}
+        for folder in request.bundles:
+            bundle = open_client_half(folder)
+            manifest = bundle.manifest
+            vault = None
+            if manifest.scheme in NEEDS_VAULT:
+                place = work / f"vault-{len(arms)}"
+                synthetic = has_synthetic_references(manifest)
+                init(place, folder, "synthetic" if synthetic else str(request.dataset))
+                vault = opened.enter_context(Vault.open(place, manifest.protection_id))
+            half = client_half(bundle, vault, load=load_by_name(request.runtime))
+            veto = None if vault is None else _Ledger(vault)
+            arms[manifest.name] = Arm(manifest, half, veto)
+        show = opened.enter_context(progress("measuring"))
+        found = measure(arms, request.bundles, dataset.cases[:needed], work, show)
+    found |= {"dataset": dataset.name, "data_sha256": dataset.content_hash()}
+    record.write(request.json_file, {**found, "runtime": request.runtime})
+    for name, entry in found["bundles"].items():
+        phases = ", ".join(f"{phase} {ms:.4g}" for phase, ms in entry["milliseconds"].items())
+        print(f"{name}, ms: {phases}")
+
+
+@dataclass(frozen=True)
+class _Ledger:
+    """Enters what is about to leave, as ``veilseg segment`` does."""
+
+    vault: Vault
+
+    def __call__(self, subject: str, proxies: Sequence[Proxy]) -> None:
+        digests = [proxy.digest() for proxy in proxies]
+        self.vault.record(subject, *digests, allow_repeat=False)

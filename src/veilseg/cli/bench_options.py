@@ -1,0 +1,82 @@
+"""Options of ``veilseg bench``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+bench = typer.Typer(
+    help="Measure speed beside what else one could use; on a machine that is idle.",
+    no_args_is_help=True,
+)
+
+JsonFile = Annotated[Path, typer.Option("--json", help="Results, for scripts.")]
+Threads = Annotated[int, typer.Option(help="Of each contender's network.", min=1)]
+Bundles = Annotated[list[Path], typer.Argument(help="Folders of bundles, both halves.")]
+
+
+@bench.command("runtime")
+def runtime(
+    bundles: Bundles,
+    json_file: JsonFile,
+    threads: Threads = 1,
+    budget_s: Annotated[
+        float, typer.Option("--budget-s", help="Timed seconds for each network.", min=0)
+    ] = 60.0,
+    dataset: Annotated[
+        Path | None, typer.Option(help="Also compare Dice after recovery, on this data set.")
+    ] = None,
+    references: Annotated[str, typer.Option(help="As for veilseg evaluate.")] = "synthetic",
+    cases: Annotated[int, typer.Option(help="So many unseen cases of it.", min=1)] = 20,
+) -> None:
+    """Compute networks in torch, ONNX Runtime and OpenVINO; compare times and answers."""
+    from veilseg.cli.bench import RuntimeRequest
+    from veilseg.cli.bench import runtime as run
+
+    run(RuntimeRequest(bundles, json_file, threads, budget_s, dataset, references, cases))
+
+
+@bench.command("serve")
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle, both halves.")],
+    json_file: JsonFile,
+    threads: Threads = 1,
+    budget_s: Annotated[
+        float, typer.Option("--budget-s", help="Seconds of load for all servers together.", min=0)
+    ] = 300.0,
+    clients: Annotated[
+        list[int] | None, typer.Option(help="At a time; again for others. Default: 1, 8, 32.")
+    ] = None,
+    replicas: Annotated[
+        list[int] | None, typer.Option(help="Of our server; again for others. Default: 1, 2.")
+    ] = None,
+    peers: Annotated[
+        Path, typer.Option(help="Environments of other servers, as make bench-peers makes them.")
+    ] = Path(".venv/peers"),
+) -> None:
+    """Load our server, Triton and plain Ray Serve with the same tiles, beside a bare loop."""
+    from veilseg.cli.bench import ServeRequest
+    from veilseg.cli.bench import serve as run
+
+    run(
+        ServeRequest(
+            bundle, json_file, threads, budget_s, clients or [1, 8, 32], replicas or [1, 2], peers
+        )
+    )
+
+
+@bench.command("site")
+def site(
+    bundles: Bundles,
+    dataset: Annotated[Path, typer.Option(help="Data set whose images are segmented.")],
+    json_file: JsonFile,
+    images: Annotated[
+        int, typer.Option("--budget-images", help="So many images count.", min=1)
+    ] = 20,
+    runtime: Annotated[str, typer.Option(help="As for veilseg segment.")] = "onnxruntime",
+) -> None:
+    """Tell where a site's time goes: read, protect, tile, wire, wait, recover, write."""
+    from veilseg.cli.bench import SiteRequest
+    from veilseg.cli.bench import site as run
+
+    run(SiteRequest(bundles, dataset, json_file, images, runtime))
