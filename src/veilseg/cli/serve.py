@@ -8,7 +8,9 @@ from typing import Any
 from veilseg.errors import MissingDependency, WrongUsage
 
 
-def serve(bundles: Sequence[Path] = (), config: Path | None = None, **given: Any) -> None:
+def serve(
+    bundles: Sequence[Path] = (), config: Path | None = None, tune: bool = False, **given: Any
+) -> None:
     """Compile, self-test and serve until SIGTERM or SIGINT.
 
     Prints one line per model, then ``listening on http://HOST:PORT`` once connections are
@@ -21,6 +23,8 @@ def serve(bundles: Sequence[Path] = (), config: Path | None = None, **given: Any
         Only the server half of each is opened.
     config : Path, optional
         TOML file with settings.
+    tune : bool
+        Measure how each model best takes up this machine, keep that for the next start, and end.
     given
         Further :class:`~veilseg.serving.settings.Settings`; they and ``bundles`` come before the
         environment, and that before the file.
@@ -51,6 +55,7 @@ def serve(bundles: Sequence[Path] = (), config: Path | None = None, **given: Any
         from veilseg.serving.settings import load_settings
         from veilseg.serving.store import ModelStore
         from veilseg.serving.tls import ServerTls
+        from veilseg.serving.tuning import Tunings, sizing_of
     except ImportError as error:
         # A site has this module too, but not what it takes to serve.
         raise MissingDependency(
@@ -61,6 +66,11 @@ def serve(bundles: Sequence[Path] = (), config: Path | None = None, **given: Any
         raise WrongUsage("no bundle to serve: give bundles, or a folder of them with --models")
     require_available(settings.precision)
     logs.configure(settings.log_format, settings.log_level)
+    if tune:
+        from veilseg.cli.tune import tune_all
+
+        tune_all(settings)
+        return
     tokens = None if settings.tokens is None else TokenFile(settings.tokens)
     tls = None
     if settings.tls_cert is not None and settings.tls_key is not None:
@@ -74,10 +84,13 @@ def serve(bundles: Sequence[Path] = (), config: Path | None = None, **given: Any
             audit_log = open_until_the_end.enter_context(
                 AuditLog(settings.audit_log, sync=settings.audit_sync)
             )
+        tunings = Tunings(settings.tuning)
         store = ModelStore(
             settings.bundles,
             settings.models,
-            lambda half: ServedModel(half, settings.precision, batch_size=settings.batch_size),
+            lambda half: ServedModel(
+                half, settings.precision, sizing=sizing_of(half, settings, tunings)
+            ),
         )
         for model in store.models:
             print(

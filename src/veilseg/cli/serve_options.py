@@ -36,6 +36,12 @@ def serve(
         Path | None, typer.Option(help="Write down who asked for what; see veilseg log.")
     ] = None,
     log_format: Annotated[str | None, typer.Option(help="text (default) or json.")] = None,
+    tune: Annotated[
+        bool,
+        typer.Option(
+            "--tune", help="Measure streams, threads and batch size; keep them for next time; end."
+        ),
+    ] = False,
 ) -> None:
     """Serve models over the Open Inference Protocol v2."""
     from veilseg.cli.serve import serve as run
@@ -43,6 +49,7 @@ def serve(
     run(
         bundles or (),
         config,
+        tune,
         models=models,
         host=host,
         port=port,

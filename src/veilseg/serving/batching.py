@@ -64,6 +64,7 @@ class Job:
         self.begun = now
         self._found: list[FloatArray | None] = [None] * len(tiles)
         self._left = len(tiles)
+        self._counting = threading.Lock()
 
     def answer(self, index: int, found: FloatArray | ModelError) -> None:
         """Take the answer of one tile; the last one, or an error, ends the job."""
@@ -71,8 +72,10 @@ class Job:
             self.fail(found)
             return
         self._found[index] = found
-        self._left -= 1
-        if self._left == 0:
+        with self._counting:
+            self._left -= 1
+            last = self._left == 0
+        if last:
             # Cancelled in this very moment: nobody wants it any more.
             with contextlib.suppress(InvalidStateError):
                 self.answers.set_result(np.stack([one for one in self._found if one is not None]))
@@ -92,7 +95,7 @@ class Observer(Protocol):
 
 
 class Batcher:
-    """One network's queue and the thread that works it off.
+    """One network's queue and the threads that work it off.
 
     Parameters
     ----------
@@ -104,6 +107,8 @@ class Batcher:
     observer : Observer, optional
     clock : callable
         Monotonic seconds.
+    workers : int
+        Batches that are computed side by side; ``compute`` is called by so many threads.
     """
 
     def __init__(
@@ -113,6 +118,7 @@ class Batcher:
         wait_s: float = 0.0,
         observer: Observer | None = None,
         clock: Callable[[], float] = time.monotonic,
+        workers: int = 1,
     ) -> None:
         self._compute = compute
         self._batch_size = batch_size
@@ -123,8 +129,11 @@ class Batcher:
         self._changed = threading.Condition()
         self._closed = False
         self._batch_s = 0.0
-        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, name="batcher", daemon=True) for _ in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -132,7 +141,7 @@ class Batcher:
     @property
     def seconds_behind(self) -> float:
         """How long what waits now will take, by what batches took so far."""
-        return self._batch_s * -(-len(self._queue) // self._batch_size)
+        return self._batch_s * -(-len(self._queue) // (self._batch_size * len(self._threads)))
 
     def submit(self, tiles: FloatArray, site: str, deadline_s: float) -> Job:
         """Let tiles wait for their turn.
@@ -158,15 +167,16 @@ class Batcher:
                 raise ModelNotReady("this model is being unloaded")
             for index in range(len(tiles)):
                 self._queue.put(site, (job, index))
-            self._changed.notify()
+            self._changed.notify_all()
         return job
 
     def close(self) -> None:
-        """Answer what waits, take nothing more, end the thread."""
+        """Answer what waits, take nothing more, end the threads."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _work(self) -> None:
         while batch := self._next_batch():
@@ -180,7 +190,8 @@ class Batcher:
             except Exception as error:  # noqa: BLE001
                 found = [ModelError(f"the model failed ({type(error).__name__})")] * len(batch)
             seconds = self._clock() - begun
-            self._batch_s += (seconds - self._batch_s) * (_NEWEST if self._batch_s else 1)
+            with self._changed:
+                self._batch_s += (seconds - self._batch_s) * (_NEWEST if self._batch_s else 1)
             for (job, index), answer in zip(batch, found, strict=True):
                 job.answer(index, answer)
             if self._observer is not None:

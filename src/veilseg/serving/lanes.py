@@ -52,6 +52,7 @@ class Lanes:
                         model.batch_size,
                         settings.batch_wait_s,
                         self._metrics.of_model(model.name, model.version),
+                        workers=model.sizing.streams,
                     ),
                 )
             return self._lanes[model]

@@ -11,7 +11,7 @@ from veilseg.bundle import ServerBundle, ServerManifest, TensorSpec
 from veilseg.errors import VeilsegError
 from veilseg.payload import Float32Array
 from veilseg.serving.errors import ModelError, ModelNotReady
-from veilseg.serving.runtime import OpenVinoRuntime, Precision, Runtime
+from veilseg.serving.runtime import OpenVinoRuntime, Precision, Runtime, Sizing
 from veilseg.wire.tensors import DTYPES, FloatArray
 
 # Tiles one request may carry. They run one after the other, so that a batch saves round trips
@@ -28,7 +28,7 @@ SELFTEST_CLASS_AGREEMENT: Final = 0.98
 # Of an encoding's spread; values of other weights have nothing to do with it.
 SELFTEST_SHARE: Final = 0.1
 
-RuntimeFactory = Callable[[Path, TensorSpec, TensorSpec, Precision, int], Runtime]
+RuntimeFactory = Callable[[Path, TensorSpec, TensorSpec, Precision, Sizing], Runtime]
 
 
 class ServedModel:
@@ -39,8 +39,8 @@ class ServedModel:
     bundle : ServerBundle
     precision : {"bf16", "f32", "auto"}
     make_runtime : callable
-    batch_size : int
-        Tiles that go through the network at once.
+    sizing : Sizing
+        Tiles that go through the network at once, and batches side by side.
 
     Attributes
     ----------
@@ -56,16 +56,17 @@ class ServedModel:
         bundle: ServerBundle,
         precision: Precision = "auto",
         make_runtime: RuntimeFactory = OpenVinoRuntime,
-        batch_size: int = 1,
+        sizing: Sizing = Sizing(),  # noqa: B008 - frozen
     ) -> None:
         self.manifest: ServerManifest = bundle.manifest
         self.failure: str | None = None
         self.precision = "none"
-        self.batch_size = batch_size
+        self.sizing = sizing
+        self.batch_size = sizing.batch_size
         self._runtime: Runtime | None = None
         try:
             proxy, answer = self.manifest.proxy, self.manifest.answer
-            self._runtime = make_runtime(bundle.model_file, proxy, answer, precision, batch_size)
+            self._runtime = make_runtime(bundle.model_file, proxy, answer, precision, sizing)
             self.precision = self._runtime.precision
             self._test_itself(bundle.selftest_file)
         except VeilsegError as error:

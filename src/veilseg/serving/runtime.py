@@ -1,6 +1,7 @@
 """OpenVINO: one compiled network of fixed tile shape."""
 
-import threading
+import queue
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
@@ -15,6 +16,25 @@ DEVICE: Final = "CPU"
 Precision = Literal["bf16", "f32", "auto"]
 # OpenVINO takes the short names and gives back the long ones.
 _EFFECTIVE_NAMES: Final = {"bfloat16": "bf16", "float32": "f32"}
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """How a network takes up a machine.
+
+    Attributes
+    ----------
+    batch_size : int
+        Tiles of every batch.
+    streams : int
+        Batches that are computed side by side.
+    threads : int
+        Of all streams together; 0 leaves it to the runtime: as many as there are cores.
+    """
+
+    batch_size: int = 1
+    streams: int = 1
+    threads: int = 0
 
 
 class Runtime(Protocol):
@@ -42,9 +62,9 @@ class OpenVinoRuntime:
     precision : {"bf16", "f32", "auto"}
         Arithmetic inside the network. OpenVINO by itself would silently compute in bf16 on
         some machines and in f32 on others; here ``auto`` does so, and says which.
-    batch_size : int
-        Tiles of every batch. One shape is compiled, since other shapes may be computed by other
-        kernels, whose rounding differs.
+    sizing : Sizing
+        One batch size is compiled, since other shapes may be computed by other kernels, whose
+        rounding differs. As many threads as there are streams may :meth:`run` at a time.
 
     Raises
     ------
@@ -61,8 +81,9 @@ class OpenVinoRuntime:
         proxy: TensorSpec,
         answer: TensorSpec,
         precision: Precision,
-        batch_size: int = 1,
+        sizing: Sizing = Sizing(),
     ) -> None:
+        batch_size = sizing.batch_size
         core = ov.Core()
         hint = _chosen(precision, core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
         network = core.read_model(model_file)
@@ -71,16 +92,17 @@ class OpenVinoRuntime:
         if batch_size > 1:
             _enlarge(model_file, network, (batch_size, *proxy.shape[1:]))
         compiled = core.compile_model(
-            network, DEVICE, {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+            network, DEVICE, {"INFERENCE_PRECISION_HINT": hint, **_hints(sizing)}
         )
         _require_port(model_file, compiled.outputs, answer, batch_size)
         # Read back rather than trusted: a hint is only a hint.
         effective = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
         self._precision = _EFFECTIVE_NAMES.get(effective, effective)
-        self._request = compiled.create_infer_request()
         self._proxy, self._answer = proxy.name, answer.name
         # An infer request holds the tensors of one run; two threads must not share it.
-        self._lock = threading.Lock()
+        self._requests: queue.SimpleQueue[ov.InferRequest] = queue.SimpleQueue()
+        for _ in range(sizing.streams):
+            self._requests.put(compiled.create_infer_request())
 
     @property
     def precision(self) -> str:
@@ -99,16 +121,19 @@ class OpenVinoRuntime:
         -------
         ndarray, shape (B, K, X, Y, Z), float16 or float32
         """
-        with self._lock:
+        request = self._requests.get()
+        try:
             # Outputs are copied out of the request before the next run reuses its memory.
-            results = self._request.infer({self._proxy: batch}, share_outputs=False)
+            results = request.infer({self._proxy: batch}, share_outputs=False)
             answer: FloatArray = np.asarray(results[self._answer])
+        finally:
+            self._requests.put(request)
         return answer
 
 
-def require_available(precision: Precision) -> None:
-    """Raise :class:`InvalidInput` if this CPU does not compute in ``precision``."""
-    _chosen(precision, ov.Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
+def require_available(precision: Precision) -> str:
+    """What ``precision`` is here; :class:`InvalidInput` if this CPU does not compute in it."""
+    return _chosen(precision, ov.Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
 
 
 def _chosen(precision: Precision, capabilities: list[str]) -> str:
@@ -117,6 +142,13 @@ def _chosen(precision: Precision, capabilities: list[str]) -> str:
     if precision == "bf16" and "BF16" not in capabilities:
         raise InvalidInput("precision: this CPU does not compute in bf16; use f32 or auto")
     return precision
+
+
+def _hints(sizing: Sizing) -> dict[str, str | int]:
+    threads = {"INFERENCE_NUM_THREADS": sizing.threads} if sizing.threads else {}
+    # The hint by itself is one stream on all cores, or on those of one socket.
+    streams = {"NUM_STREAMS": sizing.streams} if sizing.streams > 1 else {}
+    return {"PERFORMANCE_HINT": "LATENCY", **threads, **streams}
 
 
 def _enlarge(model_file: Path, network: ov.Model, shape: tuple[int, ...]) -> None:

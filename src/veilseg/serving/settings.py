@@ -47,10 +47,13 @@ class Settings(BaseModel):
         The server's certificate and key, and who vouches for clients' certificates (PEM).
     insecure
         Listen to other machines even without tokens or TLS.
-    batch_size
-        Tiles that go through a network at once, always so many: what is missing is filled up,
-        so that no answer depends on who else asked. On a CPU one tile keeps all cores busy, and
-        larger batches only wait for each other; they are for devices that are idle with one.
+    batch_size, streams, threads : int, optional
+        Tiles that go through a network at once, batches that are computed side by side, and threads
+        of all of them. A batch is always full: what is missing is filled up, so that no answer
+        depends on who else asked. By default what ``--tune`` chose on this machine, else one tile
+        on all cores. Who sets one of them sets them all: the choice does not count then.
+    tuning : Path, optional
+        Folder in which ``--tune`` keeps its choices; by default in the user's cache.
     batch_wait_s
         How long a tile waits for others to fill its batch.
     queue_places, queue_places_per_site
@@ -92,7 +95,10 @@ class Settings(BaseModel):
     client_ca: Path | None = None
     insecure: bool = False
 
-    batch_size: int = Field(default=1, ge=1, le=64)
+    batch_size: int | None = Field(default=None, ge=1, le=64)
+    streams: int | None = Field(default=None, ge=1, le=256)
+    threads: int | None = Field(default=None, ge=1, le=1024)
+    tuning: Path | None = None
     batch_wait_s: float = Field(default=0.0, ge=0, le=10)
     queue_places: int = Field(default=32, ge=1)
     queue_places_per_site: int = Field(default=16, ge=1)

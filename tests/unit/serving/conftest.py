@@ -8,6 +8,7 @@ import pytest
 
 from veilseg.bundle import TensorSpec, open_server_half
 from veilseg.serving.models import ServedModel
+from veilseg.serving.runtime import Sizing
 
 
 class FakeRuntime:
@@ -24,7 +25,7 @@ class FakeRuntime:
         proxy: TensorSpec,
         answer: TensorSpec,
         precision: str,
-        batch_size: int = 1,
+        sizing: Sizing | None = None,
     ):
         return self
 

@@ -214,3 +214,17 @@ def test_an_observer_hears_of_batches(start, network: Network):
     job.answers.result(60)
     batcher.close()
     assert heard == [(1, 1, True), (2, 2, True), (1, 1, True)]
+
+
+def test_batches_side_by_side(network: Network):
+    batcher = Batcher(network, workers=2)
+    network.go.clear()
+    jobs = [batcher.submit(tiles(value), "a", 60) for value in (1, 2)]
+    while len(network.batches) < 2:
+        network.busy.wait(0.01)
+    assert sorted(network.batches) == [[1.0], [2.0]]
+    network.go.set()
+    assert [job.answers.result(60).item() for job in jobs] == [2.0, 4.0]
+    batcher.close()
+    with pytest.raises(ModelNotReady):
+        batcher.submit(tiles(1), "a", 60)

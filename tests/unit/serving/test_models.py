@@ -11,7 +11,7 @@ from veilseg.bundle import TensorSpec, open_server_half
 from veilseg.errors import InvalidInput
 from veilseg.serving.errors import ModelError, ModelNotReady
 from veilseg.serving.models import ServedModel
-from veilseg.serving.runtime import OpenVinoRuntime, require_available
+from veilseg.serving.runtime import OpenVinoRuntime, Sizing, require_available
 
 MakeBundle = Callable[..., Path]
 
@@ -122,7 +122,7 @@ def test_what_a_network_must_not_answer(model: ServedModel, runtime, tile: np.nd
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_an_answer_is_the_same_alone_and_in_company(make_bundle: MakeBundle, batch_size: int):
-    model = served(make_bundle(), precision="f32", batch_size=batch_size)
+    model = served(make_bundle(), precision="f32", sizing=Sizing(batch_size))
     assert model.failure is None
     rng = np.random.default_rng(1)
     tiles = rng.random((batch_size, *model.tile_shape)).astype(np.float16)
@@ -138,10 +138,10 @@ def test_an_answer_is_the_same_alone_and_in_company(make_bundle: MakeBundle, bat
 
 
 def test_a_network_that_mixes_its_batch_is_not_ready(make_bundle: MakeBundle, runtime):
-    model = served(make_bundle(), make_runtime=runtime, batch_size=2)
+    model = served(make_bundle(), make_runtime=runtime, sizing=Sizing(2))
     assert model.failure is None
     runtime.behaviour = lambda answer: answer + np.float16(0.01) * answer[::-1]
-    model = served(make_bundle(), make_runtime=runtime, batch_size=2)
+    model = served(make_bundle(), make_runtime=runtime, sizing=Sizing(2))
     assert model.failure == "self-test: an answer depends on the others of its batch"
 
 
@@ -164,12 +164,12 @@ def test_a_network_of_one_tile_at_a_time(make_bundle: MakeBundle, tmp_path: Path
     network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     bundle = make_bundle(model=network.SerializeToString())
     assert "differs by" in str(served(bundle, precision="f32").failure)
-    failure = str(served(bundle, precision="f32", batch_size=2).failure)
+    failure = str(served(bundle, precision="f32", sizing=Sizing(2)).failure)
     assert failure.endswith("model.onnx: batch_size: this network takes one tile at a time")
 
 
 def test_one_tile_spoils_no_other(make_bundle: MakeBundle, runtime):
-    model = served(make_bundle(), make_runtime=runtime, batch_size=3)
+    model = served(make_bundle(), make_runtime=runtime, sizing=Sizing(3))
     tiles = np.full((3, *model.tile_shape), 0.5, np.float16)
     tiles[1] = 0.25
 
@@ -191,7 +191,7 @@ def test_one_tile_spoils_no_other(make_bundle: MakeBundle, runtime):
 
 def test_a_shipped_network_answers_alone_as_in_company():
     bundle = Path(__file__).resolve().parents[3] / "models" / "hippocampus-mixup"
-    model = served(bundle, batch_size=3)
+    model = served(bundle, sizing=Sizing(3))
     # The self-test compares every place of the batch, bit by bit.
     assert (model.failure, model.batch_size) == (None, 3)
     rng = np.random.default_rng(2)
