@@ -92,6 +92,7 @@ def measure(
         "bundle_id": setup.bundle.manifest.bundle_id,
         "tile": list(tile.shape),
         "n_rounds": len(loop),
+        "bytes": {"sent": len(_request(setup, tile)[1].body), "received": expected.nbytes},
         "bare": medians(loop),
         "servers": [
             {"server": name, "replicas": count, **row} for (name, count), row in rows.items()

@@ -1,5 +1,6 @@
 """``veilseg bench``: measurements that one asks for, beside what else one could use."""
 
+import json
 import signal
 import sys
 import tempfile
@@ -49,6 +50,20 @@ class ServeRequest:
     clients: list[int]
     replicas: list[int]
     peers: Path
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """Options of ``veilseg bench plan``, as typed."""
+
+    calibration: Path
+    json_file: Path
+    tiles_per_scan: int
+    under_way: int
+    load: float
+    site_mbit_per_s: float
+    front_mbit_per_s: float
+    price_per_core_hour: float
 
 
 @dataclass(frozen=True)
@@ -180,6 +195,46 @@ def site(request: SiteRequest) -> None:
     for name, entry in found["bundles"].items():
         phases = ", ".join(f"{phase} {ms:.4g}" for phase, ms in entry["milliseconds"].items())
         print(f"{name}, ms: {phases}")
+
+
+def plan(request: PlanRequest) -> None:
+    """Simulate more machines.
+
+    Raises
+    ------
+    InvalidInput
+        If the calibration is no result of ``veilseg bench serve``.
+    MissingDependency
+        If the ``[bench]`` extra is not installed.
+    """
+    record.require_writable(request.json_file)
+    try:
+        from veilseg.bench.plan import Assumptions, measure
+    except ImportError as error:
+        raise MissingDependency(
+            f"veilseg bench plan needs {error.name}: pip install 'veilseg[bench]'"
+        ) from error
+    try:
+        serve_result = json.loads(request.calibration.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{request.calibration}: no JSON that can be read") from error
+    assumptions = Assumptions(
+        request.tiles_per_scan,
+        request.under_way,
+        request.load,
+        request.site_mbit_per_s,
+        request.front_mbit_per_s,
+        request.price_per_core_hour,
+    )
+    with progress("simulating") as show:
+        found = measure(serve_result, assumptions, show)
+    record.write(request.json_file, found)
+    for row in found["points"]:
+        told = row["status"]
+        if "scan_p95_s" in row:
+            told = f"p95 {row['scan_p95_s']} s, {row['cost_per_1000_scans']} per 1,000 scans"
+        print(f"{row['replicas']} replicas, {row['fronts']} fronts: {told}")
+    print(f"breaks first: {found['breaks_first']['first']}")
 
 
 @dataclass(frozen=True)

@@ -80,3 +80,26 @@ def site(
     from veilseg.cli.bench import site as run
 
     run(SiteRequest(bundles, dataset, json_file, images, runtime))
+
+
+@bench.command("plan")
+def plan(
+    calibration: Annotated[Path, typer.Argument(help="JSON of veilseg bench serve.")],
+    json_file: JsonFile,
+    tiles_per_scan: Annotated[int, typer.Option(min=1)] = 8,
+    under_way: Annotated[int, typer.Option(help="Tiles of a scan at a time.", min=1)] = 2,
+    load: Annotated[float, typer.Option(help="Of the replicas.", min=0.01, max=0.99)] = 0.8,
+    site_mbit_per_s: Annotated[float, typer.Option(help="A site's link.", min=0.1)] = 100.0,
+    front_mbit_per_s: Annotated[float, typer.Option(help="A front's link.", min=0.1)] = 10_000.0,
+    price_per_core_hour: Annotated[float, typer.Option(min=0)] = 0.05,
+) -> None:
+    """Simulate up to 1,000 replicas from what bench serve measured: latency, cost, what breaks."""
+    from veilseg.cli.bench import PlanRequest
+    from veilseg.cli.bench import plan as run
+
+    run(
+        PlanRequest(
+            *(calibration, json_file, tiles_per_scan, under_way, load),
+            *(site_mbit_per_s, front_mbit_per_s, price_per_core_hour),
+        )
+    )

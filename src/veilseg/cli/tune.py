@@ -1,5 +1,6 @@
 """``veilseg serve --tune``."""
 
+from functools import partial
 from pathlib import Path
 
 from veilseg.bundle import open_server_half
@@ -26,7 +27,7 @@ def tune_all(settings: Settings) -> None:
     paths = [*settings.bundles, *(path for path in folder if (path / MANIFEST).is_file())]
     for bundle in map(open_server_half, paths):
         name = f"{bundle.manifest.name} {bundle.manifest.version}"
-        found = tune_bundle(bundle, settings.precision, report=lambda t, n=name: _tell(n, t))
+        found = tune_bundle(bundle, settings.precision, report=partial(_tell, name))
         if found is None:
             raise InvalidInput(f"{name}: fails its self-test: nothing to tune")
         chosen, trials = found
