@@ -7,7 +7,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check fix claims claims-status bench-peers sbom clean
+.PHONY: help setup demo test test-long check fix claims claims-status bench bench-peers sbom clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -26,7 +26,7 @@ test: setup check ## Checks and tests
 	$(BIN)/pytest -m "not long" $(addprefix --ignore=,$(FITTING))
 	$(BIN)/pytest -m "not long" $(FITTING)
 
-test-long: setup ## What takes minutes: accuracy measured anew, a fresh site
+test-long: setup $(VENV)/.ray ## What takes minutes: accuracy measured anew, a fresh site, replicas on Ray
 	$(BIN)/pytest -m long
 
 check: setup ## Format, lint, types, import contracts
@@ -44,6 +44,17 @@ claims: setup ## Train and measure all that README, docs and cards state, in the
 
 claims-status: setup ## How far make claims is
 	$(BIN)/python scripts/claims.py --list
+
+DATA ?= $(or $(VEILSEG_DATA),../shared/data)
+BRAIN := $(DATA)/brain_t1_oasis_3d
+bench: setup bench-peers ## Measure speed, an hour on a machine that is idle: results/bench-*.json
+	$(BIN)/veilseg bench runtime models/* --dataset $(DATA)/hippocampus --dataset $(BRAIN) \
+		--json results/bench-runtime.json
+	$(BIN)/veilseg bench serve models/hippocampus-mixup --json results/bench-serve.json
+	$(BIN)/veilseg bench site models/hippocampus-* --dataset $(DATA)/hippocampus \
+		--json results/bench-site.json
+	$(BIN)/veilseg bench plan results/bench-serve.json --json results/bench-plan.json
+	$(BIN)/python scripts/figures.py
 
 # Each in an environment of its own, with our OpenVINO: servers are compared, and not runtimes.
 bench-peers: $(VENV)/.peer-triton $(VENV)/.peer-ray ## Servers of others for veilseg bench serve
@@ -90,4 +101,9 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.demo
 	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@
+
+# Into the same environment: what Ray needs is what is there already, in the same versions.
+$(VENV)/.ray: $(VENV)/.dev
+	$(BIN)/pip install --quiet --editable ".[dev,ray]"
 	touch $@

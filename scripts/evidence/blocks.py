@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from evidence import speed
 from evidence.cells import NOT_YET, between, change, dice, head, people, row, with_range
 from evidence.encodings import ablations, controls
 from evidence.encodings import table as encodings
@@ -15,6 +16,7 @@ from evidence.summaries import POOLED
 from evidence.times import overhead, overhead_phases, training_time
 
 BLOCK = re.compile(r"(<!-- figures(?::([a-z-]+))? -->\n)(?:.*?\n)??(<!-- /figures -->)", re.DOTALL)
+PAGES = ("accuracy.md", "encoding.md", "performance.md", "privacy.md", "training.md")
 CARD = "card"  # the block of a model card; it has no name, as training writes it
 TITLES = {
     HIPPOCAMPUS.name: HIPPOCAMPUS.title,
@@ -36,8 +38,7 @@ def rendered(text: str, places: Places, bundle: str | None = None) -> str:
 
 def documents(places: Places) -> dict[Path, str | None]:
     """Every document with figures, and the bundle whose card it is."""
-    names = ("accuracy", "encoding", "privacy", "training")
-    pages = [places.root / "README.md", *(places.root / f"docs/{name}.md" for name in names)]
+    pages = [places.root / "README.md", *(places.root / "docs" / name for name in PAGES)]
     cards = sorted(places.models.glob("[!.]*/README.md"))
     return {path: None for path in pages if path.is_file()} | {
         path: path.parent.name for path in cards
@@ -226,12 +227,12 @@ def site(places: Places) -> str:
     )
 
 
-def plot(name: str, caption: str) -> Callable[[Places], str]:
+def plot(name: str, caption: str, target: str = "claims") -> Callable[[Places], str]:
     """A block that shows a plot of docs/images where there is one."""
 
     def show(places: Places) -> str:
         there = (places.images / f"{name}.png").is_file()
-        return f"![{caption}](images/{name}.png)" if there else "No plot yet: `make claims`."
+        return f"![{caption}](images/{name}.png)" if there else f"No plot yet: `make {target}`."
 
     return show
 
@@ -266,4 +267,12 @@ BLOCKS: dict[str, Callable[[Places], str]] = {
     "curve-plot": plot("curve", "Dice over the mixing coefficient, learned and algebraic"),
     "mixtures-plot": plot("mixtures", "Dice over the number of mixtures averaged"),
     "calibration-plot": plot("calibration", "Accuracy over confidence of the shipped bundles"),
+    "runtimes": speed.runtimes,
+    "servers": speed.servers,
+    "servers-plot": plot("servers", "Throughput and p95 over the number of clients", "bench"),
+    "site-time": speed.site_time,
+    "site-time-plot": plot("site-time", "A site's time by phase, a bar for each bundle", "bench"),
+    "plan": speed.plan,
+    "plan-plot": plot("plan", "p95 of a scan over the number of replicas", "bench"),
+    "plan-validation": speed.validation,
 }

@@ -1,4 +1,4 @@
-"""Plots of docs/accuracy.md, drawn from ``results/``; each records which results it shows."""
+"""Plots of documents, drawn from ``results/``; each records which results it shows."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,6 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from evidence import speed, speed_plots
 from evidence.audits import MIXUP
 from evidence.blocks import TITLES
 from evidence.jobs import PLAIN_AND_MIXED
@@ -144,6 +145,9 @@ PLOTS: dict[str, tuple[tuple[str, ...], Make]] = {
     "mixtures": (("mixtures",), mixtures),
     "calibration": (PLAIN_AND_MIXED, calibration),
     "frontier": ((MIXUP.name,), frontier),
+    "servers": ((speed.SERVE,), speed_plots.servers),
+    "site-time": ((speed.SITE,), speed_plots.site_time),
+    "plan": ((speed.PLAN,), speed_plots.plan),
 }
 
 

@@ -21,9 +21,16 @@ class ServeProcess:
         Takes standard output and standard error.
     arguments
         As on the command line; ``--port 0`` is added.
+    start_timeout_s : float
     """
 
-    def __init__(self, log: Path, *arguments: object, **environment: str) -> None:
+    def __init__(
+        self,
+        log: Path,
+        *arguments: object,
+        start_timeout_s: float = START_TIMEOUT_S,
+        **environment: str,
+    ) -> None:
         command = [sys.executable, "-m", "veilseg.cli.main", "serve", *arguments, "--port", "0"]
         self.log = log
         with log.open("wb") as stream:
@@ -34,13 +41,13 @@ class ServeProcess:
                 env={**os.environ, **environment},
             )
         try:
-            self.url = self._listening()
+            self.url = self._listening(start_timeout_s)
         except BaseException:
             self.kill()
             raise
 
-    def _listening(self) -> str:
-        deadline = time.monotonic() + START_TIMEOUT_S
+    def _listening(self, timeout_s: float) -> str:
+        deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and self.process.poll() is None:
             if found := re.search(r"^listening on (\S+)\n", self.text, re.MULTILINE):
                 return found[1]

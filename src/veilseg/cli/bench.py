@@ -34,7 +34,7 @@ class RuntimeRequest:
     json_file: Path
     threads: int
     budget_s: float
-    dataset: Path | None
+    datasets: list[Path]
     references: str
     cases: int
 
@@ -89,13 +89,12 @@ def runtime(request: RuntimeRequest) -> None:
     halves = [open_server_half(folder) for folder in request.bundles]
     with ExitStack() as opened:
         evaluators = {}
-        if request.dataset is not None:
-            from veilseg.cli.bench_accuracy import evaluator
+        if request.datasets:
+            from veilseg.cli.bench_accuracy import evaluators_of
 
-            for folder, half in zip(request.bundles, halves, strict=True):
-                evaluators[half.manifest.name] = opened.enter_context(
-                    evaluator(folder, request.dataset, request.references, request.cases)
-                )
+            evaluators = opened.enter_context(
+                evaluators_of(request.bundles, request.datasets, request.references, request.cases)
+            )
         show = opened.enter_context(progress("measuring"))
         found = measure(halves, request.threads, request.budget_s, evaluators, show)
     record.write(request.json_file, found)

@@ -1,7 +1,7 @@
 """Dice of what a site recovers from the answers of one runtime or another."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from veilseg.cli.site import labelled_references
 from veilseg.client.pipeline import protect, recover
 from veilseg.datasets.cases import read_case
 from veilseg.datasets.layout import read_dataset
+from veilseg.errors import InvalidInput
 from veilseg.evaluation.dice import dice_per_class, mean_foreground
 from veilseg.imaging.preprocessing import restore
 from veilseg.payload import Float32Array
@@ -21,11 +22,42 @@ from veilseg.schemes.registry import client_half
 from veilseg.vault.vault import Vault
 from veilseg.wire.tensors import DTYPES
 
+Evaluate = Callable[[Contender], Accuracy]
+
+
+@contextmanager
+def evaluators_of(
+    folders: Sequence[Path], datasets: Sequence[Path], references: str, count: int
+) -> Iterator[dict[str, Evaluate]]:
+    """An evaluator for each bundle that was trained on one of the data sets, by its name.
+
+    Raises
+    ------
+    InvalidInput
+        If a data set is that of no bundle.
+    """
+    by_hash = {read_dataset(folder).content_hash(): folder for folder in datasets}
+    found: dict[str, Evaluate] = {}
+    used = set()
+    with ExitStack() as opened:
+        for folder in folders:
+            manifest = open_client_half(folder).manifest
+            data = by_hash.get(manifest.provenance.get("data_sha256", ""))
+            if data is not None:
+                used.add(data)
+                found[manifest.name] = opened.enter_context(
+                    evaluator(folder, data, references, count)
+                )
+        for data in by_hash.values():
+            if data not in used:
+                raise InvalidInput(f"--dataset {data}: no bundle here was trained on it")
+        yield found
+
 
 @contextmanager
 def evaluator(
     folder: Path, dataset_folder: Path, references: str, count: int
-) -> Iterator[Callable[[Contender], Accuracy]]:
+) -> Iterator[Evaluate]:
     """Evaluates a contender on the first cases that the bundle has not seen.
 
     Protection is drawn from a fixed key, so that every contender is shown the same proxies.

@@ -24,7 +24,10 @@ def runtime(
         float, typer.Option("--budget-s", help="Timed seconds for each network.", min=0)
     ] = 60.0,
     dataset: Annotated[
-        Path | None, typer.Option(help="Also compare Dice after recovery, on this data set.")
+        list[Path] | None,
+        typer.Option(
+            help="Also compare Dice after recovery, of what was trained on this data set."
+        ),
     ] = None,
     references: Annotated[str, typer.Option(help="As for veilseg evaluate.")] = "synthetic",
     cases: Annotated[int, typer.Option(help="So many unseen cases of it.", min=1)] = 20,
@@ -33,7 +36,7 @@ def runtime(
     from veilseg.cli.bench import RuntimeRequest
     from veilseg.cli.bench import runtime as run
 
-    run(RuntimeRequest(bundles, json_file, threads, budget_s, dataset, references, cases))
+    run(RuntimeRequest(bundles, json_file, threads, budget_s, dataset or [], references, cases))
 
 
 @bench.command("serve")

@@ -1,11 +1,15 @@
 """``veilseg serve``: host the server halves of bundles."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from veilseg.errors import MissingDependency, WrongUsage
+
+if TYPE_CHECKING:
+    from veilseg.serving.models import RuntimeFactory
+    from veilseg.serving.settings import Settings
 
 
 def serve(
@@ -64,7 +68,7 @@ def serve(
     settings = load_settings(config, {**given, "bundles": tuple(bundles) or None})
     if not settings.bundles and settings.models is None:
         raise WrongUsage("no bundle to serve: give bundles, or a folder of them with --models")
-    require_available(settings.precision)
+    precision = require_available(settings.precision)
     logs.configure(settings.log_format, settings.log_level)
     if tune:
         from veilseg.cli.tune import tune_all
@@ -85,11 +89,12 @@ def serve(
                 AuditLog(settings.audit_log, sync=settings.audit_sync)
             )
         tunings = Tunings(settings.tuning)
+        make_runtime = open_until_the_end.enter_context(_engine(settings))
         store = ModelStore(
             settings.bundles,
             settings.models,
             lambda half: ServedModel(
-                half, settings.precision, sizing=sizing_of(half, settings, tunings)
+                half, precision, make_runtime, sizing_of(half, settings, tunings)
             ),
         )
         for model in store.models:
@@ -102,3 +107,25 @@ def serve(
         app = create_app(plane, settings, tokens)
         print(f"listening on {listen.url_of(listener, tls=tls is not None)}", flush=True)
         listen.run(app, listener, plane, settings, tls)
+
+
+@contextlib.contextmanager
+def _engine(settings: "Settings") -> "Iterator[RuntimeFactory]":
+    """What computes: this process, or replicas on Ray, which is imported only here."""
+    if settings.engine == "uvicorn":
+        from veilseg.serving.runtime import OpenVinoRuntime
+
+        yield OpenVinoRuntime
+        return
+    from veilseg.serving import ray_environment
+
+    ray_environment.prepare(joins=settings.ray_address is not None)
+    try:
+        from veilseg.serving.ray_engine import RayEngine
+    except ImportError as error:
+        raise MissingDependency(
+            f"--engine ray needs {error.name}: pip install 'veilseg[ray]'"
+        ) from error
+    replicas = settings.min_replicas, settings.max_replicas
+    with RayEngine(settings.ray_address, *replicas, settings.drain_s) as engine:
+        yield engine.make_runtime

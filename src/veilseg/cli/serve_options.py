@@ -36,6 +36,9 @@ def serve(
         Path | None, typer.Option(help="Write down who asked for what; see veilseg log.")
     ] = None,
     log_format: Annotated[str | None, typer.Option(help="text (default) or json.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="uvicorn (default), or ray: replicas on Ray Serve.")
+    ] = None,
     tune: Annotated[
         bool,
         typer.Option(
@@ -61,4 +64,5 @@ def serve(
         insecure=insecure,
         audit_log=audit_log,
         log_format=log_format,
+        engine=engine,
     )

@@ -52,7 +52,7 @@ class Lanes:
                         model.batch_size,
                         settings.batch_wait_s,
                         self._metrics.of_model(model.name, model.version),
-                        workers=model.sizing.streams,
+                        workers=model.streams,
                     ),
                 )
             return self._lanes[model]
@@ -69,3 +69,4 @@ class Lanes:
                 lane = self._lanes.pop(model, None)
             if lane is not None:
                 lane.batcher.close()
+            model.close()

@@ -61,7 +61,6 @@ class ServedModel:
         self.manifest: ServerManifest = bundle.manifest
         self.failure: str | None = None
         self.precision = "none"
-        self.sizing = sizing
         self.batch_size = sizing.batch_size
         self._runtime: Runtime | None = None
         try:
@@ -89,6 +88,16 @@ class ServedModel:
     def tile_shape(self) -> tuple[int, ...]:
         """(C, X, Y, Z) of one proxy tile."""
         return self.manifest.proxy.shape[1:]
+
+    @property
+    def streams(self) -> int:
+        """Batches that may go through the network at a time."""
+        return 1 if self._runtime is None else self._runtime.streams
+
+    def close(self) -> None:
+        """Give back what the network took; nothing is asked of it any more."""
+        if self._runtime is not None:
+            self._runtime.close()
 
     def require_ready(self) -> None:
         """Raise :class:`ModelNotReady` if the model does not answer."""

@@ -45,8 +45,17 @@ class Runtime(Protocol):
         """What the arithmetic is done in: ``bf16`` or ``f32``."""
         ...
 
+    @property
+    def streams(self) -> int:
+        """How many threads may run batches at a time."""
+        ...
+
     def run(self, batch: FloatArray) -> FloatArray:
         """Process one batch, (B, C, X, Y, Z) to (B, K, X, Y, Z), in wire dtypes."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it took; it is not used any more."""
         ...
 
 
@@ -98,6 +107,7 @@ class OpenVinoRuntime:
         # Read back rather than trusted: a hint is only a hint.
         effective = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
         self._precision = _EFFECTIVE_NAMES.get(effective, effective)
+        self._streams = sizing.streams
         self._proxy, self._answer = proxy.name, answer.name
         # An infer request holds the tensors of one run; two threads must not share it.
         self._requests: queue.SimpleQueue[ov.InferRequest] = queue.SimpleQueue()
@@ -108,6 +118,11 @@ class OpenVinoRuntime:
     def precision(self) -> str:
         """What the arithmetic is done in: ``bf16`` or ``f32``."""
         return self._precision
+
+    @property
+    def streams(self) -> int:
+        """How many threads may run batches at a time."""
+        return self._streams
 
     def run(self, batch: FloatArray) -> FloatArray:
         """Process one batch.
@@ -130,13 +145,16 @@ class OpenVinoRuntime:
             self._requests.put(request)
         return answer
 
+    def close(self) -> None:
+        """Nothing is left to do: memory goes with the object."""
 
-def require_available(precision: Precision) -> str:
+
+def require_available(precision: Precision) -> Precision:
     """What ``precision`` is here; :class:`InvalidInput` if this CPU does not compute in it."""
     return _chosen(precision, ov.Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
 
 
-def _chosen(precision: Precision, capabilities: list[str]) -> str:
+def _chosen(precision: Precision, capabilities: list[str]) -> Precision:
     if precision == "auto":
         return "bf16" if "BF16" in capabilities else "f32"
     if precision == "bf16" and "BF16" not in capabilities:

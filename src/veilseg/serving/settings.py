@@ -41,6 +41,12 @@ class Settings(BaseModel):
         Where to listen; port 0 takes a free one.
     precision
         Arithmetic inside the networks; ``auto`` is bf16 where the CPU computes in it.
+    engine
+        Where networks are computed: in this process, or by replicas on Ray.
+    ray_address : str, optional
+        Of a cluster that runs already; by default one is started on this machine.
+    min_replicas, max_replicas
+        Of each network on Ray; between them their number follows the load.
     tokens : Path, optional
         Tokens file. Without one, everybody who reaches the server may use its models.
     tls_cert, tls_key, client_ca : Path, optional
@@ -99,6 +105,11 @@ class Settings(BaseModel):
     streams: int | None = Field(default=None, ge=1, le=256)
     threads: int | None = Field(default=None, ge=1, le=1024)
     tuning: Path | None = None
+
+    engine: Literal["uvicorn", "ray"] = "uvicorn"
+    ray_address: str | None = None
+    min_replicas: int = Field(default=1, ge=1)
+    max_replicas: int = Field(default=1, ge=1)
     batch_wait_s: float = Field(default=0.0, ge=0, le=10)
     queue_places: int = Field(default=32, ge=1)
     queue_places_per_site: int = Field(default=16, ge=1)
@@ -128,6 +139,8 @@ class Settings(BaseModel):
     def _fits_together(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key: give both or neither")
+        if self.min_replicas > self.max_replicas:
+            raise ValueError("min_replicas: more than max_replicas")
         if self.client_ca is not None and self.tls_cert is None:
             raise ValueError("client_ca: needs tls_cert and tls_key")
         return self

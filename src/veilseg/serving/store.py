@@ -98,6 +98,9 @@ class ModelStore:
             models = [hosted.get(h.manifest.bundle_id) or self._compiled(h) for h in halves]
             for model in models:
                 if model.failure is not None:
+                    for new in models:
+                        if new not in hosted.values():
+                            new.close()
                     raise NotLoaded(f"model {name} version {model.version}: {model.failure}")
             return self.models.replace(name, models)
 

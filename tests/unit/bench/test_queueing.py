@@ -2,7 +2,7 @@
 
 A queue of c servers of rate μ forgets its state in about τ = 1/(√(cμ) − √λ)² seconds (9 s for the
 settings of M/M/c below), so that a run of T seconds is worth T/2τ independent waits: at least 140.
-A wait is 0 or, with Erlang's probability C, exponential: its deviation is √(2/C − 1) ≤ 2 of its mean.
+A wait is 0 or, with Erlang's probability C, exponential: its deviation is √(2/C − 1) ≤ 2 means.
 Two standard errors are then a third of the mean at most, for a seed that is fixed.
 """
 

@@ -15,8 +15,10 @@ class FakeRuntime:
     """Computes what the tiny network computes, then what ``behaviour`` makes of it."""
 
     precision = "f32"
+    streams = 1
 
     def __init__(self) -> None:
+        self.closed = False
         self.behaviour: Callable[[np.ndarray], np.ndarray] = lambda answer: answer
 
     def __call__(
@@ -28,6 +30,9 @@ class FakeRuntime:
         sizing: Sizing | None = None,
     ):
         return self
+
+    def close(self) -> None:
+        self.closed = True
 
     def run(self, tile: np.ndarray) -> np.ndarray:
         return self.behaviour(np.concatenate([1 - tile, tile], axis=1))

@@ -43,6 +43,8 @@ def test_a_bad_value_is_named_with_its_place(file: Path, monkeypatch: pytest.Mon
         ({"precision": "int4"}, "--precision: Input should be 'auto', 'bf16' or 'f32'"),
         ({"tls_cert": "x"}, "tls_cert and tls_key: give both or neither"),
         ({"client_ca": "x"}, "client_ca: needs tls_cert and tls_key"),
+        ({"min_replicas": 2}, "min_replicas: more than max_replicas"),
+        ({"engine": "threads"}, "--engine: Input should be 'uvicorn' or 'ray'"),
     ):
         with pytest.raises(WrongUsage) as caught:
             load_settings(None, given)

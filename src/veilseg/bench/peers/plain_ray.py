@@ -2,11 +2,17 @@
 
 import json
 import os
+import secrets
 import signal
 import threading
 
-# Before Ray is imported, which reads it then.
+# Before Ray is imported, which reads them then: it tells nobody that it runs, and listens on
+# loopback alone (the switch is named after the systems for which it was made).
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+# A token of its own, which is not left in the user's home.
+os.environ["RAY_AUTH_MODE"] = "token"
+os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 # A machine that is busy starts it slowly.
 os.environ["RAY_raylet_start_wait_time_s"] = "120"  # noqa: SIM112 - Ray's own name
 
@@ -14,6 +20,7 @@ import numpy as np
 import ray
 from network import Network, options
 from ray import serve
+from ray.serve._private import replica
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -25,6 +32,9 @@ class Served:
     """Takes the protocol's binary requests and checks none of it."""
 
     def __init__(self, model: str, precision: str, threads: int) -> None:
+        # The port for other deployments, which Ray Serve opens on all interfaces after this.
+        bind = replica.add_port_to_grpc_server
+        replica.add_port_to_grpc_server = lambda server, _: bind(server, "127.0.0.1:0")
         self._network = Network(model, precision, threads)
 
     async def __call__(self, request: Request) -> Response:
@@ -49,10 +59,8 @@ class Served:
 def main() -> None:
     """Serve until SIGTERM."""
     told = options()
-    # The address keeps Ray's own ports on loopback.
     ray.init(
         include_dashboard=False,
-        _node_ip_address="127.0.0.1",
         num_cpus=told.replicas + 2,
         logging_level="error",
     )

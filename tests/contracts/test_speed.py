@@ -1,0 +1,110 @@
+"""docs/performance.md, from results of the shape that ``veilseg bench`` writes."""
+
+from pathlib import Path
+
+import pytest
+from evidence import speed, speed_plots
+from evidence.places import Places
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from veilseg.bench import plan
+from veilseg.bench.load import Load, medians
+from veilseg.bench.record import record, write
+from veilseg.bench.rounds import ratio
+
+RATIO = ratio([1.0, 2.0, 3.0], [2.0, 4.5, 6.0])
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    (tmp_path / "results").mkdir()
+    return Places(tmp_path, tmp_path, tmp_path)
+
+
+def runtime() -> dict:
+    ran = {
+        "status": "run",
+        "median_s": 0.6,
+        "speedup": RATIO,
+        "agreement": {"largest": 0.1, "mean": 0.01, "same_class": 0.999},
+        "dice": {"mean": 0.88, "difference": -0.0002, "interval": [None, None], "n_cases": 2},
+    }
+    missing = {"status": "not run: needs torch"}
+    network = {"tile": [1, 1, 40, 56, 48], "n_rounds": 5, "runtimes": {"b": ran, "a": missing}}
+    return {**record("runtime", 1, {}), "networks": {"hippocampus": network}}
+
+
+def loads(latency_s: float, count: int) -> dict:
+    rounds = [Load(latency_s * count, [latency_s] * count) for _ in range(3)]
+    return {**medians(rounds), "of_bare": RATIO}
+
+
+def serve() -> dict:
+    ours = {"status": "run", "clients": {"1": loads(0.11, 10), "8": loads(0.12, 20)}}
+    missing = {"server": "Triton", "replicas": 1, "status": "not run: no environment triton"}
+    return {
+        **record("serve", 1, {"precision": "f32"}),
+        "model": "hippocampus",
+        "tile": [1, 1, 40, 56, 48],
+        "n_rounds": 3,
+        "bytes": {"sent": 200_000, "received": 600_000},
+        "bare": loads(0.1, 30),
+        "servers": [{"server": "veilseg", "replicas": 1, **ours}, missing],
+        "against_best_peer": {"status": "run", "1": {"peer": "Ray Serve ×1", **RATIO}},
+    }
+
+
+def site() -> dict:
+    each = dict.fromkeys((*speed.PHASES, "total"), 12.345)
+    entry = {"scheme": "plain", "milliseconds": each}
+    fields = {"n_images": 20, "dataset": "hippocampus", "runtime": "onnxruntime"}
+    return {**record("site", 0, fields), "bundles": {"plain": entry}}
+
+
+def test_blocks_say_what_is_not_measured(places: Places):
+    for block in (speed.runtimes, speed.servers, speed.site_time, speed.plan, speed.validation):
+        assert block(places) == speed.NOT_YET
+
+
+def test_blocks_and_plots_of_what_is(places: Places):
+    planned = plan.measure(serve(), plan.Assumptions(), lambda *_: None, (1, 50), scans=50)
+    results = {
+        speed.RUNTIME: runtime(),
+        speed.SERVE: serve(),
+        speed.SITE: site(),
+        speed.PLAN: planned,
+    }
+    for name, fields in results.items():
+        write(places.results / f"{name}.json", fields)
+    shown = speed.runtimes(places)
+    assert "| hippocampus, 40×56×48 | b | 600 | 2.00 (2.00 to 2.25) | 99.90 % | " in shown
+    assert "| -0.0002 (2 images) |" in shown
+    assert "| not run: needs torch |" in shown
+    assert "5 rounds; " in shown
+    shown = speed.servers(places)
+    assert "| veilseg | 1 | 8 | 8.333 | 2.00 (2.00 to 2.25) | 120 | 120 |" in shown
+    assert "| Triton | 1 | – | not run: no environment triton |" in shown
+    assert "ours ÷ the best peer: 1 client 2.00 (2.00 to 2.25) (Ray Serve ×1)." in shown
+    assert "| plain | 12.3 |" in speed.site_time(places)
+    shown = speed.plan(places)
+    assert "| 50 | 1 | 50 | breaks: front |" in shown
+    assert "what breaks first is the front.** Replicas that each could feed: front 10," in shown
+    assert "| 1 | 1 | " in speed.validation(places)
+    for draw, name in (
+        (speed_plots.servers, speed.SERVE),
+        (speed_plots.site_time, speed.SITE),
+        (speed_plots.plan, speed.PLAN),
+    ):
+        figure = Figure(layout="constrained")
+        FigureCanvasAgg(figure)
+        assert draw(figure, [results[name]])
+        figure.savefig(places.root / f"{name}.png", format="png")
+    nobody = {**serve(), "servers": []}
+    assert not speed_plots.servers(Figure(), [nobody])
+
+
+def test_phases_are_those_that_are_measured():
+    from veilseg.bench.site import PHASES
+
+    assert (*PHASES, "rest") == speed.PHASES
