@@ -16,10 +16,12 @@ from pathlib import Path
 
 from evidence.audits import AUDITS, audit
 from evidence.background import LOG, Busy, last_line, only_one, running, start
+from evidence.centers import INVERSIONS, collaborate, how_far
 from evidence.encodings import RESULT, encodings
 from evidence.jobs import EVALUATIONS, PUBLISHED, SHIPPED, TRAININGS, Training, shipped_together
 from evidence.places import ROOT, Places, Result, default_places
 from evidence.runs import evaluate, evaluated, is_shipped, progress, ship, train, trained
+from evidence.sites import CENTERS, Centers
 from evidence.summaries import summarise
 from evidence.usage import demo, overhead, site
 from figures import update
@@ -31,13 +33,20 @@ USAGE: dict[str, Callable[[Places, bool], None]] = {
     "site": site,
     "overhead": overhead,
     **{job.name: partial(audit, job) for job in AUDITS},
+    **INVERSIONS,
 }
-NAMES = (*(training.name for training in TRAININGS), *USAGE)
+NAMES = (*(job.name for job in (*TRAININGS, *CENTERS)), *USAGE)
 TRIAL_STEPS = 2
 BY_NAME = {evaluation.name: evaluation for evaluation in EVALUATIONS}
 
 
-def measure(trainings: Sequence[Training], only: Sequence[str], places: Places, again: bool) -> int:
+def measure(
+    trainings: Sequence[Training],
+    only: Sequence[str],
+    places: Places,
+    again: bool,
+    together: Sequence[Centers] = (),
+) -> int:
     """Do what is left to do; one job that fails does not keep the others from being done.
 
     Parameters
@@ -49,6 +58,8 @@ def measure(trainings: Sequence[Training], only: Sequence[str], places: Places, 
     places : Places
     again : bool
         Whether to evaluate what is evaluated already.
+    together : sequence of Centers
+        What several sites train, in full.
 
     Returns
     -------
@@ -61,7 +72,8 @@ def measure(trainings: Sequence[Training], only: Sequence[str], places: Places, 
             failed += not _survived(training.name, partial(_job, training, places, again))
             publish(trainings, places)
     publish(trainings, places)
-    for name, take in USAGE.items():
+    joint = {job.name: partial(collaborate, job) for job in together}
+    for name, take in (joint | USAGE).items():
         if name in only:
             failed += not _survived(name, partial(take, places, again))
     update(places)
@@ -127,7 +139,7 @@ def publish(trainings: Sequence[Training], places: Places) -> None:
         places.store(RESULT, found)
 
 
-def table(trainings: Sequence[Training], places: Places) -> str:
+def table(trainings: Sequence[Training], places: Places, together: Sequence[Centers] = ()) -> str:
     """Every job, how far it is, and what it reached."""
     rows = [("job", "state", "Dice")]
     for training in trainings:
@@ -149,6 +161,7 @@ def table(trainings: Sequence[Training], places: Places) -> str:
         figures = sorted(result["mean_dice"] for result in done)
         dice = " … ".join(f"{value:.3f}" for value in dict.fromkeys(figures[:1] + figures[-1:]))
         rows.append((training.name, state, dice))
+    rows += [(job.name, how_far(job, places), "") for job in together]
     rows += [(name, "waiting" if places.load(name) is None else "measured", "") for name in USAGE]
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     return "\n".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c}".rstrip() for a, b, c in rows)
@@ -171,25 +184,27 @@ def main() -> int:
     unknown = sorted(set(options.only or ()) - set(NAMES))
     if unknown:
         parser.error(f"--only {unknown[0]}: no such job; --list shows all")
-    places, jobs = default_places(), TRAININGS
+    places, jobs, together = default_places(), TRAININGS, CENTERS
     only = NAMES if options.only is None else options.only
     if options.trial is not None:
         trial = options.trial.resolve()
         places = Places(trial, places.data, trial / "work")
-        jobs = tuple(replace(job, steps=TRIAL_STEPS) for job in jobs)
+        jobs, together = (
+            tuple(replace(job, steps=TRIAL_STEPS) for job in those) for those in (jobs, together)
+        )
         only = [name for name in only if name not in USAGE]
     if not places.data.is_dir():
         print(f"claims: {places.data}: no data sets there; set VEILSEG_DATA", file=sys.stderr)
         return 3
     if options.list:
-        print(table(jobs, places))
+        print(table(jobs, places, together))
         print(_activity(places.work))
         return 0
     if not options.foreground:
         return _in_background(places.work)
     try:
         with only_one(places.work):
-            failed = measure(jobs, only, places, options.again)
+            failed = measure(jobs, only, places, options.again, together)
     except Busy as busy:
         print(f"claims: already running as process {busy}: nothing done", file=sys.stderr)
         return 1

@@ -85,6 +85,32 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
     return done.stdout
 
 
+@contextlib.contextmanager
+def serving(*command: str | Path, ready: str) -> Iterator[str]:
+    """Run a service while the block runs; gives what follows ``ready`` in its output.
+
+    Raises
+    ------
+    CalledProcessError
+        If it ends before it is ready.
+    """
+    print("$", *command, flush=True)
+    with subprocess.Popen(
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+    ) as service:
+        assert service.stdout is not None
+        line = next((line for line in service.stdout if line.startswith(ready)), None)
+        if line is None:
+            raise subprocess.CalledProcessError(service.wait(), list(map(str, command)))
+        try:
+            yield line.removeprefix(ready).strip()
+        finally:
+            service.terminate()
+
+
 def last_line(work: Path) -> str:
     """What the log said last; empty where there is none."""
     file = work / LOG

@@ -1,22 +1,31 @@
 """Text blocks of documents, rendered from ``results/``; what is not measured yet says so."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from evidence import speed
+from evidence import speed, together
 from evidence.cells import NOT_YET, between, change, dice, head, people, row, with_range
 from evidence.encodings import ablations, controls
 from evidence.encodings import table as encodings
-from evidence.goals import goals
+from evidence.goals import Goal, goals
 from evidence.jobs import BRAIN, HIPPOCAMPUS, PICTURES, PLAIN_AND_MIXED
-from evidence.leaks import averaging, defences, frontier_settings, inversion, leaks, masks, verdicts
+from evidence.leaks import (
+    averaging,
+    collusion,
+    defences,
+    frontier_settings,
+    inversion,
+    leaks,
+    masks,
+    verdicts,
+)
 from evidence.places import Places
 from evidence.summaries import POOLED
 from evidence.times import overhead, overhead_phases, training_time
 
 BLOCK = re.compile(r"(<!-- figures(?::([a-z-]+))? -->\n)(?:.*?\n)??(<!-- /figures -->)", re.DOTALL)
-PAGES = ("accuracy.md", "encoding.md", "performance.md", "privacy.md", "training.md")
+PAGES = ("accuracy.md", "centers.md", "encoding.md", "performance.md", "privacy.md", "training.md")
 CARD = "card"  # the block of a model card; it has no name, as training writes it
 TITLES = {
     HIPPOCAMPUS.name: HIPPOCAMPUS.title,
@@ -190,13 +199,17 @@ def lengths(places: Places) -> str:
     return "\n".join(lines)
 
 
-def reached(places: Places) -> str:
-    """Every goal, and whether it was reached."""
-    lines = head("what", "goal", "measured", "reached")
-    for what, goal, measured, enough in goals(places):
-        answer = "" if measured is None else "yes" if enough else "**no**"
-        lines.append(row(what, goal, measured or "not measured yet", answer))
-    return "\n".join(lines)
+def reached(of: Callable[[Places], Iterable[Goal]]) -> Callable[[Places], str]:
+    """A block of goals, and whether each was reached."""
+
+    def show(places: Places) -> str:
+        lines = head("what", "goal", "measured", "reached")
+        for what, goal, measured, enough in of(places):
+            answer = "" if measured is None else "yes" if enough else "**no**"
+            lines.append(row(what, goal, measured or "not measured yet", answer))
+        return "\n".join(lines)
+
+    return show
 
 
 def demo(places: Places) -> str:
@@ -247,7 +260,7 @@ BLOCKS: dict[str, Callable[[Places], str]] = {
     "overhead": overhead,
     "overhead-phases": overhead_phases,
     "training-time": training_time,
-    "goals": reached,
+    "goals": reached(goals),
     "trainings": trainings,
     "lengths": lengths,
     "leaks": leaks,
@@ -261,11 +274,18 @@ BLOCKS: dict[str, Callable[[Places], str]] = {
     "encoding-controls": controls,
     "encoding-ablations": ablations,
     "inversion": inversion,
+    "centers-goals": reached(together.goals),
+    "centers-sites": together.sites,
+    "centers": together.dice_by_site,
+    "centers-gains": together.gains,
+    "centers-cost": together.cost,
+    "centers-collusion": collusion,
     "demo": demo,
     "site": site,
     "margins-plot": plot("margins", "Private minus plain for each data set, with intervals"),
     "curve-plot": plot("curve", "Dice over the mixing coefficient, learned and algebraic"),
     "mixtures-plot": plot("mixtures", "Dice over the number of mixtures averaged"),
+    "centers-plot": plot("centers", "Dice on each site's patients, alone, together and pooled"),
     "calibration-plot": plot("calibration", "Accuracy over confidence of the shipped bundles"),
     "runtimes": speed.runtimes,
     "servers": speed.servers,

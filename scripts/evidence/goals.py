@@ -43,7 +43,7 @@ def _margin(title: str, entry: Result | None) -> Goal:
     if entry is None:
         return what, goal, None, False
     difference = entry["margin"]["difference"]
-    return what, goal, _signed(difference), difference >= -LARGEST_LOSS
+    return what, goal, signed(difference), difference >= -LARGEST_LOSS
 
 
 def _gain(pooled: Result | None) -> Goal:
@@ -51,7 +51,7 @@ def _gain(pooled: Result | None) -> Goal:
     if pooled is None:
         return what, "above 0", None, False
     low = pooled["interval"][0]
-    return what, "above 0", _signed(low), low > 0
+    return what, "above 0", signed(low), low > 0
 
 
 def _overhead(places: Places) -> Iterator[Goal]:
@@ -78,5 +78,6 @@ def _time(places: Places) -> Goal:
     return what, goal, reached, near and minutes <= MOST_MINUTES
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """With a sign, as people write it."""
     return f"{value:+.3f}".replace("-", "−")

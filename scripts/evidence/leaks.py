@@ -1,6 +1,6 @@
 """Blocks of docs/privacy.md: what leaks, and what each defence is worth."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from evidence.audits import (
     CURVE,
@@ -15,6 +15,7 @@ from evidence.audits import (
 )
 from evidence.cells import NOT_YET, head, row
 from evidence.places import Places, Result
+from evidence.together import INVERTED
 from veilseg.audit.findings import CHANNELS, RUN
 from veilseg.audit.verdict import nothing_known, sentence, strongest
 
@@ -27,6 +28,7 @@ TITLES = {
     ENCODED: "hippocampus, encoded",
     KEYED: "hippocampus, encoded with a key",
 }
+NOTHING: Result = {"channels": {channel: [] for channel in CHANNELS}}
 
 
 def leaks(places: Places) -> str:
@@ -98,9 +100,25 @@ def averaging(places: Places) -> str:
 
 def inversion(places: Places) -> str:
     """What an attacker makes of encodings, over how many it knows."""
+    return _inverted(places, {ENCODED.name: "without a key", KEYED.name: "with a key"})
+
+
+def collusion(places: Places) -> str:
+    """What a site and the provider make of what all sites gave, and how soon they have a key."""
+    titles = {audit: f"{job.data.title}, all sites" for audit, job in INVERTED.items()}
+    lines = [_inverted(places, titles)]
+    for one in findings(places.load(KEYED.name) or NOTHING, "image", "A11"):
+        if one["status"] == RUN and "error_by_images" in one["details"]:
+            left = one["details"]["error_by_images"].items()
+            told = ", ".join(f"{error:.3f} from {count}" for count, error in left)
+            lines += ["", f"A key hides this share of an encoding, by known images (A11): {told}."]
+    return "\n".join(lines)
+
+
+def _inverted(places: Places, titles: Mapping[str, str]) -> str:
     rows = {}
-    for audit, title in ((ENCODED, "without a key"), (KEYED, "with a key")):
-        result = places.load(audit.name)
+    for audit, title in titles.items():
+        result = places.load(audit)
         curves = [] if result is None else findings(result, "image", "A10")
         if curves and curves[0]["details"]:
             rows[title] = curves[0]["details"]["ssim_by_pairs"]

@@ -12,6 +12,8 @@ from evidence.audits import MIXUP
 from evidence.blocks import TITLES
 from evidence.jobs import PLAIN_AND_MIXED
 from evidence.places import Places, Result
+from evidence.sites import CENTERS, POOLED
+from evidence.together import RESULT, SCHEMES
 from veilseg.audit.pictures import FRONTIER_INCHES, draw_frontier
 from veilseg.files import written_whole
 
@@ -137,6 +139,34 @@ def frontier(figure: Figure, results: Sequence[Result]) -> bool:
     return points is not None
 
 
+def centers(figure: Figure, results: Sequence[Result]) -> bool:
+    """Dice of each way on each site's patients, one panel per data set."""
+    sets = results[0]["sets"]
+    jobs = [job for job in CENTERS if job.name in sets]
+    figure.set_size_inches(SIZE_INCHES[0] * len(jobs), SIZE_INCHES[1])
+    panels = figure.subplots(1, len(jobs), squeeze=False)[0]
+    for axes, job in zip(panels, jobs, strict=True):
+        alone = {site: f"{title} alone" for site, title in job.titles.items()}
+        titles = {**alone, **SCHEMES, POOLED: "all raw images, pooled"}
+        colours = dict(zip((*SCHEMES, POOLED), (BLUE, ORANGE, GREEN), strict=True))
+        for number, (way, title) in enumerate(titles.items()):
+            scores = [sets[job.name]["ways"][way]["on"][site] for site in job.sites]
+            places = [at + 0.8 * (number / (len(titles) - 1) - 0.5) for at in range(len(scores))]
+            marker = f"${number + 1}$" if way in alone else "o"
+            look = {"color": colours.get(way, GREY), "marker": marker, "linestyle": "none"}
+            axes.plot(places, [one["dice"] for one in scores], label=title, **look)
+            for place, one in zip(places, scores, strict=True):
+                if None not in one["interval"]:
+                    axes.plot([place, place], one["interval"], color=look["color"], alpha=0.5)
+        tested = [f"on {job.titles[site]}" for site in job.sites]
+        axes.set_xticks(range(len(tested)), tested)
+        axes.set_title(job.data.title)
+        axes.grid(alpha=0.3, axis="y")
+        axes.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.1))
+    panels[0].set_ylabel("mean foreground Dice (95 % over patients)")
+    return True
+
+
 Make = Callable[[Figure, Sequence[Result]], bool]
 # Results that each plot shows, and what draws it; it says whether there was anything to draw.
 PLOTS: dict[str, tuple[tuple[str, ...], Make]] = {
@@ -148,6 +178,7 @@ PLOTS: dict[str, tuple[tuple[str, ...], Make]] = {
     "servers": ((speed.SERVE,), speed_plots.servers),
     "site-time": ((speed.SITE,), speed_plots.site_time),
     "plan": ((speed.PLAN,), speed_plots.plan),
+    "centers": ((RESULT,), centers),
 }
 
 

@@ -116,7 +116,7 @@ def evaluate(evaluation: Evaluation, training: Training, places: Places, again: 
     file = places.evaluation(evaluation.name)
     file.parent.mkdir(parents=True, exist_ok=True)
     options = [*evaluation.options(), *(key_options(places) if training.keyed else ())]
-    if not _synthetic(manifest):
+    if not synthetic(manifest):
         # With --split test only its training patients are mixed in.
         options += ["--references", str(source)]
     commit = source_state()
@@ -147,10 +147,15 @@ def evaluated(evaluation: Evaluation, training: Training, places: Places) -> Res
         if manifest is not None:
             ours = found["bundle_id"] == manifest.bundle_id
         else:
-            ours = _is_run(_record(found["provenance"], found["scheme"]), training, places)
+            ours = is_of(found, training, places)
         if ours:
             return found
     return None
+
+
+def is_of(found: Result, training: Training, places: Places) -> bool:
+    """Whether an evaluation says itself that it is of this training on these data."""
+    return _is_run(_record(found["provenance"], found["scheme"]), training, places)
 
 
 def ship(name: str, found: Result, places: Places) -> None:
@@ -230,7 +235,7 @@ def _is_run(recorded: Result, training: Training, places: Places, finished: bool
         "fold": training.fold,
         "init": "" if training.init is None else _id_of(training.init, places),
         "variant": variant,
-        "data_sha256": _content_hash(places.data / training.data.folder),
+        "data_sha256": content_hash(places.data / training.data.folder),
         "recipe": json.loads(json.dumps(asdict(recipe))),
     }
     return {name: recorded.get(name, "") for name in wanted} == wanted
@@ -255,9 +260,11 @@ def key_options(places: Places) -> list[str]:
 
 
 @functools.cache
-def _content_hash(dataset: Path) -> str:
+def content_hash(dataset: Path) -> str:
+    """Of a data set; it is read once."""
     return read_dataset(dataset).content_hash()
 
 
-def _synthetic(manifest: ClientManifest) -> bool:
+def synthetic(manifest: ClientManifest) -> bool:
+    """Whether a site needs no labelled cases to mix in."""
     return manifest.scheme != "mixup" or has_synthetic_references(manifest)

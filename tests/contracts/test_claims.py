@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import claims
@@ -17,10 +17,9 @@ import phantoms
 import pytest
 from evidence import background, jobs, runs
 from evidence.places import Places, write
+from records import leave_run
 
 from veilseg.bundle import open_client_half
-from veilseg.datasets.layout import read_dataset
-from veilseg.training.recipe import Recipe
 
 SCRIPTS = Path(claims.__file__).parent
 DATA = jobs.Data("phantom", "phantoms", "Phantom", 3, "CC0")
@@ -44,7 +43,7 @@ def commands(places: Places, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]
         given.append(words)
         if words[0] == "train":
             out = Path(words[words.index("--out") + 1])
-            record = leave_run(out, words, places)
+            record = leave_run(out, words, places.data / DATA.folder)
             scheme, told = record["scheme"], record | {"init": {"bundle_id": record["init"]}}
             phantoms.make_bundle(out, scheme, name=out.name, provenance=told)
             (out / "README.md").write_text("card")
@@ -57,37 +56,6 @@ def commands(places: Places, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]
 
     monkeypatch.setattr(runs, "run", run)
     return given
-
-
-def leave_run(out: Path, words: list[str], places: Places) -> dict[str, object]:
-    """The record that ``veilseg train`` writes before its first step."""
-    recipe = asdict(Recipe())
-    if "--unmixing" in words:
-        low, high = words[words.index("--coefficients") + 1].split(":")
-        recipe["coefficient_range"] = [float(low), float(high)]
-        recipe["unmixing"] = words[words.index("--unmixing") + 1]
-    fold = words[words.index("--fold") + 1] if "--fold" in words else ""
-    record = {
-        "scheme": words[words.index("--scheme") + 1],
-        "steps": int(words[words.index("--steps") + 1]),
-        "seed": int(words[words.index("--seed") + 1]),
-        "data_sha256": read_dataset(places.data / DATA.folder).content_hash(),
-        "recipe": recipe,
-        "init": start_of(words),
-        "fold": fold,
-        "batch": 2,
-        "tile_shape": [16, 16, 16],
-    }
-    (out / "weights").mkdir(parents=True, exist_ok=True)
-    (out / "weights" / "run.json").write_text(json.dumps(record))
-    return record
-
-
-def start_of(words: list[str]) -> str:
-    """Id of the bundle that a training is told to go on from."""
-    if "--init" not in words:
-        return ""
-    return open_client_half(Path(words[words.index("--init") + 1])).manifest.bundle_id
 
 
 @pytest.mark.parametrize("training", [PLAIN, MIXUP, ALGEBRAIC], ids=lambda job: job.name)
@@ -125,12 +93,12 @@ def test_share_of_cut_steps_matters_where_tiles_are_large(places, commands, batc
 
 def test_run_on_other_data_is_outdated(places, commands):
     runs.train(PLAIN, places)
-    runs._content_hash.cache_clear()
+    runs.content_hash.cache_clear()
     phantoms.make_dataset(places.data / "other", ("p", "q", "s", "t"))
     (places.data / DATA.folder).rename(places.data / "first")
     (places.data / "other").rename(places.data / DATA.folder)
     assert runs.progress(PLAIN, places).outdated
-    runs._content_hash.cache_clear()
+    runs.content_hash.cache_clear()
 
 
 def test_half_a_bundle_is_gone_on_with(places, commands):
@@ -270,7 +238,8 @@ def test_failed_shipping_leaves_the_old_bundle(places, commands, monkeypatch):
 
 def test_table_tells_how_far_everything_is(places, commands, monkeypatch):
     monkeypatch.setattr(claims, "EVALUATIONS", (EVALUATION,))
-    leave_run(places.bundle(PLAIN.name), ["--scheme", "plain", *PLAIN.options()], places)
+    words = ["--scheme", "plain", *PLAIN.options()]
+    leave_run(places.bundle(PLAIN.name), words, places.data / DATA.folder)
     runs.train(MIXUP, places)
     runs.evaluate(EVALUATION, MIXUP, places, again=False)
     lines = claims.table((PLAIN, MIXUP, ALGEBRAIC), places).splitlines()[1:4]

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from evidence import blocks, plots, summaries
+from evidence import blocks, plots, summaries, together
 from evidence.jobs import PUBLISHED, SHIPPED
 from evidence.places import default_places
 
@@ -102,6 +102,13 @@ def test_summaries_name_the_commits_and_data_of_their_sources(name):
         for source in entry["sources"].values():
             assert COMMIT.fullmatch(source["commit"])
             assert {"bundle_id", "steps", "seed"} <= source.keys()
+
+
+def test_what_sites_reach_together_is_of_the_results_beside_it():
+    found = together.centers(PLACES.load)
+    published = PLACES.load(together.RESULT)
+    assert (found is None) == (published is None)
+    assert {**(published or {}), "commit": None} == {**(found or {}), "commit": None}
 
 
 def test_margins_are_of_the_results_beside_them():

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from evidence import audits, leaks
+from evidence import audits, leaks, together
 from evidence.cells import NOT_YET
 from evidence.places import Places
 
@@ -12,6 +12,8 @@ from veilseg.audit.attacks import (
     averaging,
     follow_up,
     gallery,
+    inversion,
+    key_recovery,
     mask_recovery,
     reidentification,
     separation,
@@ -102,7 +104,11 @@ def store(places: Places, *jobs: audits.Audit, **fields: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "block", [leaks.verdicts, leaks.defences, leaks.masks, leaks.averaging, leaks.frontier_settings]
+    "block",
+    [
+        *(leaks.verdicts, leaks.defences, leaks.masks, leaks.averaging, leaks.frontier_settings),
+        leaks.collusion,
+    ],
 )
 def test_what_was_not_audited_is_not_told(places, block):
     assert block(places) == NOT_YET
@@ -174,3 +180,17 @@ def test_audits_are_of_trained_bundles_and_have_names_of_their_own():
     names = [job.name for job in audits.AUDITS]
     assert len(set(names)) == len(names)
     assert all(name.startswith("audit-") for name in names)
+
+
+def test_collusion_is_told_of_every_data_set_that_was_attacked(places):
+    curve = {"1 pairs": 0.31, "all its images": 0.72, "any number (black box)": 0.78}
+    pairs = found(inversion.FINDING, 0.78, {"mean image": 0.35}, details={"ssim_by_pairs": curve})
+    errors = {"error_by_images": {"1": 0.2, "20": 0.004}}
+    key = found(key_recovery.FINDING, 0.004, {"the key not known": 1.4}, details=errors)
+    name, job = next(iter(together.INVERTED.items()))
+    places.store(name, {"channels": {"image": [pairs]}})
+    told = leaks.collusion(places)
+    assert f"| {job.data.title}, all sites | 0.31 | 0.72 | 0.78 |" in told
+    assert "A11" not in told
+    places.store(audits.KEYED.name, {"channels": {"image": [key]}})
+    assert "known images (A11): 0.200 from 1, 0.004 from 20." in leaks.collusion(places)
