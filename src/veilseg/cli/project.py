@@ -115,20 +115,20 @@ def serve(place: Place, listening: Listening) -> None:
     from veilseg.collaboration import contributions
     from veilseg.collaboration.app import create_app
     from veilseg.collaboration.listening import require_guarded, run
-    from veilseg.serving import listen
+    from veilseg.serving import sockets
     from veilseg.serving.tls import ServerTls
 
     tls = None
     if listening.tls_cert is not None and listening.tls_key is not None:
         tls = ServerTls(listening.tls_cert, listening.tls_key, None)
-    with listen.bind(listening.host, listening.port) as listener:
+    with sockets.bind(listening.host, listening.port) as listener:
         if not listening.insecure:
             require_guarded(listener, tls)
         with provider.database.session() as session:
             if gone := contributions.sweep(session, provider.blobs):
                 print(f"{gone} files that belonged to no shard are deleted")
         app = create_app(provider.database, provider.blobs, provider.versions)
-        print(f"listening on {listen.url_of(listener, tls=tls is not None)}", flush=True)
+        print(f"listening on {sockets.url_of(listener, tls=tls is not None)}", flush=True)
         run(app, listener, tls)
 
 

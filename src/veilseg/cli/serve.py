@@ -51,7 +51,7 @@ def serve(
     try:
         from veilseg.access.audit_log import AuditLog
         from veilseg.access.token_file import TokenFile
-        from veilseg.serving import listen, logs
+        from veilseg.serving import listen, logs, sockets
         from veilseg.serving.app import create_app
         from veilseg.serving.dataplane import DataPlane
         from veilseg.serving.models import ServedModel
@@ -81,8 +81,9 @@ def serve(
         tls = ServerTls(settings.tls_cert, settings.tls_key, settings.client_ca)
     with contextlib.ExitStack() as open_until_the_end:
         # Bound first: a port in use is told before minutes of compiling.
-        listener = open_until_the_end.enter_context(listen.bind(settings.host, settings.port))
-        listen.require_guarded(listener, settings)
+        listener = open_until_the_end.enter_context(sockets.bind(settings.host, settings.port))
+        guards = {"--tokens": settings.tokens, "--tls-cert": settings.tls_cert}
+        sockets.require_guarded(listener, settings.host, guards, settings.insecure)
         audit_log = None
         if settings.audit_log is not None:
             audit_log = open_until_the_end.enter_context(
@@ -105,7 +106,7 @@ def serve(
             )
         plane = DataPlane(store.models, settings, audit_log, store)
         app = create_app(plane, settings, tokens)
-        print(f"listening on {listen.url_of(listener, tls=tls is not None)}", flush=True)
+        print(f"listening on {sockets.url_of(listener, tls=tls is not None)}", flush=True)
         listen.run(app, listener, plane, settings, tls)
 
 

@@ -9,6 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # The body is too slow or too large; waiting for the rest of it is what was refused.
 _AT_ONCE: Final = frozenset({408, 413})
+# What these announce means nothing, and with some clients it never comes.
+_WITHOUT_BODY: Final = frozenset({"GET", "HEAD"})
 
 
 class Lingering:
@@ -34,7 +36,8 @@ class Lingering:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on."""
-        if scope["type"] != "http" or not self._is_awaited(Headers(scope=scope)):
+        awaited = scope["type"] == "http" and scope["method"] not in _WITHOUT_BODY
+        if not awaited or not self._is_awaited(Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
         ended, taken = False, 0

@@ -1,6 +1,5 @@
 """The app on a socket."""
 
-import ipaddress
 import logging
 import math
 import signal
@@ -12,7 +11,6 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI
 
-from veilseg.errors import InvalidInput, WrongUsage
 from veilseg.serving.dataplane import DataPlane
 from veilseg.serving.heads import bounded_in_time
 from veilseg.serving.settings import Settings
@@ -24,71 +22,6 @@ logger = logging.getLogger(__name__)
 KEEP_ALIVE_S: Final = 30
 # Every five seconds.
 TLS_TICKS: Final = 50
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; connections wait in it until :func:`run` takes them.
-
-    Parameters
-    ----------
-    host : str
-        Name or address of an interface of this machine.
-    port : int
-        0 for any free one.
-
-    Raises
-    ------
-    InvalidInput
-        If the port is taken, or the host or port is not one of this machine.
-    """
-    # The C library would take the remainder to 65536 for a port.
-    if not 0 <= port < 65536:
-        raise InvalidInput(f"cannot listen on {host}:{port}: ports end at 65535")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            # A server started again must not wait for the last one's connections to time out.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen()
-        except BaseException:
-            listener.close()
-            raise
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InvalidInput(f"cannot listen on {host}:{port}: {reason}") from error
-    return listener
-
-
-def url_of(listener: socket.socket, *, tls: bool = False) -> str:
-    """The URL under which a bound socket is reached."""
-    host, port = listener.getsockname()[:2]
-    scheme = "https" if tls else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-def require_guarded(listener: socket.socket, settings: Settings) -> None:
-    """Refuse to be open to other machines by mistake.
-
-    Raises
-    ------
-    WrongUsage
-        If other machines reach the socket, and tokens or TLS are missing.
-    """
-    host = listener.getsockname()[0]
-    missing = [
-        option
-        for option, given in (("--tokens", settings.tokens), ("--tls-cert", settings.tls_cert))
-        if given is None
-    ]
-    if missing and not settings.insecure and not ipaddress.ip_address(host).is_loopback:
-        raise WrongUsage(
-            f"--host {settings.host}: other machines reach it: give {' and '.join(missing)}, or"
-            " --insecure behind a proxy that does both"
-        )
 
 
 def run(

@@ -4,13 +4,12 @@ import logging
 import re
 import time
 import uuid
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from veilseg.serving.logs import FIELDS, request_id
-from veilseg.serving.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -25,14 +24,26 @@ _QUIET: Final = ("/v2/health/live", "/v2/health/ready", "/metrics")
 _NOTED: Final = ("site", "model", "version", "tiles", "bytes", "compute_seconds")
 
 
+class Counts(Protocol):
+    """What counts requests."""
+
+    def request(self, route: str, site: str, status: int, seconds: float) -> None:
+        """Count one that was answered."""
+
+
 class Observed:
     """Gives each request an id; logs and counts how it ended.
 
     A log line holds route, status, duration, site and, of a request for inference, model, tiles
     and bytes: no address, path or header as it came, no data.
+
+    Parameters
+    ----------
+    app : ASGIApp
+    metrics : Counts, optional
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Counts | None = None) -> None:
         self._app = app
         self._metrics = metrics
 
@@ -63,7 +74,8 @@ class Observed:
         # Of a path that is no route nothing is told: it may hold anything.
         route = getattr(scope.get("route"), "path", "none")
         state: dict[str, Any] = scope.get("state", {})
-        self._metrics.request(route, state.get("site", ""), status, seconds)
+        if self._metrics is not None:
+            self._metrics.request(route, state.get("site", ""), status, seconds)
         fields: dict[str, Any] = {"route": route, "status": status, "seconds": round(seconds, 4)}
         fields |= {name: state[name] for name in _NOTED if name in state}
         level = logging.DEBUG if route in _QUIET and status < 500 else logging.INFO

@@ -10,7 +10,12 @@ from veilseg.serving.lingering import Lingering
 
 
 def read_of(
-    parts: int, status: int = 429, timeout_s: float = 60, stuck: bool = False, **headers: str
+    parts: int,
+    status: int = 429,
+    timeout_s: float = 60,
+    stuck: bool = False,
+    method: str = "POST",
+    **headers: str,
 ) -> int:
     """How many parts of a body of ten bytes each are read, of a request that is refused unread."""
     read = 0
@@ -31,7 +36,7 @@ def read_of(
         sent.append(message)
 
     fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    scope = {"type": "http", "method": "POST", "path": "/", "headers": fields}
+    scope = {"type": "http", "method": method, "path": "/", "headers": fields}
     lingering = Lingering(app, lambda: 100, timeout_s)
     anyio.run(lingering, scope, receive, send)
     assert sent[0]["status"] == status
@@ -63,3 +68,7 @@ def test_what_is_read_of_a_refused_body(
 
 def test_it_does_not_wait_for_ever():
     assert read_of(5, timeout_s=0.05, stuck=True, content_length="50") == 1
+
+
+def test_a_get_has_no_body_whatever_it_announces():
+    assert read_of(5, method="GET", content_length="50") == 0

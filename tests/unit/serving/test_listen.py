@@ -6,16 +6,15 @@ import pytest
 
 from veilseg.cli.serve import serve
 from veilseg.errors import InvalidInput, MissingDependency, WrongUsage
-from veilseg.serving import listen
-from veilseg.serving.settings import Settings
+from veilseg.serving import sockets
 
 
 def test_a_free_port():
-    with listen.bind("127.0.0.1", 0) as listener:
+    with sockets.bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        assert listen.url_of(listener) == f"http://127.0.0.1:{port}"
+        assert sockets.url_of(listener) == f"http://127.0.0.1:{port}"
         with pytest.raises(InvalidInput, match=rf"^cannot listen on 127\.0\.0\.1:{port}: .*in use"):
-            listen.bind("127.0.0.1", port)
+            sockets.bind("127.0.0.1", port)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +23,7 @@ def test_a_free_port():
 )
 def test_hosts_and_ports_that_are_none(host: str, port: int):
     with pytest.raises(InvalidInput, match=f"^cannot listen on {host}:{port}: [^\n]+$"):
-        listen.bind(host, port)
+        sockets.bind(host, port)
 
 
 def test_serve_says_what_is_wrong_before_it_compiles(tmp_path: Path):
@@ -32,23 +31,24 @@ def test_serve_says_what_is_wrong_before_it_compiles(tmp_path: Path):
         serve([tmp_path], port=0)
     with pytest.raises(WrongUsage, match="--precision: Input should be 'auto', 'bf16' or 'f32'"):
         serve([tmp_path], port=0, precision="int4")
-    with listen.bind("127.0.0.1", 0) as taken, pytest.raises(InvalidInput, match="in use"):
+    with sockets.bind("127.0.0.1", 0) as taken, pytest.raises(InvalidInput, match="in use"):
         serve([tmp_path], port=taken.getsockname()[1])
 
 
 def test_other_machines_are_let_in_on_purpose_only(tmp_path: Path):
-    with listen.bind("0.0.0.0", 0) as everywhere, listen.bind("127.0.0.1", 0) as here:
-        listen.require_guarded(here, Settings())
-        both = {"tokens": "t", "tls_cert": "c", "tls_key": "k"}
-        listen.require_guarded(everywhere, Settings(host="0.0.0.0", **both))
-        listen.require_guarded(everywhere, Settings(host="0.0.0.0", insecure=True))
+    with sockets.bind("0.0.0.0", 0) as everywhere, sockets.bind("127.0.0.1", 0) as here:
+        both = {"--tokens": "t", "--tls-cert": "c"}
+        neither = dict.fromkeys(both)
+        sockets.require_guarded(here, "127.0.0.1", neither, insecure=False)
+        sockets.require_guarded(everywhere, "0.0.0.0", both, insecure=False)
+        sockets.require_guarded(everywhere, "0.0.0.0", neither, insecure=True)
         for given, missing in (
             ({}, "--tokens and --tls-cert"),
-            ({"tokens": "t"}, "--tls-cert"),
-            ({"tls_cert": "c", "tls_key": "k"}, "--tokens"),
+            ({"--tokens": "t"}, "--tls-cert"),
+            ({"--tls-cert": "c"}, "--tokens"),
         ):
             with pytest.raises(WrongUsage, match=f"reach it: give {missing}, or --insecure"):
-                listen.require_guarded(everywhere, Settings(host="0.0.0.0", **given))
+                sockets.require_guarded(everywhere, "0.0.0.0", neither | given, insecure=False)
     with pytest.raises(WrongUsage, match=r"--host 0\.0\.0\.0: other machines reach it"):
         serve([tmp_path], host="0.0.0.0", port=0)
 
