@@ -6,7 +6,6 @@ window of a tile may be an affine copy of the marked voxels. ``plain`` has to tr
 
 import base64
 import gzip
-import json
 import re
 import subprocess
 import sys
@@ -20,10 +19,10 @@ import nibabel as nib
 import numpy as np
 import phantoms
 import pytest
+from canary import is_copied, require_none_of, tiles_in
 from servers import RecordingRelay
 
 from veilseg.vault.vault import Vault
-from veilseg.wire import decode_request
 
 NAME = "CANARY^ERIKA^MUSTERMANN"
 SUBJECT = "subject-canary-19640812"
@@ -34,10 +33,6 @@ INTENT = "canary-intent"
 SECRETS = (NAME, "MUSTERMANN", SUBJECT, FILE, UID, AUX, INTENT)
 # Where the marked voxels lie in the raw image; bright noise, unlike anything in a reference.
 BLOCK = (slice(6, 11), slice(5, 10), slice(6, 11))
-# Of an affine copy, rounding to FP16 leaves all but 1e-6 of the correlation. At this one, least
-# squares leave √(1/0.999² − 1) = 4.5 % of the block's contrast unexplained.
-CORRELATION = 0.999
-FLAT = 1e-3
 
 
 @pytest.fixture(scope="module")
@@ -111,67 +106,6 @@ def relay(server: Server) -> Iterator[RecordingRelay]:
         yield relay
 
 
-def forms(secret: str) -> list[bytes]:
-    """A string as it is, in other encodings, and packed."""
-    plain = secret.encode()
-    found = [plain, plain.lower(), plain.upper(), plain.hex().encode(), plain[::-1]]
-    found += [secret.encode("utf-16-le"), secret.encode("utf-16-be")]
-    # Base64 of a text that begins one, two or three bytes into a group of three.
-    for shift in range(3):
-        coded = base64.b64encode(bytes(shift) + plain)
-        found.append(coded[4 * (shift > 0) : -4])
-    found += [json.dumps(secret).strip('"').encode(), secret.replace("^", "%5E").encode()]
-    return found
-
-
-def require_no_secret(content: bytes) -> None:
-    unpacked = [content]
-    for start in range(len(content) - 2):
-        # Whatever was compressed begins with one of these.
-        if (
-            content[start : start + 3] == b"\x1f\x8b\x08"
-            or content[start : start + 2] == b"\x78\x9c"
-        ):
-            try:
-                unpacked.append(zlib.decompressobj(47).decompress(content[start:]))
-            except zlib.error:
-                continue
-    for secret in SECRETS:
-        for form in forms(secret):
-            assert not any(form in part for part in unpacked), (secret, form)
-
-
-def tiles_in(sent: bytes) -> list[np.ndarray]:
-    """Proxy tiles of the requests of one connection, taken from the bytes alone."""
-    tiles = []
-    while sent:
-        head, _, rest = sent.partition(b"\r\n\r\n")
-        lines = head.decode("ascii").lower().split("\r\n")
-        fields = dict(line.split(": ", 1) for line in lines[1:])
-        length = int(fields.get("content-length", "0"))
-        if lines[0].startswith("post "):
-            request = decode_request(rest[:length], fields["inference-header-content-length"])
-            tiles.append(request.inputs[0].array[0, 0].astype(np.float64))
-        sent = rest[length:]
-    return tiles
-
-
-def is_copied(tiles: list[np.ndarray], block: np.ndarray) -> bool:
-    """Whether any window of any tile is an affine copy of the block."""
-    mark = block.astype(np.float64).ravel()
-    mark = (mark - mark.mean()) / mark.std()
-    for tile in tiles:
-        windows = np.lib.stride_tricks.sliding_window_view(tile, block.shape)
-        flat = windows.reshape(-1, mark.size)
-        centred = flat - flat.mean(axis=1, keepdims=True)
-        spread = centred.std(axis=1)
-        covariance = np.abs(centred @ mark / mark.size)
-        # A flat window correlates with nothing.
-        if (covariance > CORRELATION * np.maximum(spread, FLAT)).any():
-            return True
-    return False
-
-
 def segmented(url: str, scan: Path, bundle: Path, *options: object) -> str:
     """Run the real command; gives what it printed."""
     command = [sys.executable, "-m", "veilseg.cli.main", "segment", scan, "--server", url]
@@ -197,8 +131,8 @@ def test_mixup_lets_nothing_out(
     segmented(relay.url, scan, mixup_bundle, "--vault", vault)
     relay.wait_until_idle()
     sent = b"".join(relay.connections)
-    require_no_secret(sent)
-    require_no_secret(server.log.read_bytes())
+    require_none_of(SECRETS, sent)
+    require_none_of(SECRETS, server.log.read_bytes())
     tiles = [tile for connection in relay.connections for tile in tiles_in(connection)]
     # (18, 16, 20) in tiles of 16³.
     assert len(tiles) == 4
@@ -206,7 +140,7 @@ def test_mixup_lets_nothing_out(
     assert not is_copied(tiles, marked[BLOCK])
     # Nor does the vault know who it was or what was seen.
     content = b"".join(path.read_bytes() for path in vault.rglob("*") if path.is_file())
-    require_no_secret(content)
+    require_none_of(SECRETS, content)
     assert marked[BLOCK].tobytes() not in content
     assert (marked[BLOCK] / 1000).astype(np.float16).tobytes() not in content
 
@@ -217,7 +151,7 @@ def test_plain_trips_the_alarm(
     segmented(relay.url, scan, plain_bundle)
     relay.wait_until_idle()
     # Even plain sends no header; but the patient's voxels are there to be seen.
-    require_no_secret(b"".join(relay.connections))
+    require_none_of(SECRETS, b"".join(relay.connections))
     tiles = [tile for connection in relay.connections for tile in tiles_in(connection)]
     assert is_copied(tiles, marked[BLOCK])
     # And nothing else is taken for them: the same noise, one voxel along.
@@ -232,7 +166,7 @@ def test_the_server_logs_neither_names_nor_voxels(
     log = server.log.read_bytes()
     # It does log: what it answered, and how long that took.
     assert b'"model": "phantom-plain"' in log[before:]
-    require_no_secret(log)
+    require_none_of(SECRETS, log)
     wire = (marked[BLOCK] / 1000).astype(np.float16)
     assert wire.tobytes() not in log
     # Nor as text, in whatever way an array library would quote a row of it.
@@ -249,4 +183,4 @@ def test_the_alarm_for_names_can_ring():
         SUBJECT.encode("utf-16-le"),
     ):
         with pytest.raises(AssertionError):
-            require_no_secret(b"header " + content + b" trailer")
+            require_none_of(SECRETS, b"header " + content + b" trailer")

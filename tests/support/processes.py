@@ -1,4 +1,4 @@
-"""``veilseg serve`` as a process of its own, with all that it logs in a file."""
+"""Services of ``veilseg`` as processes of their own, with all that they log in a file."""
 
 import os
 import re
@@ -13,7 +13,7 @@ START_TIMEOUT_S = 120
 
 
 class ServeProcess:
-    """A running server; stopped, if it still runs, at the end of the block.
+    """A running ``veilseg serve``; stopped, if it still runs, at the end of the block.
 
     Parameters
     ----------
@@ -24,6 +24,8 @@ class ServeProcess:
     start_timeout_s : float
     """
 
+    COMMAND = "serve"
+
     def __init__(
         self,
         log: Path,
@@ -31,7 +33,8 @@ class ServeProcess:
         start_timeout_s: float = START_TIMEOUT_S,
         **environment: str,
     ) -> None:
-        command = [sys.executable, "-m", "veilseg.cli.main", "serve", *arguments, "--port", "0"]
+        command = [sys.executable, "-m", "veilseg.cli.main", self.COMMAND, *arguments]
+        command += ["--port", "0"]
         self.log = log
         with log.open("wb") as stream:
             self.process = subprocess.Popen(
@@ -84,3 +87,9 @@ class ServeProcess:
             self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.kill()
+
+
+class GatewayProcess(ServeProcess):
+    """A running ``veilseg gateway``."""
+
+    COMMAND = "gateway"
