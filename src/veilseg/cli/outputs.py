@@ -6,14 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from veilseg.errors import InvalidInput, OutputNotWritable, WrongUsage
-from veilseg.imaging.formats import channel, ending_of, result_endings
-
-
-def stem_of(image: Path) -> str:
-    """Name of an image without its ending and the number of its channel."""
-    # "." and ".." are folders of a name that is not typed.
-    name = image.name if image.name not in ("", "..") else image.resolve().name
-    return name.removesuffix(ending_of(image)).removesuffix("_0000")
+from veilseg.imaging.formats import channel, ending_of, result_endings, stem_of
 
 
 def result_files(images: Sequence[Path], out: Path, further: Sequence[Path]) -> list[Path]:

@@ -13,10 +13,10 @@ import numpy as np
 from veilseg.bundle import ClientBundle, open_client_half, open_server_half
 from veilseg.cli.key import read_key
 from veilseg.cli.local import LocalServer
-from veilseg.cli.outputs import result_files, stem_of
+from veilseg.cli.outputs import result_files
 from veilseg.cli.progress import progress
 from veilseg.client.credentials import Credentials
-from veilseg.client.group import ServerGroup
+from veilseg.client.group import ServerGroup, connected
 from veilseg.client.pipeline import channel_files, segment, sizes
 from veilseg.client.processor import TileProcessor
 from veilseg.client.remote import RemoteServer
@@ -24,7 +24,13 @@ from veilseg.datasets.layout import read_patients
 from veilseg.errors import VeilsegError, WrongUsage
 from veilseg.files import write_text_whole
 from veilseg.imaging import nifti
-from veilseg.imaging.formats import map_endings, require_source, write_map, write_segmentation
+from veilseg.imaging.formats import (
+    map_endings,
+    require_source,
+    stem_of,
+    write_map,
+    write_segmentation,
+)
 from veilseg.payload import Proxy
 from veilseg.runtime import runtime
 from veilseg.scheme import ClientHalf
@@ -257,12 +263,7 @@ def _processor(request: Request, bundle: ClientBundle) -> Iterator[TileProcessor
     credentials = Credentials.read(
         request.token_file, request.ca, request.client_cert, request.client_key
     )
-    remotes = [
-        RemoteServer(url, bundle.manifest, timeout_s=request.timeout_s, credentials=credentials)
-        for url in request.servers
-    ]
-    with remotes[0] if len(remotes) == 1 else ServerGroup(remotes) as remote:
-        remote.check()
+    with connected(request.servers, bundle.manifest, request.timeout_s, credentials) as remote:
         yield remote
 
 

@@ -5,9 +5,12 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self
 
+from veilseg.bundle import ClientManifest
+from veilseg.client.credentials import Credentials
 from veilseg.client.remote import RemoteServer
 from veilseg.errors import ServerRefused, ServerUnreachable
 from veilseg.payload import Float32Array
@@ -164,3 +167,27 @@ class ServerGroup:
 
     def _first_reason(self) -> Exception:
         return next(iter(self._away.values()))[1]
+
+
+@contextmanager
+def connected(
+    urls: Sequence[str],
+    manifest: ClientManifest,
+    timeout_s: float,
+    credentials: Credentials | None = None,
+) -> Iterator[RemoteServer | ServerGroup]:
+    """The server at an address, or those at several as one, found to host the manifest's model.
+
+    Raises
+    ------
+    InvalidInput
+        If an address or the credentials cannot be used.
+    ServerUnreachable, ServerRefused, InvalidAnswer, BundleIntegrity
+        As their ``check``.
+    """
+    servers = [
+        RemoteServer(url, manifest, timeout_s=timeout_s, credentials=credentials) for url in urls
+    ]
+    with servers[0] if len(servers) == 1 else ServerGroup(servers) as server:
+        server.check()
+        yield server

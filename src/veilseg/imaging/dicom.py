@@ -1,6 +1,7 @@
 """DICOM in and out: series of slices in, segmentations out. Needs ``pip install 'veilseg[dicom]'``.
 
-Nothing of a header gets further than a :class:`Volume`: the array and its place in space.
+Nothing of a header gets further than a :class:`Volume`: the array and its place in space. Whose
+image it is, for the site's own ledger and lists, is an :class:`Identity` and asked for by itself.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from veilseg.errors import GeometryMismatch, OutputNotWritable
 from veilseg.imaging.checks import stacked
+from veilseg.imaging.dicom_files import identity_of
 from veilseg.imaging.dicom_segmentation import (
     read_segmentation,
     require_source,
@@ -21,6 +23,7 @@ from veilseg.imaging.volume import Geometry, LabelMap, Volume
 from veilseg.payload import Float32Array
 
 __all__ = [
+    "identity_of",
     "read_header",
     "read_image",
     "read_label_map",

@@ -23,7 +23,7 @@ from pydicom.uid import SegmentationStorage
 
 from veilseg.errors import InvalidImage
 from veilseg.imaging.checks import require_bytes_fitting, require_file
-from veilseg.imaging.dicom_marks import ENDING, ZIP_ENDING, starts_as_dicom
+from veilseg.imaging.dicom_marks import ENDING, ZIP_ENDING, Identity, starts_as_dicom
 
 # The transfer syntax stands in the first kilobyte. Inflating has no limit in pydicom.
 START_BYTES = 2048
@@ -152,6 +152,28 @@ def _is_image(dataset: FileDataset, name: str) -> bool:
         raise InvalidImage(f"{name}: does not say what kind of DICOM it is: damaged or truncated")
     announced = kind.name.endswith("Image Storage") or "PixelData" in dataset
     return announced and kind not in SEGMENTATIONS
+
+
+def identity_of(path: Path) -> Identity:
+    """Whose image a folder, zip or file holds, by the first DICOM file in it, without its pixels.
+
+    Raises
+    ------
+    InvalidImage
+        As :func:`read_parts`, or if it holds no DICOM file.
+    """
+    if not path.exists():
+        raise InvalidImage(f"{path}: no such file")
+    with _files(path) as files:
+        for number, file in enumerate(files):
+            name = f"{path}: file {number + 1} of {len(files)} by name"
+            dataset = _parsed(file, name)
+            if dataset is None or "SeriesInstanceUID" not in dataset:
+                continue
+            with reading(name):
+                tags = ("PatientID", "SeriesInstanceUID")
+                return Identity(*(str(dataset.get(tag) or "") for tag in tags))
+    raise InvalidImage(f"{path}: no DICOM image")
 
 
 def require_readable(path: Path) -> None:

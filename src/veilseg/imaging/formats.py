@@ -11,6 +11,7 @@ from types import ModuleType
 from veilseg.bundle import ClientManifest
 from veilseg.errors import InvalidImage, MissingDependency
 from veilseg.imaging import dicom_marks, nifti, png
+from veilseg.imaging.dicom_marks import Identity
 from veilseg.imaging.volume import Geometry, LabelMap, Volume
 from veilseg.payload import Float32Array
 
@@ -20,6 +21,8 @@ from veilseg.payload import Float32Array
 ENDINGS = (*nifti.ENDINGS, png.ENDING)
 # What DICOM support cannot do without.
 DICOM_LIBRARIES = ("pydicom", "highdicom")
+# Results only: what viewers ask the gateway for.
+NRRD_ENDING = ".nrrd"
 
 
 def read_image(files: Sequence[Path]) -> Volume:
@@ -73,6 +76,7 @@ def write_segmentation(
     Parameters
     ----------
     path : Path
+        Its ending says the format; ``.nrrd`` is one as well.
     labels : LabelMap
     files : sequence of Path
         The image, as :func:`read_image` takes it.
@@ -86,6 +90,10 @@ def write_segmentation(
     """
     if path.name.lower().endswith(dicom_marks.ENDING):
         _dicom().write_segmentation(path, labels, files, manifest)
+    elif path.name.lower().endswith(NRRD_ENDING):
+        from veilseg.imaging import nrrd
+
+        nrrd.write_label_map(path, labels)
     else:
         write_label_map(path, labels)
 
@@ -124,6 +132,13 @@ def ending_of(path: Path) -> str:
     return next((name[-len(end) :] for end in known if name.lower().endswith(end)), "")
 
 
+def stem_of(image: Path) -> str:
+    """Name of an image without its ending and the number of its channel."""
+    # "." and ".." are folders of a name that is not typed.
+    name = image.name if image.name not in ("", "..") else image.resolve().name
+    return name.removesuffix(ending_of(image)).removesuffix("_0000")
+
+
 def is_dicom(path: Path) -> bool:
     """Whether a path is DICOM's by its ending, or, having none that is known, by what is there.
 
@@ -139,6 +154,20 @@ def is_dicom(path: Path) -> bool:
             return dicom_marks.starts_as_dicom(stream)
     except OSError:
         return False
+
+
+def identity_of(path: Path) -> Identity | None:
+    """What the header of a DICOM image says of whose it is; None of another format.
+
+    Raises
+    ------
+    InvalidImage, MissingDependency
+        As :func:`read_image`, as far as the first file tells.
+    """
+    if not is_dicom(path):
+        return None
+    found: Identity = _dicom().identity_of(path)
+    return found
 
 
 def channel(image: Path, index: int) -> Path | None:
