@@ -7,12 +7,22 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check fix claims claims-status bench bench-peers sbom clean
+.PHONY: help setup orthanc demo test test-long check fix claims claims-status bench bench-peers sbom clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
 
-setup: $(VENV)/.dev ## Make .venv with everything for development
+setup: $(VENV)/.dev $(VENV)/.slicer-client ## Make .venv with everything for development
+
+# Tests start an Orthanc of their own, so the package's must not run. Without one they are skipped.
+orthanc: ## Install the PACS that tests use (Debian or Ubuntu, as root)
+	@if test -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so && command -v Orthanc >/dev/null; then :; \
+	elif test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends orthanc orthanc-dicomweb >/dev/null && \
+		{ ! command -v systemctl >/dev/null || systemctl disable --now orthanc; } 2>/dev/null || true; \
+	fi; \
+	command -v Orthanc >/dev/null || echo "no Orthanc here: the tests that need one are skipped"
 
 demo: $(VENV)/.demo ## Segment a real brain plainly and privately; report in demo-out (no torch)
 	$(BIN)/veilseg demo --out demo-out
@@ -86,6 +96,13 @@ sbom: $(VENV)/.sbom-tool ## Bills of materials (CycloneDX): sbom/site.cdx.json, 
 $(VENV)/.sbom-tool: $(VENV)/bin/python
 	$(PYTHON) -m venv $(VENV)/sbom-tool
 	$(VENV)/sbom-tool/bin/pip install --quiet "cyclonedx-bom>=7"
+	touch $@
+
+# Slicer's own client, apart and without what it would bring (torch): an independent witness.
+$(VENV)/.slicer-client: $(VENV)/bin/python
+	$(PYTHON) -m venv $(VENV)/slicer-client
+	$(VENV)/slicer-client/bin/pip install --quiet requests 'legacy-cgi; python_version >= "3.13"'
+	$(VENV)/slicer-client/bin/pip install --quiet --no-deps monailabel==0.8.5
 	touch $@
 
 clean: ## Remove what was made

@@ -17,6 +17,29 @@ ReferencesOption = Annotated[
         "--references", help="Data set with labelled cases (nnU-Net layout), or 'synthetic'."
     ),
 ]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write results here.")]
+KeyOption = Annotated[
+    Path | None, typer.Option("--key", help="Consortium key, for encoding with one.")
+]
+MixturesOption = Annotated[
+    int,
+    typer.Option("--mixtures", help="Average over K mixtures of an image; each shows more.", min=1),
+]
+ServersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--server", help="Address, e.g. http://127.0.0.1:8000; again for each further server."
+    ),
+]
+TimeoutOption = Annotated[float, typer.Option(help="Per tile, in seconds.", min=0.1)]
+TokenFileOption = Annotated[
+    Path | None, typer.Option(help="Private file with a token; else VEILSEG_TOKEN is used.")
+]
+CaOption = Annotated[
+    Path | None, typer.Option(help="Who vouches for the server (PEM); default: the system's.")
+]
+ClientCertOption = Annotated[Path | None, typer.Option(help="This site's certificate (PEM).")]
+ClientKeyOption = Annotated[Path | None, typer.Option(help="Its key, if in another file.")]
 KeyFile = Annotated[Path, typer.Argument(help="Key file, private to you.")]
 TokensFile = Annotated[Path, typer.Argument(help="The server's tokens file.")]
 TokenId = Annotated[str, typer.Argument(metavar="ID", help="As token list shows it.")]

@@ -9,7 +9,25 @@ from typer.core import TyperGroup
 
 from veilseg.cli import together
 from veilseg.cli.bench_options import bench
-from veilseg.cli.groups import BundleOption, ReferencesOption, key, log, site, token
+from veilseg.cli.demo_options import demo
+from veilseg.cli.gateway_options import gateway
+from veilseg.cli.groups import (
+    BundleOption,
+    CaOption,
+    ClientCertOption,
+    ClientKeyOption,
+    JsonOption,
+    KeyOption,
+    MixturesOption,
+    ReferencesOption,
+    ServersOption,
+    TimeoutOption,
+    TokenFileOption,
+    key,
+    log,
+    site,
+    token,
+)
 from veilseg.cli.serve_options import serve
 from veilseg.errors import IntegrityError, InvalidInput, ServerError, VeilsegError, WrongUsage
 
@@ -50,15 +68,8 @@ for name, group in {**groups, "bench": bench}.items():
 app.command()(together.contribute)
 app.command()(together.fit)
 app.command("serve")(serve)
-
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write results here.")]
-KeyOption = Annotated[
-    Path | None, typer.Option("--key", help="Consortium key, for encoding with one.")
-]
-MixturesOption = Annotated[
-    int,
-    typer.Option("--mixtures", help="Average over K mixtures of an image; each shows more.", min=1),
-]
+app.command("demo")(demo)
+app.command("gateway")(gateway)
 
 
 @app.command()
@@ -140,10 +151,7 @@ def segment(
     out: Annotated[
         Path, typer.Option("-o", "--out", help="File like the image's, or a folder for several.")
     ],
-    server: Annotated[
-        list[str] | None,
-        typer.Option(help="Address, e.g. http://127.0.0.1:8000; again for each further server."),
-    ] = None,
+    server: ServersOption = None,
     vault: Annotated[Path | None, typer.Option(help="The site's vault (not for plain).")] = None,
     subject: Annotated[
         str | None, typer.Option(help="Who it is; stays here. Default: the file name.")
@@ -167,19 +175,15 @@ def segment(
     save_proxy: Annotated[
         Path | None, typer.Option(help="Write what the server is shown (.nii.gz).")
     ] = None,
-    timeout_s: Annotated[float, typer.Option(help="Per tile, in seconds.", min=0.1)] = 120.0,
+    timeout_s: TimeoutOption = 120.0,
     runtime: Annotated[
         str, typer.Option(help="Of this site's networks: onnxruntime, or openvino: faster.")
     ] = "onnxruntime",
     json_file: JsonOption = None,
-    token_file: Annotated[
-        Path | None, typer.Option(help="Private file with a token; else VEILSEG_TOKEN is used.")
-    ] = None,
-    ca: Annotated[
-        Path | None, typer.Option(help="Who vouches for the server (PEM); default: the system's.")
-    ] = None,
-    client_cert: Annotated[Path | None, typer.Option(help="This site's certificate (PEM).")] = None,
-    client_key: Annotated[Path | None, typer.Option(help="Its key, if in another file.")] = None,
+    token_file: TokenFileOption = None,
+    ca: CaOption = None,
+    client_cert: ClientCertOption = None,
+    client_key: ClientKeyOption = None,
 ) -> None:
     """Segment images: protected on a server, or with --local entirely here."""
     from veilseg.cli.segment import Request, segment_all
@@ -243,21 +247,6 @@ def audit(
             *(json_file, html_file),
         )
     )
-
-
-@app.command()
-def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the report; replaced.")] = Path(
-        "demo-out"
-    ),
-    models: Annotated[Path, typer.Option(help="Folder with the brain-tissue bundles.")] = Path(
-        "models"
-    ),
-) -> None:
-    """Everything once, on a real brain: server, vault, plain and private, what leaks."""
-    from veilseg.cli.demo import demo as run
-
-    run(out, models)
 
 
 def exit_code(error: VeilsegError) -> int:

@@ -1,0 +1,139 @@
+"""What users upload: forms within limits, and files under names that say nothing."""
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+import anyio
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import Message
+
+from veilseg.gateway.errors import InvalidRequest
+from veilseg.gateway.settings import Settings
+from veilseg.imaging.dicom_marks import ENDING as DICOM_ENDING
+from veilseg.imaging.formats import ending_of
+from veilseg.serving.errors import BodyTooLarge
+
+CHUNK_BYTES: Final = 1 << 20
+FIELD_BYTES: Final = 65536
+MOST_FIELDS: Final = 20
+# nnU-Net's way of naming the channels of an image.
+CHANNEL: Final = re.compile(r"_(\d{4})(?=\.)")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One file, as its user called it."""
+
+    name: str
+    stream: IO[bytes]
+    size: int
+
+
+@asynccontextmanager
+async def form_of(request: Request, settings: Settings) -> AsyncIterator[FormData]:
+    """The form of a request; its files lie on disk until the end of the block.
+
+    Raises
+    ------
+    BodyTooLarge
+        If more is announced, or arrives, than an upload may have.
+    InvalidRequest
+        If it is no form, or has more files and fields than forms here have.
+    TimeoutError
+        If it does not arrive in time.
+    """
+    limit = settings.upload_bytes
+    too_large = BodyTooLarge(f"body: more than the {limit} bytes of an upload")
+    declared, received = request.headers.get("content-length", ""), 0
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large
+
+    async def counted() -> Message:
+        nonlocal received
+        message = await request.receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise too_large
+        return message
+
+    bounded = Request(request.scope, counted)
+    with anyio.fail_after(settings.body_timeout_s):
+        try:
+            form = await bounded.form(
+                max_files=settings.upload_files, max_fields=MOST_FIELDS, max_part_size=FIELD_BYTES
+            )
+        except HTTPException as error:
+            raise InvalidRequest(f"body: {error.detail}") from error
+    try:
+        yield form
+    finally:
+        await form.close()
+
+
+def uploads_in(form: FormData, field: str) -> list[Upload]:
+    """The files of a field."""
+    return [
+        Upload(one.filename or "", one.file, one.size or 0)
+        for one in form.getlist(field)
+        if isinstance(one, UploadFile)
+    ]
+
+
+def text_in(form: FormData, field: str) -> str:
+    """A field that is no file; empty if it is missing."""
+    value = form.get(field, "")
+    return value if isinstance(value, str) else ""
+
+
+def kept(uploads: Sequence[Upload], folder: Path) -> tuple[Path, str]:
+    """Write the files of one image into a folder, under names that say nothing.
+
+    Parameters
+    ----------
+    uploads : sequence of Upload
+        One file, the channels of an image as ``CASE_0000.nii.gz``, …, or the slices of a series.
+
+    Returns
+    -------
+    (Path, str)
+        The image, and the SHA-256 of all that it is of.
+
+    Raises
+    ------
+    InvalidRequest
+        If there is no file.
+    """
+    if not uploads:
+        raise InvalidRequest("files: there is none")
+    # Slicer's client sends the whole path, Windows' too.
+    names = [re.split(r"[/\\]", upload.name)[-1] for upload in uploads]
+    endings = [ending_of(Path(name)).lower() for name in names]
+    channels = [found[1] for name in names if (found := CHANNEL.search(name))]
+    image = folder / f"image{endings[0]}"
+    targets = [image]
+    if len(uploads) > 1 and len(set(channels)) == len(uploads) and "0000" in channels:
+        targets = [
+            folder / f"image_{channel}{ending}"
+            for channel, ending in zip(channels, endings, strict=True)
+        ]
+        image = targets[channels.index("0000")]
+    elif len(uploads) > 1:
+        image = folder / "series"
+        image.mkdir()
+        promised = (DICOM_ENDING if ending == DICOM_ENDING else "" for ending in endings)
+        targets = [image / f"{number:06d}{ending}" for number, ending in enumerate(promised)]
+    digest = hashlib.sha256()
+    for upload, target in zip(uploads, targets, strict=True):
+        upload.stream.seek(0)
+        with target.open("wb") as stream:
+            while chunk := upload.stream.read(CHUNK_BYTES):
+                stream.write(chunk)
+                digest.update(chunk)
+    return image, digest.hexdigest()
