@@ -181,7 +181,8 @@ class RayEngine:
             options |= {"include_dashboard": False}
         try:
             ray.init(address=self._address or "local", **options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        # Of whatever type: Ray raises bare exceptions, too.
+        except Exception as error:
             where = self._address or "this machine"
             raise InvalidInput(f"Ray on {where}: {_line(error)}") from error
         # Requests come to our server, which guards them; Ray's own would listen beside it.

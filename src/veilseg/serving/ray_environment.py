@@ -8,8 +8,13 @@ from typing import Final
 # which it was made; ``_node_ip_address="127.0.0.1"`` is taken for a mistake and turned outward.
 CLUSTER: Final = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 OFF: Final = "0"
-# Nobody is told that it runs; what it has to say is in its own log files.
-QUIET: Final = {"RAY_USAGE_STATS_ENABLED": OFF, "RAY_SERVE_LOG_TO_STDERR": OFF}
+# Nobody is told that it runs; what it has to say is in its own log files. On a busy machine it
+# takes longer to start than it would wait for itself.
+ALWAYS: Final = {
+    "RAY_USAGE_STATS_ENABLED": OFF,
+    "RAY_SERVE_LOG_TO_STDERR": OFF,
+    "RAY_raylet_start_wait_time_s": "120",
+}
 
 
 def prepare(*, joins: bool) -> None:
@@ -18,7 +23,7 @@ def prepare(*, joins: bool) -> None:
     Its processes hand the token to each other by their environment, so that none is left in the
     user's home. Who joins a cluster has that cluster's.
     """
-    os.environ.update(QUIET)
+    os.environ.update(ALWAYS)
     if not joins:
         token = secrets.token_hex(32)
         os.environ.update({CLUSTER: OFF, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token})

@@ -3,7 +3,7 @@
 import pytest
 
 from veilseg.serving import ray_environment
-from veilseg.serving.ray_environment import CLUSTER, QUIET, is_on_loopback, prepare
+from veilseg.serving.ray_environment import ALWAYS, CLUSTER, is_on_loopback, prepare
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 def test_on_one_machine_it_keeps_to_itself(environment: dict[str, str]):
     prepare(joins=False)
-    assert environment.items() >= {**QUIET, CLUSTER: "0", "RAY_AUTH_MODE": "token"}.items()
+    assert environment.items() >= {**ALWAYS, CLUSTER: "0", "RAY_AUTH_MODE": "token"}.items()
     assert is_on_loopback()
     first = environment["RAY_AUTH_TOKEN"]
     prepare(joins=False)
@@ -25,5 +25,5 @@ def test_on_one_machine_it_keeps_to_itself(environment: dict[str, str]):
 
 def test_who_joins_a_cluster_takes_its_token(environment: dict[str, str]):
     prepare(joins=True)
-    assert environment == QUIET
+    assert environment == ALWAYS
     assert not is_on_loopback()
