@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import phantoms
 import pytest
-from servers import OracleServer
+from servers import OracleServer, RecordingRelay
+from watchers import Watcher
 
 from veilseg.bundle import open_client_half
 from veilseg.cli.main import main
@@ -129,3 +130,29 @@ def local(mixup_bundle: Path) -> list[object]:
 @pytest.fixture
 def remote(oracle: OracleServer, mixup_bundle: Path, vault: Path) -> list[object]:
     return ["--bundle", mixup_bundle, "--vault", vault, "--server", oracle.url]
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[..., Watcher]]:
+    processes: list[Watcher] = []
+
+    def start(*arguments: object) -> Watcher:
+        process = Watcher(*arguments)
+        processes.append(process)
+        process.start()
+        return process
+
+    yield start
+    for one in processes:
+        if one.process is not None and one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
+
+
+@pytest.fixture
+def private_server(mixup_bundle: Path) -> Iterator[tuple[OracleServer, RecordingRelay]]:
+    """A server that can be held while it answers, and what a site sends it."""
+    with OracleServer(open_client_half(mixup_bundle).manifest) as oracle:
+        oracle.behaviour = phantoms.nearest_centre
+        with RecordingRelay(oracle.url.removeprefix("http://")) as relay:
+            yield oracle, relay

@@ -1,9 +1,7 @@
 """The gateway as a process, before a real server, with the clients that hospitals have."""
 
 import json
-import re
 import shutil
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,9 +16,8 @@ import pytest
 from canary import is_copied, require_none_of, tiles_in
 from processes import GatewayProcess, ServeProcess
 from servers import RecordingRelay
-from slicer import Refused, ask
+from slicer import Refused, ask, post
 
-from veilseg.access import token_file
 from veilseg.imaging import formats
 from veilseg.vault.vault import Vault
 
@@ -80,18 +77,6 @@ def by_command(tmp_path: Path, place: Path, server: ServeProcess, veilseg):
         return formats.read_label_map(out)
 
     return run
-
-
-def post(gateway: GatewayProcess, model: str, params: dict | None = None, **more) -> httpx.Response:
-    headers, files = more.pop("headers", {}), more.pop("files", None)
-    return httpx.post(
-        f"{gateway.url}/infer/{model}",
-        params=more,
-        data={"params": json.dumps(params or {})},
-        files=files,
-        headers=headers,
-        timeout=60,
-    )
 
 
 def read_nrrd(path: Path | bytes, tmp_path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -339,76 +324,3 @@ def test_a_second_image_of_somebody_is_refused_unless_allowed(
     assert allowed[1]["warnings"] == [
         "this server now has 2 different proxies of this subject and can average them"
     ]
-
-
-def test_with_tokens_everybody_has_their_own_sessions(
-    tmp_path: Path, place: Path, plain_bundle: Path
-):
-    tokens = tmp_path / "tokens.json"
-    ward, other = (token_file.add(tokens, name, ["infer"], 1)[0] for name in ("ward", "other"))
-    scan = place / "data" / "head.nii.gz"
-    options = ["--bundle", plain_bundle, "--local", "--tokens", tokens, "--data", place / "data"]
-    with GatewayProcess(tmp_path / "log", *options) as gateway:
-        enabled, token, refused = ask(
-            gateway.url,
-            tmp_path,
-            ["auth_enabled"],
-            ["auth_token", "anybody", ward],
-            ["auth_token", "anybody", "wrong"],
-        )
-        assert enabled is True
-        assert "Status: 401" in str(refused)
-        assert token == {"access_token": ward, "token_type": "Bearer"}
-        info, valid, session = ask(
-            gateway.url,
-            tmp_path,
-            ["info"],
-            ["auth_valid_token"],
-            ["create_session", scan],
-            token=token,
-        )
-        assert set(info["models"]) == {PLAIN}
-        assert valid is True
-        own, foreign, none = (
-            httpx.get(f"{gateway.url}/session/{session['session_id']}", headers=headers)
-            for headers in (
-                {"Authorization": f"Bearer {ward}"},
-                {"Authorization": f"Bearer {other}"},
-                {},
-            )
-        )
-        assert (own.status_code, foreign.status_code, none.status_code) == (200, 404, 401)
-        assert none.headers["www-authenticate"] == "Bearer"
-        for method, path in (("GET", "/info/"), ("PUT", "/session/"), ("POST", f"/infer/{PLAIN}")):
-            assert httpx.request(method, gateway.url + path).status_code == 401
-        assert ward not in gateway.text
-
-
-def test_uploads_are_deleted_after_a_time_and_when_it_ends(
-    tmp_path: Path, place: Path, plain_bundle: Path
-):
-    work = tmp_path / "work"
-    work.mkdir()
-    scan = (place / "data" / "head.nii.gz").read_bytes()
-    options = ["--bundle", plain_bundle, "--local", "--work", work]
-    with GatewayProcess(tmp_path / "log", *options, "--keep-minutes", "0.05") as gateway:
-        upload = {"files": ("scan.nii.gz", scan)}
-        session = httpx.put(f"{gateway.url}/session/", files=upload).json()["session_id"]
-        assert httpx.get(f"{gateway.url}/session/{session}").status_code == 200
-        assert [path.stat().st_mode & 0o777 for path in work.iterdir()] == [0o700]
-        deadline = time.monotonic() + 60
-        while list(work.rglob("image*")):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        assert httpx.get(f"{gateway.url}/session/{session}").status_code == 404
-        httpx.put(f"{gateway.url}/session/", files=upload)
-        assert list(work.rglob("image*"))
-    assert list(work.iterdir()) == []
-
-
-def test_a_server_that_is_away_is_one_line(tmp_path: Path, place: Path, plain_bundle: Path):
-    options = ["--bundle", plain_bundle, "--server", "http://127.0.0.1:9", "--data", place / "data"]
-    with GatewayProcess(tmp_path / "log", *options) as gateway:
-        answer = post(gateway, PLAIN, image="head")
-        assert answer.status_code == 502
-        assert re.fullmatch(r"http://127\.0\.0\.1:9: [^\n]+", answer.json()["detail"])

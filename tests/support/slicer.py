@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from processes import GatewayProcess
 
 CALLS = Path(__file__).with_name("slicer_calls.py")
 
@@ -50,3 +52,18 @@ def ask(url: str, folder: Path, *calls: list[Any], token: dict[str, str] | None 
         one["found"] if "found" in one else Refused(one["refused"])
         for one in json.loads(ended.stdout)
     ]
+
+
+def post(
+    gateway: GatewayProcess, model: str, params: dict[str, Any] | None = None, **more: Any
+) -> httpx.Response:
+    """One request for a segmentation, as other clients make it."""
+    headers, files = more.pop("headers", {}), more.pop("files", None)
+    return httpx.post(
+        f"{gateway.url}/infer/{model}",
+        params=more,
+        data={"params": json.dumps(params or {})},
+        files=files,
+        headers=headers,
+        timeout=60,
+    )

@@ -6,26 +6,24 @@ from typing import Annotated
 import typer
 
 from veilseg.cli.groups import (
+    BundlesOption,
     CaOption,
     ClientCertOption,
     ClientKeyOption,
     KeyOption,
+    LocalOption,
     ServersOption,
     TimeoutOption,
     TokenFileOption,
+    VaultsOption,
 )
 
 
 def gateway(
-    bundles: Annotated[
-        list[Path], typer.Option("--bundle", help="Folder of a bundle; again for each model.")
-    ],
+    bundles: BundlesOption,
     servers: ServersOption = None,
-    vaults: Annotated[
-        list[Path] | None,
-        typer.Option("--vault", help="The site's vault; again for each bundle that needs one."),
-    ] = None,
-    local: Annotated[bool, typer.Option("--local", help="Run both halves here.")] = False,
+    vaults: VaultsOption = None,
+    local: LocalOption = False,
     data: Annotated[Path | None, typer.Option(help="Folder of images that users may name.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8001,

@@ -25,6 +25,14 @@ MixturesOption = Annotated[
     int,
     typer.Option("--mixtures", help="Average over K mixtures of an image; each shows more.", min=1),
 ]
+BundlesOption = Annotated[
+    list[Path], typer.Option("--bundle", help="Folder of a bundle; again for each model.")
+]
+VaultsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--vault", help="The site's vault; again for each bundle that needs one."),
+]
+LocalOption = Annotated[bool, typer.Option("--local", help="Run both halves here.")]
 ServersOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -28,6 +28,7 @@ from veilseg.cli.groups import (
     site,
     token,
 )
+from veilseg.cli.pacs_options import pacs
 from veilseg.cli.serve_options import serve
 from veilseg.errors import IntegrityError, InvalidInput, ServerError, VeilsegError, WrongUsage
 
@@ -63,7 +64,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 groups = {"site": site, "key": key, "project": together.project, "token": token, "log": log}
-for name, group in {**groups, "bench": bench}.items():
+for name, group in {**groups, "pacs": pacs, "bench": bench}.items():
     app.add_typer(group, name=name)
 app.command()(together.contribute)
 app.command()(together.fit)

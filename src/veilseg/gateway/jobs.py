@@ -119,4 +119,4 @@ class Jobs:
 
     def _leave(self, job: Job[Found]) -> None:
         with self._lock:
-            self._inside.discard(job)  # type: ignore[arg-type]
+            self._inside.discard(job)

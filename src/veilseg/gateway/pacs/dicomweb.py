@@ -1,0 +1,170 @@
+"""A PACS over DICOMweb: found by QIDO-RS, fetched by WADO-RS, stored by STOW-RS."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import pydicom
+import requests
+from dicomweb_client.api import DICOMwebClient
+
+from veilseg.errors import InvalidImage, InvalidInput, ServerRefused, ServerUnreachable
+from veilseg.gateway.pacs.errors import Rejected
+from veilseg.gateway.pacs.rules import ATTRIBUTES
+from veilseg.gateway.pacs.series import FoundSeries
+from veilseg.gateway.pacs.state import Row
+from veilseg.imaging.dicom_files import LIBRARY_ERRORS, quiet
+
+# What both tell a log holds UIDs.
+LOGGERS: Final = ("dicomweb_client", "urllib3")
+PAGE: Final = 200
+# In whatever way it is stored: transcoding is the reader's, as with files.
+ANY_SYNTAX: Final = (("application/dicom", "*"),)
+LARGEST_SERIES_BYTES: Final = 4 * 1024**3
+# The PACS understood, and does not want this object, or has it no more.
+REJECTIONS: Final = frozenset({400, 404, 409, 410, 413, 415, 422})
+IMAGES: Final = {
+    "study": "NumberOfStudyRelatedInstances",
+    "series": "NumberOfSeriesRelatedInstances",
+}
+
+
+class DicomWeb:
+    """A PACS at an address.
+
+    Parameters
+    ----------
+    url : str
+        Of its DICOMweb service, such as ``https://pacs.hospital.example/dicom-web``.
+    authorization : str
+        Value of the header of that name; empty for none.
+    ca : Path, optional
+        Who vouches for the PACS (PEM).
+    timeout_s : float
+        For connecting and for each silence.
+
+    Raises
+    ------
+    InvalidInput
+        If the address can be none.
+    """
+
+    def __init__(
+        self, url: str, authorization: str = "", ca: Path | None = None, timeout_s: float = 60.0
+    ) -> None:
+        for name in LOGGERS:
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        session = requests.Session()
+        if ca is not None:
+            session.verify = str(ca)
+        headers = {"Authorization": authorization} if authorization else None
+        try:
+            self._client = DICOMwebClient(url, session, headers=headers, timeout=timeout_s)
+        except ValueError as error:
+            raise InvalidInput(f"--dicomweb {url}: no address of a DICOMweb service") from error
+        # Who waits how long is decided in one place, and not here.
+        self._client.set_http_retry_params(retry=False)
+        self._url = url
+        self._counts: dict[str, int] = {}
+
+    def changed_series(self, days: int) -> Iterator[FoundSeries]:
+        """The series of studies that were not seen as they are now.
+
+        Parameters
+        ----------
+        days : int
+            How old a study may be; 0 for any age.
+
+        Raises
+        ------
+        ServerUnreachable, ServerRefused
+        """
+        filters = {}
+        if days:
+            since = date.today() - timedelta(days)
+            filters["StudyDate"] = f"{since:%Y%m%d}-"
+        for study in self._pages(fields=[IMAGES["study"]], search_filters=filters):
+            uid, images = _text(study, "StudyInstanceUID"), _number(study, IMAGES["study"])
+            if self._counts.get(uid) == images and images:
+                continue
+            with self._asking():
+                found = self._client.search_for_series(uid, fields=[*ATTRIBUTES, IMAGES["series"]])
+            for series in found:
+                attributes = {
+                    name: _text(series, name) or _text(study, name) for name in ATTRIBUTES
+                }
+                yield FoundSeries(
+                    *(uid, _text(series, "SeriesInstanceUID")),
+                    *(_number(series, IMAGES["series"]), attributes),
+                )
+            self._counts[uid] = images
+
+    def fetch(self, row: Row, folder: Path) -> Path:
+        """Retrieve a series, as :class:`~veilseg.gateway.pacs.worker.Archive`."""
+        target, taken = folder / "images", 0
+        target.mkdir()
+        with self._asking(rejects=True), quiet():
+            try:
+                found = self._client.iter_series(row.study, row.series, media_types=ANY_SYNTAX)
+                for number, dataset in enumerate(found):
+                    file = target / f"{number:06d}.dcm"
+                    dataset.save_as(file, enforce_file_format=True)
+                    taken += file.stat().st_size
+                    if taken > LARGEST_SERIES_BYTES:
+                        raise InvalidImage(f"more than {LARGEST_SERIES_BYTES:,} bytes")
+            except OSError:
+                # On the way (requests' errors are of this kind), or a full disk: no fault of its.
+                raise
+            except LIBRARY_ERRORS as error:
+                raise InvalidImage(
+                    f"the series: damaged or truncated ({type(error).__name__})"
+                ) from error
+        return target
+
+    def store(self, segmentation: Path) -> None:
+        """Store an object, as :class:`~veilseg.gateway.pacs.worker.Archive`."""
+        with self._asking(rejects=True), quiet():
+            answer = self._client.store_instances([pydicom.dcmread(segmentation)])
+        if answer.get("FailedSOPSequence"):
+            reason = int(answer.FailedSOPSequence[0].get("FailureReason", 0))
+            raise Rejected(f"the PACS does not take the segmentation (reason {reason:04X})")
+
+    def _pages(self, **asked: Any) -> Iterator[Mapping[str, Any]]:
+        offset = 0
+        while True:
+            with self._asking():
+                found = self._client.search_for_studies(limit=PAGE, offset=offset, **asked)
+            yield from found
+            if len(found) < PAGE:
+                return
+            offset += len(found)
+
+    @contextmanager
+    def _asking(self, *, rejects: bool = False) -> Iterator[None]:
+        """Turn what goes wrong on the way into errors of this package, without quoting a UID.
+
+        With ``rejects``, some answers are about one series, and asking again would not help.
+        """
+        try:
+            yield
+        except requests.HTTPError as error:
+            status = 0 if error.response is None else error.response.status_code
+            if rejects and status in REJECTIONS:
+                raise Rejected(f"the PACS answers {status}") from error
+            raise ServerRefused(f"{self._url}: answers {status}") from error
+        except requests.RequestException as error:
+            raise ServerUnreachable(f"{self._url}: {type(error).__name__}") from error
+
+
+def _text(found: Mapping[str, Any], name: str) -> str:
+    """The first value of an attribute in DICOM JSON; empty if it is missing."""
+    values = found.get(DICOMwebClient.lookup_tag(name), {}).get("Value") or [""]
+    return str(values[0])
+
+
+def _number(found: Mapping[str, Any], name: str) -> int:
+    text = _text(found, name)
+    return int(text) if text.isdecimal() else 0
