@@ -174,7 +174,7 @@ def site(request: SiteRequest) -> None:
         )
     with ExitStack() as opened:
         work = Path(opened.enter_context(tempfile.TemporaryDirectory()))
-        arms = {}
+        arms: dict[str, Arm] = {}
         for folder in request.bundles:
             bundle = open_client_half(folder)
             manifest = bundle.manifest

@@ -86,7 +86,10 @@ def evaluator(
 
         def evaluate(contender: Contender) -> Accuracy:
             def processor(tile: Float32Array) -> Float32Array:
-                return contender(tile[np.newaxis].astype(dtype))[0].astype(np.float32)
+                answer: Float32Array = contender(tile[np.newaxis].astype(dtype))[0].astype(
+                    np.float32
+                )
+                return answer
 
             dice = []
             for case in cases:
