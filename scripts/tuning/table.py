@@ -84,7 +84,6 @@ HEARTS = {
     **{"data": "cardiac_acdc_2d", "optimizer": "muon", "learning_rate": 8e-3},
     **{"steps": 1000, "batch": 3},
 }
-RAW_HEARTS = {"data": "cardiac_acdc_2d", "learning_rate": 8e-3, "steps": 1000, "batch": 3}
 
 # Group, which is a table of docs/experiments.md: name: (compared with, what is changed).
 TABLE: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
@@ -152,9 +151,8 @@ TABLE: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "hearts": ("", HEARTS),
         "hearts-batch": ("hearts", {"steps": 500, "batch": 6}),
         "hearts-single": ("hearts", {"steps": 3000, "batch": 1}),
-        "hearts-wide": ("hearts", {"segmenter": "fine-64"}),
-        "hearts-deep": ("hearts", {"segmenter": "fine-48-deep"}),
-        "hearts-raw": ("", {**ONE_RAW, **RAW_HEARTS}),
+        "hearts-wide": ("hearts-single", {"segmenter": "fine-64"}),
+        "hearts-deep": ("hearts-single", {"segmenter": "fine-48-deep"}),
     },
 }
 # What is tried of the loss, in losses.py.

@@ -56,7 +56,7 @@ def test_jobs_are_bounded_cancelled_and_ended():
 
 def test_uploads_lie_under_names_that_say_nothing(tmp_path: Path):
     names = {
-        "one": (["/home/x/Erika Mustermann.NII.GZ"], ["image.nii.gz"]),
+        "one": (["/srv/x/Erika Mustermann.NII.GZ"], ["image.nii.gz"]),
         "windows": ([r"C:\Erika\scan.zip"], ["image.zip"]),
         "bare": (["IM0001"], ["image"]),
         "channels": (
