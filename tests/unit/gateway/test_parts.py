@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -56,7 +58,7 @@ def test_jobs_are_bounded_cancelled_and_ended():
 
 def test_uploads_lie_under_names_that_say_nothing(tmp_path: Path):
     names = {
-        "one": (["/srv/x/Erika Mustermann.NII.GZ"], ["image.nii.gz"]),
+        "one": (["/scans/Erika Mustermann.NII.GZ"], ["image.nii.gz"]),
         "windows": ([r"C:\Erika\scan.zip"], ["image.zip"]),
         "bare": (["IM0001"], ["image"]),
         "channels": (
@@ -160,3 +162,16 @@ def test_who_it_is(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidImage, match="no DICOM image"):
         Subject.of(tmp_path / "empty", "", "name")
+
+
+def test_a_site_installs_nothing_that_computes():
+    """What an install of the extra does not bring is not asked for."""
+    absent = ["torch", "monai", "onnx", "openvino", "prometheus_client", "pydantic_settings"]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent}));"
+        "import veilseg.cli.main, veilseg.cli.gateway, veilseg.cli.pacs, veilseg.gateway.app,"
+        "veilseg.gateway.listening, veilseg.gateway.pacs.dicomweb, veilseg.gateway.pacs.dimse,"
+        "veilseg.gateway.pacs.watching, veilseg.gateway.site, veilseg.serving.logs,"
+        "veilseg.serving.sockets, veilseg.serving.tls"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
