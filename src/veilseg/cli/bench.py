@@ -169,8 +169,8 @@ def site(request: SiteRequest) -> None:
     needed = request.images + WARM_UP
     if len(dataset.cases) < needed:
         raise InvalidInput(
-            f"--images {request.images}: {request.dataset} has {len(dataset.cases)} images, and"
-            f" {needed} are needed"
+            f"--budget-images {request.images}: {request.dataset} has {len(dataset.cases)} images,"
+            f" and {needed} are needed"
         )
     with ExitStack() as opened:
         work = Path(opened.enter_context(tempfile.TemporaryDirectory()))

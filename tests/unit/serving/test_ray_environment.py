@@ -1,5 +1,7 @@
 """What Ray is told before it is imported."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from veilseg.serving import ray_environment
@@ -9,7 +11,7 @@ from veilseg.serving.ray_environment import ALWAYS, CLUSTER, is_on_loopback, pre
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     found: dict[str, str] = {}
-    monkeypatch.setattr(ray_environment.os, "environ", found)
+    monkeypatch.setattr(ray_environment, "os", SimpleNamespace(environ=found))
     return found
 
 
