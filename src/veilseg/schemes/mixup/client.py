@@ -3,7 +3,6 @@
 NumPy and ONNX Runtime only (method.md §1, §6).
 """
 
-import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +24,7 @@ from veilseg.schemes.references import (
     labelled_reference,
     synthetic_reference,
 )
+from veilseg.schemes.secret import content_of, secret_generator
 from veilseg.vault.vault import Vault
 
 Unmixing = Literal["learned", "algebraic"]
@@ -155,12 +155,8 @@ class MixupClient:
                 f"image with {image.shape[0]} channels; the bundle takes "
                 f"{len(self._manifest.channels)}"
             )
-        content = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
-        # The bundle id stands for the preprocessing and the reference law as well. The first
-        # mixture has no number: it is the one proxy of whoever does not augment.
-        number = [str(mixture)] if mixture else []
-        rng = self._vault.generator(
-            "mixup", self._manifest.protection_id, repr(self._coefficient), content, *number
+        rng = secret_generator(
+            self._vault, self._manifest, self._coefficient, content_of(image), mixture
         )
         mixed, mixed_reference = self.mixed(image, subject, rng)
         return Proxy(mixed), MixupReceipt(mixed_reference)
