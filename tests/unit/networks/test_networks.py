@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from veilseg.networks.image_encoder import ImageEncoder
 from veilseg.networks.segmenter import DIVISOR, SMALLEST_SIDE, Segmenter
 from veilseg.networks.unmixer import Unmixer
 
@@ -29,6 +30,15 @@ def test_unmixer_takes_at_most_a_fifth_of_the_segmenters_compute(dims, size, cha
     )
     client = operations(Unmixer(dims, channels, classes), *inputs_of(dims, channels, classes, size))
     assert client <= 0.2 * server, f"{client / server:.3f} of the segmenter"
+
+
+@pytest.mark.parametrize(("dims", "size"), [(3, 16), (2, 32)])
+@pytest.mark.parametrize(("channels", "classes"), [(1, 2), (1, 5), (3, 2)])
+def test_encoder_of_privacy_net_takes_at_most_a_quarter(dims, size, channels, classes):
+    image = torch.rand(1, channels, *(size,) * dims)
+    server = operations(Segmenter(dims, channels, classes), image)
+    client = operations(ImageEncoder(dims, channels), image)
+    assert client <= 0.25 * server, f"{client / server:.3f} of the segmenter"
 
 
 @pytest.mark.parametrize("dims", [2, 3])
