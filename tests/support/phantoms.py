@@ -263,7 +263,7 @@ def bundle_id(bundle: Path) -> str:
     return open_client_half(bundle).manifest.bundle_id
 
 
-def make_dataset(folder: Path, patients: tuple[str, ...]) -> Path:
+def make_dataset(folder: Path, patients: tuple[str, ...], spatial_dims: int = 3) -> Path:
     """A labelled data set of phantoms in the nnU-Net layout, one case per entry."""
     for part in ("imagesTr", "labelsTr"):
         (folder / part).mkdir(parents=True)
@@ -276,7 +276,7 @@ def make_dataset(folder: Path, patients: tuple[str, ...]) -> Path:
     (folder / "dataset.json").write_text(json.dumps(fields), encoding="utf-8")
     rows = ["case,patient"]
     for number, patient in enumerate(patients):
-        labels = truth((14 - number % 3, 12, 13))
+        labels = truth((14 - number % 3, 12, 13)[:spatial_dims])
         case = f"case{number}"
         write_nifti(folder / "imagesTr" / f"{case}_0000.nii.gz", raw_image(labels, number))
         write_nifti(folder / "labelsTr" / f"{case}.nii.gz", labels)

@@ -17,8 +17,7 @@ from veilseg.datasets.split import Fold, split_by_patient
 from veilseg.errors import InvalidInput, OutputNotWritable, WrongUsage
 from veilseg.evaluation.evaluate import evaluate as run
 from veilseg.files import write_text_whole
-from veilseg.schemes.mixup.mixing import price_of_averaging
-from veilseg.schemes.registry import NEEDS_VAULT, client_halves
+from veilseg.schemes.registry import NEEDS_VAULT, client_halves, price_of_averaging
 from veilseg.vault.vault import Vault
 
 # Nothing leaves in an evaluation; a fixed key makes its references the same in every run.
@@ -61,15 +60,15 @@ def evaluate(request: Request) -> None:
             "references of other patients, or --split test"
         )
     if request.mixtures > 1 and manifest.scheme in NEEDS_VAULT:
-        print(
-            f"veilseg: --mixtures: warning: {price_of_averaging(request.mixtures)}", file=sys.stderr
-        )
+        price = price_of_averaging(manifest.scheme, request.mixtures)
+        print(f"veilseg: --mixtures: warning: {price}", file=sys.stderr)
     with Vault.in_memory(EVALUATION_KEY, labelled) as vault, progress("evaluating") as show:
         halves = client_halves(bundle, vault, request.coefficient, read_key(request.key_file))
         result = run(cases, manifest, halves, LocalServer(server), show, request.mixtures)
     coefficient = request.coefficient
     result |= {
         "coefficient": manifest.settings.get("coefficient") if coefficient is None else coefficient,
+        "strength": manifest.settings.get("strength"),
         "split": request.split,
         "fold": manifest.provenance.get("fold"),
         "references": "synthetic"

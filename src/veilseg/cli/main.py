@@ -77,7 +77,12 @@ app.command("gateway")(gateway)
 def train(
     dataset: Annotated[Path, typer.Argument(help="Data set in the nnU-Net raw layout.")],
     out: Annotated[Path, typer.Option("--out", help="Bundle folder to write.")],
-    scheme: Annotated[str, typer.Option(help="mixup, encoding or plain.")] = "mixup",
+    scheme: Annotated[
+        str,
+        typer.Option(
+            help="mixup, encoding, plain, or a comparator: noise, deformation, privacy_net."
+        ),
+    ] = "mixup",
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.", min=1)] = None,
     minutes: Annotated[float | None, typer.Option(help="Turned into steps once.", min=0.1)] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -93,6 +98,10 @@ def train(
         str, typer.Option(help="Where training draws the mixing coefficient from, LOW:HIGH.")
     ] = "0.45:0.55",
     key_file: KeyOption = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="How strongly a comparator protects: noise, deformation, privacy_net."),
+    ] = None,
     control: Annotated[
         str | None, typer.Option(help="Train a control: linear (encoding) or local (plain).")
     ] = None,
@@ -104,20 +113,8 @@ def train(
     from veilseg.cli.train import train as run
 
     run(
-        dataset,
-        scheme,
-        out,
-        steps,
-        minutes,
-        seed,
-        resume,
-        init,
-        fold,
-        unmixing,
-        coefficients,
-        key_file,
-        control,
-        licence,
+        *(dataset, scheme, out, steps, minutes, seed, resume, init, fold),
+        *(unmixing, coefficients, key_file, strength, control, licence),
     )
 
 

@@ -35,8 +35,7 @@ from veilseg.payload import Proxy
 from veilseg.runtime import runtime
 from veilseg.scheme import ClientHalf
 from veilseg.schemes.mixup.client import Unmixing
-from veilseg.schemes.mixup.mixing import price_of_averaging
-from veilseg.schemes.registry import NEEDS_VAULT, client_half
+from veilseg.schemes.registry import NEEDS_VAULT, client_half, price_of_averaging
 from veilseg.vault.vault import KEY_BYTES, Vault
 
 SIZE_AS_TOLD = {"volumes_ml": "{:.2f} ml", "areas_mm2": "{:.2f} mm²", "areas_px": "{:.0f} px"}
@@ -181,7 +180,8 @@ class _Job:
         known = vault.record(subject, *digests, allow_repeat=self.request.allow_repeat)
         mixtures = len(digests)
         if mixtures > 1:
-            print(f"veilseg: {image}: warning: {price_of_averaging(mixtures)}", file=sys.stderr)
+            price = price_of_averaging(self.bundle.manifest.scheme, mixtures)
+            print(f"veilseg: {image}: warning: {price}", file=sys.stderr)
         if known > mixtures:
             print(
                 f"veilseg: {image}: warning: this server now has {known} different proxies "

@@ -10,15 +10,21 @@ from veilseg.datasets.cases import prepare_case_for
 from veilseg.datasets.layout import Case, read_dataset
 from veilseg.errors import InvalidDataset, WrongUsage
 from veilseg.schemes.mixup.client import has_synthetic_references
+from veilseg.schemes.registry import TAKES_REFERENCES
 from veilseg.vault.vault import LabelledReference, Vault
 
 
 def init(vault: Path, bundle_folder: Path, references: str) -> None:
     """Make a vault for a bundle."""
     bundle = open_client_half(bundle_folder)
+    mixes = bundle.manifest.scheme in TAKES_REFERENCES
+    if not mixes and references != "synthetic":
+        raise WrongUsage(f"--references: {bundle.manifest.scheme} mixes nothing: it takes none")
     labelled = labelled_references(bundle, references)
     Vault.create(vault, bundle.manifest.protection_id, labelled)
     source = f"{len(labelled)} labelled references" if labelled else "synthetic references"
+    if not mixes:
+        source = "a key"
     print(f"{vault}: vault of {bundle.manifest.name} with {source}; keep it private and backed up")
 
 

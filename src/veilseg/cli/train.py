@@ -1,5 +1,6 @@
 """``veilseg train``."""
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -25,12 +26,13 @@ def train(
     unmixing: str,
     coefficients: str,
     key_file: Path | None,
+    strength: float | None,
     control: str | None,
     licence: str,
 ) -> None:
     """Train with a progress line per phase; needs the ``train`` extra."""
     try:
-        from veilseg.schemes.trainable import CONTROLS, TRAINABLE
+        from veilseg.schemes.trainable import CONTROLS, TRAINABLE, WITH_STRENGTH
         from veilseg.training.processes import is_first
         from veilseg.training.recipe import Recipe, Unmixing, parse_range
         from veilseg.training.train import train as run
@@ -57,6 +59,12 @@ def train(
         if scheme != "encoding":
             raise WrongUsage(f"--key: {scheme} encodes nothing")
         build = partial(build, key=read_key(key_file))
+    if strength is not None:
+        if scheme not in WITH_STRENGTH:
+            raise WrongUsage(f"--strength: {scheme} has none")
+        if not 0 < strength < math.inf:
+            raise WrongUsage(f"--strength {strength:g}: needs a number above 0")
+        build = partial(build, strength=strength)
     part = None if fold is None else Fold.parse(fold)
     quiet: Report = _silent
     with progress(out.name) if is_first() else nullcontext(quiet) as show:

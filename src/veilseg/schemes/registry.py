@@ -1,17 +1,27 @@
 """From a bundle's scheme name to its client half."""
 
+from collections.abc import Callable
+
 from veilseg.bundle import ClientBundle
 from veilseg.errors import BundleIntegrity, WrongUsage
 from veilseg.runtime import Load, OnnxModel
 from veilseg.scheme import ClientHalf
+from veilseg.schemes.deformation import field
+from veilseg.schemes.deformation.client import DeformationClient
 from veilseg.schemes.encoding.client import EncodingClient
 from veilseg.schemes.encoding.key import ConsortiumKey
+from veilseg.schemes.mixup import mixing
 from veilseg.schemes.mixup.client import MixupClient, Unmixing, unmixings
+from veilseg.schemes.noise import adding
+from veilseg.schemes.noise.client import NoiseClient
 from veilseg.schemes.plain.client import PlainClient
+from veilseg.schemes.privacy_net.client import PrivacyNetClient
 from veilseg.vault.vault import Vault
 
 # Schemes whose protection needs a secret of the site.
-NEEDS_VAULT = frozenset({"mixup"})
+NEEDS_VAULT = frozenset({"mixup", "noise", "deformation"})
+# Schemes that mix an image with a reference of the site.
+TAKES_REFERENCES = frozenset({"mixup"})
 
 
 def client_half(
@@ -52,12 +62,18 @@ def client_half(
         raise WrongUsage(f"--coefficient: {scheme} mixes nothing")
     if scheme == "encoding":
         return EncodingClient(bundle, key, load)
-    if scheme == "mixup":
-        if vault is None:
-            raise TypeError("the mixup scheme needs a vault")
-        return MixupClient(bundle, vault, unmixing, coefficient, load)
     if scheme == "plain":
         return PlainClient()
+    if scheme == "privacy_net":
+        return PrivacyNetClient(bundle)
+    if scheme in NEEDS_VAULT:
+        if vault is None:
+            raise TypeError(f"the {scheme} scheme needs a vault")
+        if scheme == "noise":
+            return NoiseClient(bundle, vault)
+        if scheme == "deformation":
+            return DeformationClient(bundle, vault)
+        return MixupClient(bundle, vault, unmixing, coefficient, load)
     raise BundleIntegrity(f"{bundle.folder / 'manifest.json'}: scheme: {scheme} is unknown here")
 
 
@@ -78,3 +94,13 @@ def client_halves(
         unmixing: client_half(bundle, vault, unmixing, coefficient)
         for unmixing in unmixings(bundle.manifest)
     }
+
+
+def price_of_averaging(scheme: str, proxies: int) -> str:
+    """What several proxies of one image tell the server, in words; of a scheme that has several."""
+    prices: dict[str, Callable[[int], str]] = {
+        "mixup": mixing.price_of_averaging,
+        "noise": adding.price_of_averaging,
+        "deformation": field.price_of_averaging,
+    }
+    return prices[scheme](proxies)

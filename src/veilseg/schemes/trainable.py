@@ -7,11 +7,14 @@ from veilseg.datasets.cases import PreparedCase
 from veilseg.datasets.layout import Dataset
 from veilseg.errors import InvalidDataset
 from veilseg.networks.encoders import ClientAlone
+from veilseg.schemes.deformation.training import DeformationTraining
 from veilseg.schemes.encoding.key import ConsortiumKey
 from veilseg.schemes.encoding.training import MASK_CHANNELS, EncodingTraining
 from veilseg.schemes.mixup.training import MixupTraining
+from veilseg.schemes.noise.training import NoiseTraining
 from veilseg.schemes.plain.training import PlainTraining
 from veilseg.schemes.population import population_template, represents
+from veilseg.schemes.privacy_net.training import PrivacyNetTraining
 from veilseg.training.interface import SchemeTraining
 from veilseg.training.plan import Plan
 from veilseg.training.recipe import Recipe
@@ -69,7 +72,61 @@ def encoding(
     return EncodingTraining(len(tile), len(dataset.channels), classes, tile, template, key, linear)
 
 
-TRAINABLE: dict[str, Build] = {"mixup": mixup, "plain": plain, "encoding": encoding}
+def noise(
+    dataset: Dataset,
+    plan: Plan,
+    cases: Sequence[PreparedCase],
+    seed: int,
+    recipe: Recipe,  # noqa: ARG001 - one interface
+    strength: float | None = None,
+) -> SchemeTraining:
+    """Images under noise to a segmentation network."""
+    classes, tile = len(dataset.labels), plan.tile_shape
+    template = population_template(cases, tile, classes, seed)
+    return NoiseTraining(len(tile), len(dataset.channels), classes, template, **_given(strength))
+
+
+def adversarial(
+    kind: type[DeformationTraining] | type[PrivacyNetTraining],
+    dataset: Dataset,
+    plan: Plan,
+    cases: Sequence[PreparedCase],
+    seed: int,
+    recipe: Recipe,  # noqa: ARG001 - one interface
+    strength: float | None = None,
+) -> SchemeTraining:
+    """Protection and segmentation network against an identity discriminator.
+
+    Raises
+    ------
+    InvalidDataset
+        If there are no two people to be told apart.
+    """
+    if len({case.patient for case in cases}) < 2:
+        raise InvalidDataset(
+            f"{dataset.folder}: there is one training patient: {kind.name} learns to hide people "
+            "from each other"
+        )
+    classes, tile = len(dataset.labels), plan.tile_shape
+    template = population_template(cases, tile, classes, seed)
+    sizes = len(tile), len(dataset.channels), classes
+    return kind(*sizes, template, cases, **_given(strength))
+
+
+def _given(strength: float | None) -> dict[str, float]:
+    return {} if strength is None else {"strength": strength}
+
+
+TRAINABLE: dict[str, Build] = {
+    "mixup": mixup,
+    "plain": plain,
+    "encoding": encoding,
+    "noise": noise,
+    "deformation": partial(adversarial, DeformationTraining),
+    "privacy_net": partial(adversarial, PrivacyNetTraining),
+}
+# Comparators, which protect by a strength: a bundle is trained for one.
+WITH_STRENGTH = frozenset({"noise", "deformation", "privacy_net"})
 # Controls of a scheme, by name: what says whether the scheme earns its trouble.
 CONTROLS: dict[str, tuple[str, Build]] = {
     "linear": ("encoding", partial(encoding, linear=True)),

@@ -15,6 +15,22 @@ PROTECTION = {
     "reference's mask, and a trained network separates more. What is known is in "
     "docs/privacy.md of the project. {published} published with this bundle; its protection rests "
     "on the site's {secret}.",
+    "noise": "Little: a comparator, not a protection to rely on. The server sees the image under "
+    "noise of standard deviation {strength:g} (intensities in [0, 1]): coarse anatomy is in full "
+    "view, a trained network removes much of the noise, and the answer is the segmentation itself. "
+    "As local differential privacy of one tile, this noise would be ε = {epsilon:g} at "
+    "δ = {delta:g}, which promises nothing.",
+    "deformation": "Little: a comparator, not a protection to rely on. The server sees every "
+    "detail of the image, off its place by a secret smooth deformation (strength {strength:g} of a "
+    "side), and the mask under the same deformation. Intensities, textures and neighbourhoods are "
+    "not hidden. The generator of deformations is published with this bundle; what shape there was "
+    "rests on the site's key.",
+    "privacy_net": "Obfuscation by an encoder: a comparator. The server sees an encoded image in "
+    "which the discriminator that it was trained against (weight {strength:g}) is not to recognise "
+    "people; another network may. There is no secret: whoever has the encoder, as every site does, "
+    "trains a network that undoes it. The mask is not protected: the answer is the segmentation "
+    "itself, in its place. Where the client half is published with the bundle, this is a white-box "
+    "demonstration.",
     "encoding": "Obfuscation by encoding, not encryption. The server sees encodings of images and "
     "masks{keyed}; whoever has the encoder, as every site does, or enough images with their "
     "encodings, trains a network that undoes it. What is known is in docs/privacy.md of the "
@@ -91,11 +107,13 @@ def _spacing(manifest: ClientManifest) -> str:
     return f" at {'×'.join(f'{value:g}' for value in manifest.spacing_mm)} mm"
 
 
-def _held(manifest: ClientManifest) -> dict[str, str]:
+def _held(manifest: ClientManifest) -> dict[str, Any]:
     """What of a client half is public, and what a site keeps."""
     if manifest.scheme == "encoding":
         keyed = manifest.settings["key"] is not None
         return {"keyed": ", in the basis of a key that the sites share" if keyed else ""}
+    if "strength" in manifest.settings:
+        return manifest.settings
     learned = manifest.settings.get("unmixing") == "learned"
     synthetic = "synthetic" in manifest.settings.get("references", ())
     published = {

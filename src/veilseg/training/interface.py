@@ -45,6 +45,8 @@ class SchemeTraining(nn.Module, ABC):
     name: str
     # What else defines a run: a key, a control.
     variant: str = ""
+    # Networks that no bundle holds: a training that starts from one has them anew.
+    unshipped: frozenset[str] = frozenset()
 
     def stages(
         self,

@@ -45,6 +45,8 @@ def start_from(bundle: Path, scheme: SchemeTraining) -> None:
             raise BundleIntegrity(f"{bundle}: weights of other networks: {name}")
     known = {_network(name) for name in found}
     for name in missing:
+        if _network(name) in scheme.unshipped:
+            continue
         if _network(name) in known or client.manifest.scheme == scheme.name:
             raise BundleIntegrity(f"{bundle}: weights of other networks: {name}")
     if not found:
