@@ -49,10 +49,10 @@ def rows(workshop: Workshop, by_network: bool) -> str:
         masks = _masks_of_encodings(workshop, by_network)[:PEOPLE]
     else:
         masks = [read_off(one.answer, scene.coefficient) for one in seen]
-    if scene.mixes and not by_network:
+    if scene.hides and not by_network:
         linear = LinearAttacker.fitted(scene, scene.law())
         images = [linear(one.proxy) for one in seen]
-    elif scene.mixes:
+    elif scene.hides:
         found = separated(separator(workshop, scene.coefficient, sees_answer=True), seen)
         images = [image for image, _ in found]
         masks = [logits.argmax(axis=0) for _, logits in found]

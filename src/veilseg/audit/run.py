@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -126,6 +126,10 @@ def _found(name: str, workshop: Workshop) -> Documents:
         if patients < listed.least_patients:
             raise NotRun(f"{patients} patients to audit: {listed.least_patients} are needed")
         findings = listed.attack(workshop)
+        if workshop.scene.encodes_images:  # proxies of its own are made by a site's half
+            findings = [
+                replace(one, threat=replace(one.threat, colluding_site=True)) for one in findings
+            ]
     except (NotRun, VeilsegError, MemoryError) as error:
         findings = [listed.finding.not_run(str(error) or "it takes more memory than there is")]
     return [finding.document() for finding in findings]

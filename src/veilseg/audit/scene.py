@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veilseg import __version__
+from veilseg.audit.comparators import law_of
 from veilseg.audit.grids import central, fitted
-from veilseg.audit.laws import EncodedLaw, Law, MixtureLaw, RawLaw
+from veilseg.audit.laws import EncodedLaw, Law, MixtureLaw
 from veilseg.bundle import ClientBundle, ClientManifest
 from veilseg.client.pipeline import process
 from veilseg.client.processor import TileProcessor
@@ -21,7 +22,7 @@ from veilseg.scheme import ClientHalf
 from veilseg.schemes.encoding.key import ConsortiumKey
 from veilseg.schemes.mixup.client import MixupReceipt, has_synthetic_references
 from veilseg.schemes.references import TEMPLATE_FILE, Template
-from veilseg.schemes.registry import client_half
+from veilseg.schemes.registry import NEEDS_VAULT, client_half
 from veilseg.vault.vault import LabelledReference, Vault
 
 # Nothing leaves in an audit; a fixed key makes it the same in every run.
@@ -45,6 +46,8 @@ class Observation:
     reference : ndarray, shape (C, *tile), or None
         As it was mixed; None where nothing is mixed.
     reference_labels : ndarray, shape tile, or None
+    shown_labels : ndarray, shape tile, or None
+        Labels as the proxy shows them; None where they lie as in the image.
     """
 
     case: str
@@ -55,6 +58,7 @@ class Observation:
     labels: NDArray[np.uint8]
     reference: Float32Array | None
     reference_labels: NDArray[np.uint8] | None
+    shown_labels: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,26 @@ class Scene:
         return self.manifest.scheme == "encoding"
 
     @property
+    def hides(self) -> bool:
+        """Whether proxies are images, but not the patient's as it is."""
+        return not self.encodes and self.manifest.scheme != "plain"
+
+    @property
+    def varies(self) -> bool:
+        """Whether an image can have several proxies."""
+        return self.manifest.scheme in NEEDS_VAULT
+
+    @property
+    def averages(self) -> bool:
+        """Whether several proxies of one image lie over each other."""
+        return self.varies and self.manifest.scheme != "deformation"
+
+    @property
+    def encodes_images(self) -> bool:
+        """Whether proxies are encodings on the image's grid, which only sites can make."""
+        return self.manifest.scheme == "privacy_net"
+
+    @property
     def coefficient(self) -> float:
         """Weight of the patient in what is sent by default; 1 where nothing is mixed."""
         return float(self.manifest.settings["coefficient"]) if self.mixes else 1.0
@@ -128,7 +152,7 @@ class Scene:
         if self.encodes:
             return EncodedLaw(self.classes, self.client())
         if not self.mixes:
-            return RawLaw(self.classes)
+            return law_of(self.bundle, self.classes)
         a = self.coefficient if coefficient is None else coefficient
         template = None
         if not self.references and has_synthetic_references(self.manifest):
@@ -138,6 +162,13 @@ class Scene:
     def client(self) -> ClientHalf:
         """The site's half of a scheme that needs no vault."""
         return client_half(self.bundle, None, key=self.key)
+
+    def as_sent(self, images: Sequence[Float32Array]) -> Sequence[Float32Array]:
+        """The attacker's images on the tile's grid, as the server can be asked about them."""
+        if not self.encodes_images:
+            return images
+        half = self.client()
+        return [half.protect(image, "")[0].array for image in images]
 
     def observe(
         self,
@@ -158,20 +189,14 @@ class Scene:
         answered : bool
             Whether to ask the server; else answers are empty.
         """
-        if not self.mixes:
-            half = self.client()
-            tile = self.manifest.tile_shape
-            cut = [fitted(case, tile) for case in cases] if self.encodes else cases
+        a = coefficient if self.mixes else None
+        tile = self.manifest.tile_shape
+        cut = [fitted(case, tile) for case in cases] if self.encodes else cases
+        with Vault.in_memory(AUDIT_KEY, self.references) as vault:
+            half = client_half(self.bundle, vault, coefficient=a, key=self.key)
             return [
                 self._observe(half.protect(case.image, case.patient, mixture), case, answered)
                 for case in cut
-            ]
-        a = coefficient
-        with Vault.in_memory(AUDIT_KEY, self.references) as vault:
-            half = client_half(self.bundle, vault, coefficient=a)
-            return [
-                self._observe(half.protect(case.image, case.patient, mixture), case, answered)
-                for case in cases
             ]
 
     def recovered(
@@ -218,14 +243,14 @@ class Scene:
             }
             tile = on_the_wire(found["proxy"])
             answer = self._answer(tile, answered)
-            reference, labels = found.get("reference"), found.get("reference_labels")
             observations.append(
                 Observation(
-                    *(case.name, case.patient, tile, answer),
-                    *(found["image"], found["target"].argmax(axis=0).astype(np.uint8)),
+                    *(case.name, case.patient, tile, answer, found["image"]),
+                    _strongest(found["target"]),
+                    found.get("reference"),
                     *(
-                        reference,
-                        None if labels is None else labels.argmax(axis=0).astype(np.uint8),
+                        _strongest(found[name]) if name in found else None
+                        for name in ("reference_labels", "shown_target")
                     ),
                 )
             )
@@ -250,6 +275,10 @@ class Scene:
 
     def _answer(self, tile: Float32Array, answered: bool) -> Float32Array:
         return self.server(tile) if answered else np.empty((0, *tile.shape[1:]), np.float32)
+
+
+def _strongest(maps: Float32Array) -> NDArray[np.uint8]:
+    return np.asarray(maps.argmax(axis=0), dtype=np.uint8)
 
 
 def on_the_wire(proxy: Float32Array) -> Float32Array:

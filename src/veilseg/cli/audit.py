@@ -13,7 +13,7 @@ from veilseg.cli.site import labelled_references
 from veilseg.datasets.layout import read_dataset
 from veilseg.errors import MissingDependency, OutputNotWritable, WrongUsage
 from veilseg.files import write_text_whole
-from veilseg.schemes.registry import NEEDS_VAULT
+from veilseg.schemes.registry import TAKES_REFERENCES
 
 # Attacks that train the network by which pictures are made as well.
 SEPARATING = ("A5", "A10", "A15", "A16")
@@ -56,13 +56,13 @@ def audit(request: Request) -> None:
     if request.json_file.resolve() == request.html_file.resolve():
         raise WrongUsage("--json and --html: would overwrite each other")
     bundle = open_client_half(request.bundle)
-    if request.frontier and bundle.manifest.scheme not in NEEDS_VAULT:
+    if request.frontier and bundle.manifest.scheme not in TAKES_REFERENCES:
         raise WrongUsage(f"--frontier: {bundle.manifest.name} mixes nothing: nothing is swept")
     server = LocalServer(open_server_half(request.bundle))
     dataset = read_dataset(request.dataset)
     cast = cast_of(bundle, dataset)
     references = []
-    if bundle.manifest.scheme in NEEDS_VAULT:
+    if bundle.manifest.scheme in TAKES_REFERENCES:
         same = Path(request.references).resolve() == request.dataset.resolve()
         of_site = cast.references if same else None
         references = labelled_references(bundle, request.references, of_site)
@@ -85,6 +85,7 @@ def audit(request: Request) -> None:
         "bundle_id": manifest.bundle_id,
         "scheme": manifest.scheme,
         "coefficient": scene.coefficient,
+        "strength": manifest.settings.get("strength"),
         "references": "labelled" if references else "synthetic",
         "dataset": dataset.name,
         "data_sha256": dataset.content_hash(),

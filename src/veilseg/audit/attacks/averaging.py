@@ -52,8 +52,10 @@ def attack(workshop: Workshop) -> list[Finding]:
     with ``--allow-repeat`` or ``--mixtures``.
     """
     scene = workshop.scene
-    if not scene.mixes:
-        raise NotRun("a proxy is the image: there is nothing to average")
+    if not scene.varies:
+        raise NotRun("an image has one proxy: there is nothing to average")
+    if not scene.averages:
+        raise NotRun("deformed proxies do not lie over each other: their voxels have no mean")
     counts = counts_of(workshop)
     audited = workshop.audited
     seen = [scene.observe(audited, number, answered=False) for number in range(counts[-1])]

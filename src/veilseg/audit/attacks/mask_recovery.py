@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veilseg.audit.attacks.averaging import means, separated_mean
-from veilseg.audit.attacks.separation import CONTROL_COEFFICIENT
 from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
 from veilseg.audit.grids import fitted
 from veilseg.audit.nulls import (
@@ -19,7 +18,7 @@ from veilseg.audit.nulls import (
     several_of_nobody,
 )
 from veilseg.audit.scene import Observation, Scene
-from veilseg.audit.separator import separated, separator
+from veilseg.audit.separator import easy_separator, separated, separator
 from veilseg.audit.workshop import Workshop
 from veilseg.evaluation.bootstrap import bootstrap_mean
 from veilseg.evaluation.dice import dice_per_class, mean_foreground
@@ -182,7 +181,7 @@ def recovered_masks(
         READ_OFF: [read_off(one.answer, coefficient) for one in seen],
         STRONGEST_READ_OFF: [read_off(strongest_class(one.answer), coefficient) for one in seen],
     }
-    if workshop.scene.mixes:
+    if workshop.scene.hides:
         for name, sees_answer in ((FROM_PROXY, False), (FROM_BOTH, True)):
             network = separator(workshop, coefficient, sees_answer)
             found[name] = [_labels(logits) for _, logits in separated(network, seen)]
@@ -230,16 +229,14 @@ def population_map(workshop: Workshop) -> Float32Array:
 def _positive(workshop: Workshop, nobody: float) -> Control:
     """The same attack, trained and tried where the proxy is nearly the patient."""
     scene = workshop.scene
-    if not scene.mixes:
+    if not scene.hides:
         value = _mean(_of(workshop.observed(), scene.classes))
         return Control("the answer is the segmentation", value, low=nobody + LEAST_GAIN)
-    law = scene.law(CONTROL_COEFFICIENT)
+    network, law, what = easy_separator(workshop)
     seen = scene.simulate(law, workshop.audited, answered=False)
-    network = separator(workshop, CONTROL_COEFFICIENT, sees_answer=False)
     maps = [_labels(logits) for _, logits in separated(network, seen)]
     value = _mean(_scores(maps, [one.labels for one in seen], scene.classes))
-    what = f"network on mixtures at a = {CONTROL_COEFFICIENT:g}"
-    return Control(what, value, low=nobody + LEAST_GAIN)
+    return Control(f"network on {what}", value, low=nobody + LEAST_GAIN)
 
 
 def _null(

@@ -207,7 +207,7 @@ def _network(
     kinds = len(scene.manifest.tile_shape), len(scene.manifest.channels), scene.classes
 
     def loss(network: nn.Module, batch: Batch) -> Tensor:
-        target = batch["target"]
+        target = batch.get("shown_target", batch["target"])
         if "reference_labels" in batch:
             a = scene.coefficient
             target = a * target + (1 - a) * batch["reference_labels"]
@@ -225,7 +225,7 @@ def _observed(
     scene = workshop.scene
     if scene.encodes:
         return [decoded(scene, scene.simulate(law, people, answered=True))]
-    draws = PROXIES_PER_CANDIDATE if scene.mixes else 1
+    draws = PROXIES_PER_CANDIDATE if scene.varies else 1
     return [
         replace(scene, seed=scene.seed + draw).simulate(law, people, answered=True)
         for draw in range(draws)
@@ -244,12 +244,13 @@ def _loss_map(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Cross-entropy of one answer, voxel by voxel, and where the candidate has a structure."""
     classes = len(one.answer)
-    target = one_hot(one.labels, classes)
+    labels = one.labels if one.shown_labels is None else one.shown_labels
+    target = one_hot(labels, classes)
     if one.reference_labels is not None:
         reference = one_hot(one.reference_labels, classes)
         target = coefficient * target + (1 - coefficient) * reference
     log = np.log(np.maximum(one.answer, SMALLEST_PROBABILITY))
-    return np.asarray(-(target * log).sum(axis=0), dtype=np.float64), one.labels > 0
+    return np.asarray(-(target * log).sum(axis=0), dtype=np.float64), labels > 0
 
 
 def _in_structures(losses: NDArray[np.float64], structure: NDArray[np.bool_]) -> float:

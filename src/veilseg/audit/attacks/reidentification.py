@@ -5,12 +5,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from monai.networks.layers.factories import Conv
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, leaky_relu, normalize
+from torch.nn.functional import cross_entropy
 
 from veilseg.audit.attacks.averaging import means
 from veilseg.audit.chance import hit_interval, rate
@@ -24,13 +23,13 @@ from veilseg.audit.separator import separated, separator
 from veilseg.audit.similarity import ms_ssim
 from veilseg.audit.workshop import Workshop
 from veilseg.datasets.cases import PreparedCase
+from veilseg.networks.identity import WIDTHS, Embedding
 from veilseg.payload import Float32Array
 from veilseg.training.augmentation import Augmentation
 from veilseg.training.examples import Arrays
 from veilseg.training.loader import Batch
 
 FINDING = Finding("A15", "Re-identification", "identity", Threat(gallery=1), "rank-1")
-WIDTHS = (16, 32, 64, 128)
 TEMPERATURE = 0.1
 CONTROL_RANK_1 = 0.8
 SHIFT_PART = 8
@@ -42,11 +41,12 @@ SMOOTHED, OTHER_NOISE = 0.7, 0.03
 DETAIL = 3.0
 # Proxies of one person, where the site allows several.
 AVERAGED = 4
-WHOLE, DETAILS, STRUCTURE, ANSWERS, SEPARATED, SIAMESE = (
+WHOLE, DETAILS, STRUCTURE, ANSWERS, ENCODED, SEPARATED, SIAMESE = (
     "correlation",
     "correlation of details",
     "MS-SSIM",
     "correlation of answers",
+    "correlation of encodings",
     "correlation after A5",
     "Siamese network",
 )
@@ -69,39 +69,13 @@ class Siamese(nn.Module):
     ) -> None:
         super().__init__()
         self.of_proxy = Embedding(spatial_dims, maps or channels, WIDTHS[halvings:])
-        self.of_image = Embedding(spatial_dims, channels, WIDTHS)
+        self.of_image = Embedding(spatial_dims, channels)
 
     def loss(self, batch: Batch) -> Tensor:
         """Each proxy is to find its own image among those of the batch, and the other way."""
         scores = self.of_proxy(batch["proxy"]) @ self.of_image(batch["gallery"]).T / TEMPERATURE
         own = torch.arange(len(scores))
         return cross_entropy(scores.float(), own) + cross_entropy(scores.T.float(), own)
-
-
-class Embedding(nn.Module):
-    """Images to unit vectors; a coarse grid of them is kept, so that places count.
-
-    Parameters
-    ----------
-    spatial_dims, channels : int
-    widths : sequence of int
-        Of levels, each of half the resolution.
-    """
-
-    def __init__(self, spatial_dims: int, channels: int, widths: Sequence[int]) -> None:
-        super().__init__()
-        conv = Conv[Conv.CONV, spatial_dims]
-        before = (channels, *widths[:-1])
-        self.levels = nn.ModuleList(
-            conv(source, width, 3, stride=2, padding=1)
-            for source, width in zip(before, widths, strict=True)
-        )
-
-    def forward(self, maps: Tensor) -> Tensor:
-        for level in self.levels:
-            maps = leaky_relu(level(maps))
-        # Where things are counts as well as what is there: a coarse grid is kept.
-        return normalize(maps.flatten(1).float(), dim=1)
 
 
 @dataclass(frozen=True)
@@ -145,7 +119,7 @@ def attack(workshop: Workshop) -> list[Finding]:
     finding = replace(FINDING, threat=Threat(gallery=len(gallery)))
     chance, setting = {"chance": 1 / len(gallery)}, f"gallery: {source}"
     default = finding.measured(overall, chance, positive, null, details, setting)
-    if not scene.mixes:
+    if not scene.averages:
         return [default]
     return [default, _averaged(workshop, default, cases, gallery)]
 
@@ -188,13 +162,16 @@ def comparisons(
     tile = scene.manifest.tile_shape
     proxies = [one.proxy for one in seen]
     found = correlated(proxies, gallery)
-    if scene.mixes:
+    if scene.hides:
         network = separator(workshop, scene.coefficient, sees_answer=True)
         images = [image for image, _ in separated(network, seen)]
         found[SEPARATED] = correlations(images, gallery)
     # What the server's network makes of the gallery, against what it answered.
     answers = [one.answer[1:] for one in seen]
-    found[ANSWERS] = correlations(answers, [scene.server(image)[1:] for image in gallery])
+    sent = scene.as_sent(gallery)
+    found[ANSWERS] = correlations(answers, [scene.server(image)[1:] for image in sent])
+    if scene.encodes_images:
+        found[ENCODED] = correlations(proxies, sent)
     if not workshop.effort.thorough:
         return found
     found[STRUCTURE] = np.array([[ms_ssim(one, entry) for entry in gallery] for one in proxies])

@@ -12,7 +12,7 @@ from veilseg.audit.laws import RawLaw
 from veilseg.audit.linear import LinearAttacker
 from veilseg.audit.nulls import null_of_images, proxies_of_nobody
 from veilseg.audit.scene import Observation
-from veilseg.audit.separator import separated, separator
+from veilseg.audit.separator import easy_separator, separated, separator
 from veilseg.audit.similarity import ms_ssim, psnr_db, ssim
 from veilseg.audit.workshop import Workshop
 from veilseg.evaluation.bootstrap import bootstrap_mean
@@ -22,8 +22,6 @@ from veilseg.payload import Float32Array
 from veilseg.training.losses import soft_target_loss
 
 FINDING = Finding("A5", "Supervised separation", "image", Threat(), "SSIM")
-# Nearly all of the patient: an attack that fails here works nowhere.
-CONTROL_COEFFICIENT = 0.9
 CONTROL_SSIM = 0.95
 PROXY, LINEAR, TRAINED = "the proxy itself", "linear attacker", "trained network"
 
@@ -74,7 +72,7 @@ def _attackers(workshop: Workshop) -> dict[str, Attacker]:
     """Images that are made of observations, by name."""
     scene = workshop.scene
     attackers: dict[str, Attacker] = {PROXY: lambda seen: [one.proxy for one in seen]}
-    if scene.mixes:
+    if scene.hides:
         linear = LinearAttacker.fitted(scene, scene.law())
         network = separator(workshop, scene.coefficient, sees_answer=True)
         attackers[LINEAR] = lambda seen: [linear(one.proxy) for one in seen]
@@ -106,20 +104,19 @@ def _dice_of_anatomy(
 def _positive(workshop: Workshop) -> Control:
     """The same attack, trained and tried where the proxy is nearly the patient."""
     scene = workshop.scene
-    if not scene.mixes:
+    if not scene.hides:
         seen = workshop.observed()
         value = np.mean([ssim(one.proxy, one.image) for one in seen])
         return Control("the proxy is the image", float(value), low=CONTROL_SSIM)
-    law = scene.law(CONTROL_COEFFICIENT)
+    network, law, what = easy_separator(workshop)
     seen = scene.simulate(law, workshop.audited, answered=False)
-    network = separator(workshop, CONTROL_COEFFICIENT, sees_answer=False)
     value = np.mean(
         [
             ssim(image, one.image)
             for (image, _), one in zip(separated(network, seen), seen, strict=True)
         ]
     )
-    return Control(f"mixtures at a = {CONTROL_COEFFICIENT:g}", float(value), low=CONTROL_SSIM)
+    return Control(what, float(value), low=CONTROL_SSIM)
 
 
 def _mean(

@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from veilseg.audit.attacks.reidentification import TEMPERATURE, WIDTHS, Embedding
+from veilseg.audit.attacks.reidentification import TEMPERATURE
 from veilseg.audit.attacks.shared_reference import OneReferenceLaw, unmixed
 from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
 from veilseg.audit.fitting import run
@@ -29,6 +29,7 @@ from veilseg.audit.similarity import ssim
 from veilseg.audit.workshop import Workshop, mean_image
 from veilseg.datasets.cases import PreparedCase
 from veilseg.evaluation.bootstrap import bootstrap_mean
+from veilseg.networks.identity import Embedding
 from veilseg.payload import Float32Array
 from veilseg.training.examples import Arrays
 from veilseg.training.loader import Batch
@@ -52,7 +53,7 @@ class Sharing(nn.Module):
 
     def __init__(self, spatial_dims: int, channels: int) -> None:
         super().__init__()
-        self.of_proxy = Embedding(spatial_dims, channels, WIDTHS)
+        self.of_proxy = Embedding(spatial_dims, channels)
 
     def loss(self, batch: Batch) -> Tensor:
         """Each proxy is to find the one of the batch that shares its reference."""

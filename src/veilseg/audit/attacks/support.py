@@ -54,6 +54,8 @@ def attack(workshop: Workshop) -> list[Finding]:
     scene = workshop.scene
     law = scene.law()
     if not isinstance(law, MixtureLaw):
+        if scene.hides or scene.encodes:
+            raise NotRun("nothing is mixed")
         raise NotRun("a proxy is the image: every voxel is the patient's alone")
     seen, a = workshop.observed(), law.coefficient
     overall = bootstrap_mean(
