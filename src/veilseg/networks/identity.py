@@ -54,7 +54,8 @@ class SiameseDiscriminator(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Logits of "the same person" for each of the first with each of the second: (N, M)."""
         closeness = self.embedding(first) @ self.embedding(second).T
-        return self.slope * closeness + self.shift
+        logits: Tensor = self.slope * closeness + self.shift
+        return logits
 
     def loss(
         self, first: Tensor, second: Tensor, person: Tensor, counted: Tensor | None = None

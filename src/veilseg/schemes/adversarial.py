@@ -129,10 +129,11 @@ class AdversarialTraining(SchemeTraining):
 
     def identity_loss(self, batch: dict[str, Tensor], first: Shown, second: Shown) -> Tensor:
         """The discriminator's; what made the proxies gets its gradient turned round."""
-        maps = [
-            reversed_gradient(self.judged(one), self.adversarial_weight) for one in (first, second)
-        ]
-        return self.discriminator.loss(*maps, batch["person"], batch.get("counted"))
+        one, other = (
+            reversed_gradient(self.judged(shown), self.adversarial_weight)
+            for shown in (first, second)
+        )
+        return self.discriminator.loss(one, other, batch["person"], batch.get("counted"))
 
     def answered(self, proxy: Tensor) -> Tensor:
         """What the server answers: class probabilities on the proxy's grid."""

@@ -109,8 +109,8 @@ def adversarial(
         )
     classes, tile = len(dataset.labels), plan.tile_shape
     template = population_template(cases, tile, classes, seed)
-    sizes = len(tile), len(dataset.channels), classes
-    return kind(*sizes, template, cases, **_given(strength))
+    dims, channels = len(tile), len(dataset.channels)
+    return kind(dims, channels, classes, template, cases, **_given(strength))
 
 
 def _given(strength: float | None) -> dict[str, float]:
