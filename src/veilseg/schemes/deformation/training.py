@@ -1,5 +1,5 @@
 """Training of ``deformation`` (after arXiv:2011.12835): generator and network against a Siamese
-discriminator; decision 0030 says what differs from the paper."""
+discriminator; decision 0032 says what differs from the paper."""
 
 from collections import OrderedDict
 from collections.abc import Sequence

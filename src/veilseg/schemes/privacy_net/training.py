@@ -1,5 +1,5 @@
 """Training of ``privacy_net`` (after arXiv:1909.04087): encoder and network against a Siamese
-discriminator; decision 0030 says what differs from the paper."""
+discriminator; decision 0032 says what differs from the paper."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
