@@ -21,6 +21,7 @@ SERVER: Final = "veilseg"
 # Of tiles in a closed loop: the tenth decimal of a deterministic model does not matter.
 TILES: Final = 4000
 SCANS: Final = 2000
+LENGTHS: Final = 20
 # A front is added before the others work more than so much of their time.
 BUSIEST_FRONT: Final = 0.8
 
@@ -212,8 +213,10 @@ def _point(
         found.sent * 8e-6 / assumptions.site_mbit_per_s,
         found.received * 8e-6 / assumptions.site_mbit_per_s,
     )
-    # Each replica has to have seen some scans.
-    outcome = open_queue(per_s, _stations(found, replicas, fronts), scan, max(scans, 10 * replicas))
+    # Many times as long as a scan lasts, for the queues to come to rest.
+    lasts_s = assumptions.tiles_per_scan * (found.front_s + found.replica_s + scan.down_s)
+    count = max(scans, math.ceil(LENGTHS * lasts_s * per_s))
+    outcome = open_queue(per_s, _stations(found, replicas, fronts), scan, count)
     figures = _figures(outcome)
     cost = replicas * found.threads * assumptions.price_per_core_hour / 3600 / per_s * 1000
     return {

@@ -109,6 +109,18 @@ class _Line:
         return waited
 
 
+@dataclass
+class _Count:
+    """How far a simulation was at one time."""
+
+    busy_s: list[float] = field(default_factory=list)
+    done: int = 0
+    now: float = 0.0
+
+    def take(self, lines: Sequence[_Line], done: int, now: float) -> None:
+        self.busy_s, self.done, self.now = [line.busy_s for line in lines], done, now
+
+
 def open_queue(
     scans_per_s: float, stations: Sequence[Station], scan: Scan, scans: int, seed: int = 0
 ) -> Outcome:
@@ -130,6 +142,8 @@ def open_queue(
     lines = [_Line(world, station) for station in stations]
     latencies: list[float] = []
     waits: list[float] = []
+    # What there was when the warm-up ended, and when the last scan came.
+    begun, ended = _Count(), _Count()
 
     def tile(up: simpy.Resource, down: simpy.Resource, slots: simpy.Resource, turn: Any) -> Steps:
         waited = 0.0
@@ -158,13 +172,16 @@ def open_queue(
         latencies.append(float(world.now - came))
 
     def arrivals() -> Steps:
-        for _ in range(scans):
+        for number in range(scans):
+            if number == int(WARM_UP_SHARE * scans):
+                begun.take(lines, len(latencies), float(world.now))
             world.process(one_scan())
             yield world.timeout(rng.exponential(1 / scans_per_s))
+        ended.take(lines, len(latencies), float(world.now))
 
     world.process(arrivals())
     world.run()
-    return _seen(latencies, waits, len(latencies), lines, float(world.now))
+    return _seen(latencies, waits, lines, begun, ended)
 
 
 def closed_loop(
@@ -199,20 +216,23 @@ def closed_loop(
         world.process(client(number))
     world.run()
     lines = [line for place in places for line in place]
-    return _seen(latencies, waits, len(latencies), lines, float(world.now))
+    begun, ended = _Count([0.0] * len(lines)), _Count()
+    ended.take(lines, len(latencies), float(world.now))
+    return _seen(latencies, waits, lines, begun, ended)
 
 
 def _seen(
-    latencies: list[float], waits: list[float], ended: int, lines: list[_Line], seconds: float
+    latencies: list[float], waits: list[float], lines: list[_Line], begun: _Count, ended: _Count
 ) -> Outcome:
     busy: dict[str, list[float]] = {}
-    for line in lines:
-        share = line.busy_s / (line.station.servers * seconds)
+    seconds = ended.now - begun.now
+    for line, before, after in zip(lines, begun.busy_s, ended.busy_s, strict=True):
+        share = (after - before) / (line.station.servers * seconds)
         busy.setdefault(line.station.name, []).append(share)
     return Outcome(
         np.asarray(latencies[int(WARM_UP_SHARE * len(latencies)) :]),
         np.asarray(waits[int(WARM_UP_SHARE * len(waits)) :]),
-        ended / seconds,
+        (ended.done - begun.done) / seconds,
         {name: float(np.mean(shares)) for name, shares in busy.items()},
     )
 
