@@ -57,7 +57,12 @@ def servers(places: Places) -> str:
             lines.append(row(name, replicas, clients, flow, _ratio(figures["of_bare"]), *cells))
     tile = "×".join(map(str, found["tile"][2:]))
     note = f"{found['model']}, tiles {tile}, {found['precision']}, {found['n_rounds']} rounds"
-    return "\n".join([*lines, "", _against(found["against_best_peer"]), "", _where(found, note)])
+    told = [_against(found["against_best_peer"]), *map(_scaled, found["scaling"])]
+    return "\n".join([*lines, "", *told, "", _where(found, note)])
+
+
+def _scaled(entry: Result) -> str:
+    return f"{entry['server']}: {entry['replicas']} replicas ÷ 1, most clients: {_ratio(entry)}."
 
 
 def _against(entry: Result) -> str:

@@ -51,6 +51,7 @@ def serve() -> dict:
         "bytes": {"sent": 200_000, "received": 600_000},
         "bare": loads(0.1, 30),
         "servers": [{"server": "veilseg", "replicas": 1, **ours}, missing],
+        "scaling": [{"server": "veilseg", "replicas": 2, **RATIO}],
         "against_best_peer": {"status": "run", "1": {"peer": "Ray Serve ×1", **RATIO}},
     }
 
@@ -86,6 +87,7 @@ def test_blocks_and_plots_of_what_is(places: Places):
     assert "| veilseg | 1 | 8 | 8.333 | 2.00 (2.00 to 2.25) | 120 | 120 |" in shown
     assert "| Triton | 1 | – | not run: no environment triton |" in shown
     assert "ours ÷ the best peer: 1 client 2.00 (2.00 to 2.25) (Ray Serve ×1)." in shown
+    assert "veilseg: 2 replicas ÷ 1, most clients: 2.00 (2.00 to 2.25)." in shown
     assert "| plain | 12.3 |" in speed.site_time(places)
     shown = speed.plan(places)
     assert "| 50 | 1 | 50 | breaks: front |" in shown

@@ -16,7 +16,7 @@ from veilseg.bench.load import Load, closed_loop, medians, one_answer
 from veilseg.bench.record import record
 from veilseg.bench.rounds import CALM_S, alternating, ratio
 from veilseg.bench.runtime import agreement
-from veilseg.bench.servers import OURS, SERVERS, Setup, Start
+from veilseg.bench.servers import OURS, OWN, SERVERS, Setup, Start
 from veilseg.errors import VeilsegError
 from veilseg.wire import (
     InferRequest,
@@ -71,7 +71,7 @@ def measure(
     arms = {
         (name, count): start
         for name, start in servers.items()
-        for count in (replicas if name == OURS else (1,))
+        for count in (replicas if name in OWN else (1,))
     }
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     turn_s = budget_s / (3 * (len(arms) + 1) * len(clients))
@@ -97,6 +97,7 @@ def measure(
         "servers": [
             {"server": name, "replicas": count, **row} for (name, count), row in rows.items()
         ],
+        "scaling": _scaling(taken, max(clients), running),
         "against_best_peer": _against_peers(taken, clients, running),
     }
 
@@ -176,13 +177,28 @@ def _compared(
     }
 
 
+def _scaling(
+    taken: Mapping[str, Sequence[Any]], clients: int, running: Mapping[tuple[str, int], Start]
+) -> list[dict[str, Any]]:
+    """Throughput of several replicas ÷ that of one, with the most clients."""
+    found = []
+    for name, count in running:
+        if count > 1 and (name, 1) in running:
+            one, several = (
+                [load[clients].throughput for load in taken[_title((name, replicas))]]
+                for replicas in (1, count)
+            )
+            found.append({"server": name, "replicas": count, **ratio(one, several)})
+    return found
+
+
 def _against_peers(
     taken: Mapping[str, Sequence[Any]],
     clients: Sequence[int],
     running: Mapping[tuple[str, int], Start],
 ) -> dict[str, Any]:
     """Our throughput ÷ that of the peer that is best in the median, round by round."""
-    peers = [_title(arm) for arm in running if arm[0] != OURS]
+    peers = [_title(arm) for arm in running if arm[0] not in OWN]
     if (OURS, 1) not in running or not peers:
         return {"status": "not run: no peer, or not ours"}
     found: dict[str, Any] = {"status": "run"}

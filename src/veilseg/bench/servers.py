@@ -4,6 +4,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ PEERS: Final = Path(__file__).with_name("peers")
 # Every client of the load counts as the same site, which has no token.
 PLACES: Final = 256
 # Ray Serve takes a quarter of a minute on a machine that has nothing else to do.
-PEER_START_S: Final = 300.0
+RAY_START_S: Final = 300.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,32 @@ Start = Callable[[Setup, int], AbstractContextManager[list[str]]]
 @contextmanager
 def ours(setup: Setup, replicas: int) -> Iterator[list[str]]:
     """``veilseg serve``: a process for each replica, among which clients choose."""
-    settings = {
+    with ExitStack() as started:
+        yield [
+            started.enter_context(server_process([setup.folder], _settings(setup)))
+            for _ in range(replicas)
+        ]
+
+
+@contextmanager
+def ours_on_ray(setup: Setup, replicas: int) -> Iterator[list[str]]:
+    """``veilseg serve --engine ray``: one server before all replicas.
+
+    Raises
+    ------
+    NotRun
+        If Ray is not installed.
+    """
+    if find_spec("ray") is None:
+        raise NotRun("Ray is not installed: pip install 'veilseg[ray]'")
+    chosen = {"engine": "ray", "min_replicas": replicas, "max_replicas": replicas}
+    settings = {**_settings(setup), **chosen}
+    with server_process([setup.folder], settings, timeout_s=RAY_START_S) as url:
+        yield [url]
+
+
+def _settings(setup: Setup) -> dict[str, object]:
+    return {
         "precision": setup.precision,
         "batch_size": 1,
         "streams": 1,
@@ -58,10 +84,6 @@ def ours(setup: Setup, replicas: int) -> Iterator[list[str]]:
         "queue_places_per_site": PLACES,
         "log_level": "warning",
     }
-    with ExitStack() as started:
-        yield [
-            started.enter_context(server_process([setup.folder], settings)) for _ in range(replicas)
-        ]
 
 
 def peer(name: str) -> Start:
@@ -90,15 +112,21 @@ def peer(name: str) -> Start:
         command = [str(python.absolute()), str(PEERS / program)]
         for option, value in options.items():
             command += [f"--{option}", str(value)]
-        with running(command, timeout_s=PEER_START_S) as url:
+        with running(command, timeout_s=RAY_START_S) as url:
             yield [url]
 
     return start
 
 
 PROGRAMS: Final = {"Triton": ("triton.py", "triton"), "Ray Serve": ("plain_ray.py", "ray")}
-OURS: Final = "veilseg"
-SERVERS: Final[dict[str, Start]] = {OURS: ours, **{name: peer(name) for name in PROGRAMS}}
+OURS, ON_RAY = "veilseg", "veilseg on Ray"
+# Those of which several replicas are measured, and which are nobody's peers.
+OWN: Final = frozenset({OURS, ON_RAY})
+SERVERS: Final[dict[str, Start]] = {
+    OURS: ours,
+    ON_RAY: ours_on_ray,
+    **{name: peer(name) for name in PROGRAMS},
+}
 
 
 def free_ports(count: int = 2) -> int:

@@ -21,7 +21,9 @@ STOP_TIMEOUT_S = 10.0
 
 @contextlib.contextmanager
 def server_process(
-    bundles: list[Path], settings: Mapping[str, object] | None = None
+    bundles: list[Path],
+    settings: Mapping[str, object] | None = None,
+    timeout_s: float = START_TIMEOUT_S,
 ) -> Iterator[str]:
     """Run ``veilseg serve`` on a free port of this machine; yields its URL.
 
@@ -30,6 +32,8 @@ def server_process(
     bundles : list of Path
     settings : mapping, optional
         Further settings of the server by name.
+    timeout_s : float
+        For it to listen.
 
     Raises
     ------
@@ -38,7 +42,7 @@ def server_process(
     """
     command = [sys.executable, "-m", "veilseg.cli.main", "serve", *map(str, bundles), "--port", "0"]
     told = {f"VEILSEG_SERVE_{name.upper()}": str(value) for name, value in (settings or {}).items()}
-    with running(command, {**os.environ, **told}) as url:
+    with running(command, {**os.environ, **told}, timeout_s) as url:
         yield url
 
 

@@ -55,6 +55,8 @@ def test_every_server_is_there_or_says_why_not(setup: Setup, monkeypatch: pytest
             assert figures["failures"] == {}
             assert figures["p95_ms"] >= figures["p50_ms"] > 0
             assert len(figures["of_bare"]["each"]) == found["n_rounds"] == 3
+    (scaled,) = found["scaling"]
+    assert (scaled["server"], scaled["replicas"]) == (OURS, 2)
     best = found["against_best_peer"]
     assert (best["status"], best["1"]["peer"]) == ("run", "other ×1")
     assert found["bare"]["throughput"] > 0
