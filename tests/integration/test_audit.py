@@ -184,9 +184,10 @@ def test_quick_audit_of_a_shipped_bundle_passes_its_controls(veilseg, shared_dat
         (one["attack"], one["setting"]): one for channel in channels.values() for one in channel
     }
     left_out = {one["attack"] for one in found.values() if one["status"] != "run"}
-    # It takes minutes for each image; synthetic references show nobody; nothing is encoded.
+    # It takes minutes for each image; a network of its own; synthetic references show nobody;
+    # nothing is encoded.
     of_encodings = {"A9", "A10", "A11", "A12", "A12p", "A15e", "A16e"}
-    assert left_out == {"A6", "A5r", "A15r"} | of_encodings
+    assert left_out == {"A6", "A8", "A5r", "A15r"} | of_encodings
     assert all(one["controls_passed"] for one in found.values() if one["status"] == "run")
     by_attack = {attack: one for (attack, _), one in reversed(found.items())}
     assert by_attack["A5"]["positive_control"]["value"] >= 0.95
