@@ -153,7 +153,11 @@ def test_minutes_become_steps_once_and_are_recorded(veilseg, dataset, tmp_path, 
         (["--coefficients", "0.5"], "--coefficients 0.5: give LOW:HIGH, as 0.4:0.6"),
         (["--coefficients", "0:1"], "--coefficients 0:1: needs 0 < LOW ≤ HIGH < 1"),
         (["--fold", "4/3"], "fold 4/3: must be I/N, the I-th of N ≥ 2 parts, as in 2/5"),
-        (["--scheme", "magic"], "--scheme magic: unknown; choose one of mixup, plain, encoding"),
+        (
+            ["--scheme", "magic"],
+            "--scheme magic: unknown; choose one of mixup, plain, encoding, noise, deformation, "
+            "privacy_net",
+        ),
         (
             ["--scheme", "plain", "--unmixing", "algebraic"],
             "--unmixing, --coefficients: plain mixes nothing",
