@@ -16,6 +16,7 @@ from evidence.runs import VEILSEG, content_hash, duration, is_of, synthetic, tra
 from evidence.sites import POOLED, Centers, at_sites, facts, folder
 from evidence.together import INVERTED, RESULT, SCHEMES, centers, facts_name, part_name
 from veilseg.bundle import open_client_half
+from veilseg.errors import InvalidDataset
 
 # What a colluding site and the provider learn of encodings, of patients whom no site trained on.
 AUDITS = {
@@ -126,7 +127,11 @@ def _measure(job: Centers, way: Way, here: Places, again: bool) -> None:
 
 def how_far(job: Centers, places: Places) -> str:
     """How far it is."""
-    here, all_ways = at_sites(job, places), ways(job)
+    try:
+        here = at_sites(job, places)
+    except InvalidDataset:
+        return "its data are not there"
+    all_ways = ways(job)
     done = sum(len(kept(job, way, here)) for way in all_ways)
     count = len(all_ways) * len(job.sites)
     return "published" if done == count else f"{done} of {count} evaluated" if done else "waiting"

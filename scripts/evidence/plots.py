@@ -143,7 +143,7 @@ def centers(figure: Figure, results: Sequence[Result]) -> bool:
     """Dice of each way on each site's patients, one panel per data set."""
     sets = results[0]["sets"]
     jobs = [job for job in CENTERS if job.name in sets]
-    figure.set_size_inches(SIZE_INCHES[0] * len(jobs), SIZE_INCHES[1])
+    figure.set_size_inches(SIZE_INCHES[0] * len(jobs), 1.3 * SIZE_INCHES[1])  # legends below
     panels = figure.subplots(1, len(jobs), squeeze=False)[0]
     for axes, job in zip(panels, jobs, strict=True):
         alone = {site: f"{title} alone" for site, title in job.titles.items()}
@@ -151,7 +151,7 @@ def centers(figure: Figure, results: Sequence[Result]) -> bool:
         colours = dict(zip((*SCHEMES, POOLED), (BLUE, ORANGE, GREEN), strict=True))
         for number, (way, title) in enumerate(titles.items()):
             scores = [sets[job.name]["ways"][way]["on"][site] for site in job.sites]
-            places = [at + 0.8 * (number / (len(titles) - 1) - 0.5) for at in range(len(scores))]
+            places = [at + 0.6 * (number / (len(titles) - 1) - 0.5) for at in range(len(scores))]
             marker = f"${number + 1}$" if way in alone else "o"
             look = {"color": colours.get(way, GREY), "marker": marker, "linestyle": "none"}
             axes.plot(places, [one["dice"] for one in scores], label=title, **look)
@@ -163,7 +163,7 @@ def centers(figure: Figure, results: Sequence[Result]) -> bool:
         axes.set_title(job.data.title)
         axes.grid(alpha=0.3, axis="y")
         axes.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.1))
-    panels[0].set_ylabel("mean foreground Dice (95 % over patients)")
+    panels[0].set_ylabel("mean foreground Dice\n(95 % over patients)")
     return True
 
 

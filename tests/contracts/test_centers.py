@@ -180,6 +180,8 @@ def test_everything_is_done_once(places, commands):
     longer = replace(JOB, steps=4)
     assert centers.how_far(longer, places) == "waiting"
     assert centers.how_far(replace(JOB, views=2), places) == "6 of 10 evaluated"
+    elsewhere = replace(places, data=places.work)
+    assert centers.how_far(JOB, elsewhere) == "its data are not there"
 
 
 def test_what_was_broken_off_goes_on(places, commands, monkeypatch):

@@ -349,6 +349,16 @@ def until(condition):
     raise AssertionError("it did not come true")
 
 
+def test_a_service_runs_while_it_is_needed():
+    code = "import os, time; print('on', os.getpid(), flush=True); time.sleep(60)"
+    with background.serving(sys.executable, "-c", code, ready="on ") as process:
+        assert alive(int(process))
+    assert not alive(int(process))
+    ended = background.serving(sys.executable, "-c", "raise SystemExit(3)", ready="on ")
+    with pytest.raises(subprocess.CalledProcessError), ended:
+        pass
+
+
 def test_start_is_detached_and_logged(tmp_path):
     code = "import os; print(os.getsid(0))"
     with background.start(tmp_path, [sys.executable, "-c", code]) as process:

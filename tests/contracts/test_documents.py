@@ -109,6 +109,8 @@ def test_what_sites_reach_together_is_of_the_results_beside_it():
     published = PLACES.load(together.RESULT)
     assert (found is None) == (published is None)
     assert {**(published or {}), "commit": None} == {**(found or {}), "commit": None}
+    for entry in (published or {"sets": {}})["sets"].values():
+        assert all(COMMIT.fullmatch(source["commit"]) for source in entry["sources"].values())
 
 
 def test_margins_are_of_the_results_beside_them():

@@ -288,15 +288,54 @@ def test_two_processes_fit_what_one_does(veilseg, provider, data, bundles, tmp_p
     assert ended.stdout.count("version 2") == 1
     run("fit", "--project", "p", "--steps", 3, *store)
     run("fit", "--project", "p", "--steps", 3, "--seed", 1, *store)
-    tile = np.random.default_rng(0).standard_normal(open_server_half(bundle).manifest.proxy.shape)
-    two, one, other = (
-        OnnxModel(open_server_half(provider.store / "models" / "p" / str(n)).model_file)(
-            proxy=tile.astype(np.float32)
-        )
-        for n in (2, 3, 4)
-    )
+    two, one, other = (answer_of(provider, bundle, number) for number in (2, 3, 4))
     # Sums in bf16 are rounded otherwise; another seed begins with other weights.
     assert np.abs(two - one).mean() < 0.2 * np.abs(other - one).mean()
+    database = provider.database()
+    with database.session() as session:
+        two, one, other = (one.loss for one in session.query(fits.Fit).order_by(fits.Fit.id))
+    database.close()
+    assert abs(two - one) < 0.2 * abs(other - one)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
+@pytest.mark.timeout(600)
+def test_killed_fit_goes_on(veilseg, provider, data, bundles, tmp_path):
+    bundle = bundles / "encoding"
+    store = ["--store", provider.store]
+    run("project", "create", "p", "--bundle", bundle, *store)
+    provider.start()
+    token = provider.token("p", "north", tmp_path)
+    assert veilseg(*contribution(provider, data, bundle, "p", "north", token)).code == 0
+    # Of one thread sums have one order.
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    fitting = ["fit", "--project", "p", *store]
+    command = [sys.executable, "-m", "veilseg.cli.main", *map(str, fitting), "--steps", "250"]
+    checkpoint = provider.store / "fits" / "fit-1" / "checkpoint.safetensors"
+    with subprocess.Popen(command, env=alone, stderr=subprocess.DEVNULL) as killed:
+        while not checkpoint.is_file():
+            assert killed.poll() is None
+            time.sleep(0.02)
+        killed.kill()
+    assert not (provider.store / "models" / "p" / "2").exists()
+    # It has steps and seed of its own.
+    assert "version 2" in run(*fitting, "--resume", "--steps", 7, env=alone)
+    assert "version 3" in run(*fitting, "--steps", 250, env=alone)
+    database = provider.database()
+    with database.session() as session:
+        ended = [(one.state, one.step, one.steps) for one in session.query(fits.Fit)]
+    database.close()
+    assert ended == [("done", 250, 250)] * 2
+    resumed, unbroken = (answer_of(provider, bundle, number) for number in (2, 3))
+    np.testing.assert_allclose(resumed, unbroken, atol=1e-3)
+
+
+def answer_of(provider, bundle, number):
+    """What a version makes of one encoding that means nothing."""
+    shape = open_server_half(bundle).manifest.proxy.shape
+    tile = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    version = provider.store / "models" / "p" / str(number)
+    return OnnxModel(open_server_half(version).model_file)(proxy=tile)
 
 
 def test_wrong_input_is_one_line(veilseg, provider, data, bundles, tmp_path, monkeypatch):
