@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from veilseg.bundle import ClientManifest
+from veilseg.errors import GeometryMismatch
 from veilseg.payload import Answer, Float32Array, Proxy, Receipt
 
 
@@ -18,3 +20,22 @@ class ClientHalf(Protocol):
     def recover(self, answer: Answer, receipt: Receipt) -> Float32Array:
         """Class probabilities (K, X, Y, Z) of the patient from the server's answer."""
         ...
+
+
+def require_channels(image: Float32Array, manifest: ClientManifest) -> None:
+    """Refuse an image that the bundle is not for.
+
+    Parameters
+    ----------
+    image : ndarray, shape (C, X, Y, Z) or (C, X, Y)
+    manifest : ClientManifest
+
+    Raises
+    ------
+    GeometryMismatch
+        If it has other channels.
+    """
+    if image.shape[0] != len(manifest.channels):
+        raise GeometryMismatch(
+            f"image with {image.shape[0]} channels; the bundle takes {len(manifest.channels)}"
+        )

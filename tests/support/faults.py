@@ -6,8 +6,9 @@ import socket
 import struct
 import threading
 import time
-from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal
+
+from relays import Relay, pump, shut
 
 Fault = Literal["none", "refuse", "reset", "cut", "slow", "swallow"]
 FAULTS: Final[tuple[Fault, ...]] = ("none", "refuse", "reset", "cut", "slow", "swallow")
@@ -15,7 +16,7 @@ FAULTS: Final[tuple[Fault, ...]] = ("none", "refuse", "reset", "cut", "slow", "s
 RESET: Final = struct.pack("ii", 1, 0)
 
 
-class FaultyRelay:
+class FaultyRelay(Relay):
     """Relays to ``target``, breaking some connections.
 
     Parameters
@@ -34,47 +35,23 @@ class FaultyRelay:
     """
 
     def __init__(self, target: tuple[str, int], seed: int, share: float = 0.5) -> None:
+        super().__init__()
         self.target = target
         self.faults: dict[Fault, int] = dict.fromkeys(FAULTS, 0)
         self._random = random.Random(seed)
         self._share = share
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._threads: list[threading.Thread] = []
         self._ending = False
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
-    def __enter__(self) -> Self:
-        self._start(self._accept)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._ending = True
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for thread in self._threads:
-            thread.join(30)
+        super().__exit__(*exception)
 
-    def _start(self, work, *arguments: object) -> None:
-        thread = threading.Thread(target=work, args=arguments, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                site, _ = self._listener.accept()
-            except OSError:
-                return
-            broken = self._random.random() < self._share
-            fault = self._random.choice(FAULTS[1:]) if broken else "none"
-            after_bytes = self._random.choice([0, 1, 200, 1000, 5000, 20000])
-            self.faults[fault] += 1
-            self._start(self._relay, site, fault, after_bytes)
+    def _taken(self, site: socket.socket) -> None:
+        broken = self._random.random() < self._share
+        fault = self._random.choice(FAULTS[1:]) if broken else "none"
+        after_bytes = self._random.choice([0, 1, 200, 1000, 5000, 20000])
+        self.faults[fault] += 1
+        self._start(self._relay, site, fault, after_bytes)
 
     def _relay(self, site: socket.socket, fault: Fault, after_bytes: int) -> None:
         with site:
@@ -86,21 +63,13 @@ class FaultyRelay:
                 # The server is gone: to the site it looks like a reset.
                 return _reset(site)
             with server:
-                upward = threading.Thread(target=self._pump_up, args=(site, server), daemon=True)
+                upward = threading.Thread(target=pump, args=(site, server), daemon=True)
                 upward.start()
                 self._pump_down(server, site, fault, after_bytes)
                 for end in (site, server):
-                    _shut(end)
+                    shut(end)
                 upward.join(30)
         return None
-
-    def _pump_up(self, site: socket.socket, server: socket.socket) -> None:
-        try:
-            while chunk := site.recv(65536):
-                server.sendall(chunk)
-            server.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
 
     def _pump_down(
         self, server: socket.socket, site: socket.socket, fault: Fault, after_bytes: int
@@ -130,11 +99,6 @@ def _reset(end: socket.socket) -> None:
     with contextlib.suppress(OSError):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     end.close()
-
-
-def _shut(end: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        end.shutdown(socket.SHUT_RDWR)
 
 
 def _is_open(end: socket.socket) -> bool:

@@ -1,6 +1,5 @@
 """A real PACS: Orthanc with its DICOMweb plug-in, on this machine alone."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -8,13 +7,13 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 import pytest
+from relays import Relay, pump
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 START_TIMEOUT_S = 120
@@ -104,8 +103,8 @@ class Orthanc:
         return [httpx.get(f"{self.url}/instances/{one}/file").content for one in found]
 
 
-class AnswersHeld:
-    """A relay before a PACS that can keep back what it answers to a POST that went well.
+class AnswersHeld(Relay):
+    """Before a PACS; can keep back what it answers to a POST that went well.
 
     Attributes
     ----------
@@ -116,67 +115,26 @@ class AnswersHeld:
     """
 
     def __init__(self, url: str) -> None:
+        super().__init__()
         host, _, port = url.removeprefix("http://").partition(":")
         self._target = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.hold, self.held = threading.Event(), threading.Event()
-        self._threads: list[threading.Thread] = []
-        self._sockets: list[socket.socket] = []
 
-    def __enter__(self) -> Self:
-        self._start(self._accept)
-        return self
+    def _taken(self, site: socket.socket) -> None:
+        pacs = socket.create_connection(self._target)
+        self._sockets += [site, pacs]
+        posting = threading.Event()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # close() alone does not wake a thread that waits.
-        self._listener.shutdown(socket.SHUT_RDWR)
-        for end in self._sockets:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(10)
-        for end in (self._listener, *self._sockets):
-            end.close()
+        def asked(chunk: bytes) -> bool:
+            if chunk.startswith(b"POST "):
+                posting.set()
+            return True
 
-    def _start(self, work: Callable[..., None], *arguments: object) -> None:
-        thread = threading.Thread(target=work, args=arguments, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        def answered(chunk: bytes) -> bool:
+            if not (posting.is_set() and self.hold.is_set() and b" 200 " in chunk[:20]):
+                return True
+            self.held.set()
+            return False
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self._listener.accept()
-            except OSError:
-                return
-            far = socket.create_connection(self._target)
-            self._sockets += [near, far]
-            line = {"posting": False}
-            for pump in (self._up, self._down):
-                self._start(pump, near, far, line)
-
-    def _up(self, near: socket.socket, far: socket.socket, line: dict[str, bool]) -> None:
-        try:
-            while chunk := near.recv(65536):
-                line["posting"] = line["posting"] or chunk.startswith(b"POST ")
-                far.sendall(chunk)
-            far.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-
-    def _down(self, near: socket.socket, far: socket.socket, line: dict[str, bool]) -> None:
-        try:
-            while chunk := far.recv(65536):
-                if line["posting"] and self.hold.is_set() and b" 200 " in chunk[:20]:
-                    self.held.set()
-                    continue
-                near.sendall(chunk)
-            near.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
+        self._start(pump, site, pacs, asked)
+        self._start(pump, pacs, site, answered)

@@ -11,6 +11,7 @@ from typing import Self
 
 import numpy as np
 from phantoms import one_hot
+from relays import Relay, pump
 
 from veilseg.bundle import ClientManifest
 from veilseg.client.pipeline import Outgoing
@@ -148,35 +149,19 @@ def ideal_server(
     return lambda tile: known[tile.astype("<f2").tobytes()]
 
 
-class RecordingRelay:
-    """A TCP relay that keeps every byte a site sends to the server behind it."""
+class RecordingRelay(Relay):
+    """Keeps every byte a site sends to the server behind it."""
 
     def __init__(self, address: str) -> None:
+        super().__init__()
         host, _, port = address.partition(":")
         self._target = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._threads: list[threading.Thread] = []
         self._sent: list[bytearray] = []
-        self._sockets: list[socket.socket] = []
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     @property
     def connections(self) -> list[bytes]:
         """Bytes from the site, one entry per connection."""
         return [bytes(sent) for sent in self._sent]
-
-    def __enter__(self) -> Self:
-        self._start(self._accept)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        # close() alone does not wake a thread that waits in accept().
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for thread in self._threads:
-            thread.join(10)
-        for end in self._sockets:
-            end.close()
 
     def wait_until_idle(self) -> None:
         """Wait until every connection has been closed by the site."""
@@ -185,29 +170,15 @@ class RecordingRelay:
             assert time.monotonic() < deadline, "the site left a connection open"
             time.sleep(0.01)
 
-    def _start(self, work: Callable[..., None], *arguments: object) -> None:
-        thread = threading.Thread(target=work, args=arguments, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+    def _taken(self, site: socket.socket) -> None:
+        server = socket.create_connection(self._target)
+        self._sockets += [site, server]
+        sent = bytearray()
+        self._sent.append(sent)
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                site, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(self._target)
-            self._sockets += [site, server]
-            self._sent.append(bytearray())
-            self._start(_pump, site, server, self._sent[-1])
-            self._start(_pump, server, site, bytearray())
+        def kept(chunk: bytes) -> bool:
+            sent.extend(chunk)
+            return True
 
-
-def _pump(source: socket.socket, sink: socket.socket, kept: bytearray) -> None:
-    try:
-        while chunk := source.recv(65536):
-            kept += chunk
-            sink.sendall(chunk)
-        sink.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass
+        self._start(pump, site, server, kept)
+        self._start(pump, server, site)

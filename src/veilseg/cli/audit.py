@@ -6,12 +6,13 @@ from pathlib import Path
 
 from veilseg import __version__
 from veilseg.bundle import open_client_half, open_server_half
+from veilseg.cli.extras import needing
 from veilseg.cli.key import read_key
 from veilseg.cli.local import LocalServer
 from veilseg.cli.progress import progress
 from veilseg.cli.site import labelled_references
 from veilseg.datasets.layout import read_dataset
-from veilseg.errors import MissingDependency, OutputNotWritable, WrongUsage
+from veilseg.errors import OutputNotWritable, WrongUsage
 from veilseg.files import write_text_whole
 from veilseg.schemes.registry import TAKES_REFERENCES
 
@@ -37,7 +38,7 @@ class Request:
 
 def audit(request: Request) -> None:
     """Attack a bundle on a data set and report what was learned; needs the ``train`` extra."""
-    try:
+    with needing("train", "audits need"):
         from veilseg.audit.cast import cast_of, scene_of
         from veilseg.audit.frontier import frontier
         from veilseg.audit.pictures import frontier_plot, rows
@@ -45,10 +46,6 @@ def audit(request: Request) -> None:
         from veilseg.audit.run import audit as run
         from veilseg.audit.run import chosen_attacks, remembered
         from veilseg.audit.workshop import FULL, QUICK, Workshop
-    except ModuleNotFoundError as error:
-        raise MissingDependency(
-            f"{error.name}: not installed: pip install 'veilseg[train]'"
-        ) from error
     names = chosen_attacks(request.attacks)
     for file in (request.json_file, request.html_file):
         if not file.parent.is_dir():

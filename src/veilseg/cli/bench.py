@@ -12,10 +12,11 @@ from typing import Any
 
 from veilseg.bench import record
 from veilseg.bundle import open_client_half, open_server_half
+from veilseg.cli.extras import needing
 from veilseg.cli.progress import progress
 from veilseg.cli.site import init
 from veilseg.datasets.layout import read_dataset
-from veilseg.errors import InvalidInput, MissingDependency
+from veilseg.errors import InvalidInput
 from veilseg.payload import Proxy
 from veilseg.runtime import runtime as load_by_name
 from veilseg.schemes.mixup.client import has_synthetic_references
@@ -80,12 +81,8 @@ class SiteRequest:
 def runtime(request: RuntimeRequest) -> None:
     """Compare runtimes on the networks of bundles; raises :class:`MissingDependency`."""
     record.require_writable(request.json_file)
-    try:
+    with needing("server", "veilseg bench needs"):
         from veilseg.bench.runtime import measure
-    except ImportError as error:
-        raise MissingDependency(
-            f"veilseg bench needs {error.name}: pip install 'veilseg[server]'"
-        ) from error
     halves = [open_server_half(folder) for folder in request.bundles]
     with ExitStack() as opened:
         evaluators = {}
@@ -115,14 +112,10 @@ def _told(row: dict[str, Any], base: str) -> str:
 def serve(request: ServeRequest) -> None:
     """Compare servers under load; raises as :func:`runtime`."""
     record.require_writable(request.json_file)
-    try:
+    with needing("server", "veilseg bench needs"):
         from veilseg.bench.serve import measure
         from veilseg.bench.servers import Setup
         from veilseg.serving.runtime import require_available
-    except ImportError as error:
-        raise MissingDependency(
-            f"veilseg bench needs {error.name}: pip install 'veilseg[server]'"
-        ) from error
     setup = Setup(
         request.bundle,
         open_server_half(request.bundle),
@@ -159,12 +152,8 @@ def site(request: SiteRequest) -> None:
         If the ``[server]`` extra is not installed.
     """
     record.require_writable(request.json_file)
-    try:
+    with needing("server", "veilseg bench needs"):
         from veilseg.bench.site import WARM_UP, Arm, measure
-    except ImportError as error:
-        raise MissingDependency(
-            f"veilseg bench needs {error.name}: pip install 'veilseg[server]'"
-        ) from error
     dataset = read_dataset(request.dataset)
     needed = request.images + WARM_UP
     if len(dataset.cases) < needed:
@@ -207,12 +196,8 @@ def plan(request: PlanRequest) -> None:
         If the ``[bench]`` extra is not installed.
     """
     record.require_writable(request.json_file)
-    try:
+    with needing("bench", "veilseg bench plan needs"):
         from veilseg.bench.plan import Assumptions, measure
-    except ImportError as error:
-        raise MissingDependency(
-            f"veilseg bench plan needs {error.name}: pip install 'veilseg[bench]'"
-        ) from error
     try:
         serve_result = json.loads(request.calibration.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from veilseg.binding import client_digest_of
 from veilseg.bundle import ClientBundle, open_client_half
+from veilseg.cli.extras import needing
 from veilseg.cli.key import read_key
 from veilseg.cli.progress import progress
 from veilseg.client.credentials import Credentials
 from veilseg.client.projects import ProjectClient
 from veilseg.datasets.layout import Dataset, read_dataset
 from veilseg.datasets.split import split_by_patient
-from veilseg.errors import BundleIntegrity, InvalidAnswer, MissingDependency, WrongUsage
+from veilseg.errors import BundleIntegrity, InvalidAnswer, WrongUsage
 from veilseg.schemes.mixup.mixing import price_of_averaging
 from veilseg.schemes.registry import NEEDS_VAULT
 from veilseg.vault.vault import Vault
@@ -47,16 +48,12 @@ def contribute(request: Request) -> None:
     VeilsegError
         Of the first thing that fails. What was sent stays; the same command goes on.
     """
-    try:
+    with needing("train", "contributing needs"):
         from veilseg.contributing.plan import Plan
         from veilseg.contributing.send import contribute as send
         from veilseg.contribution import PairFormat
         from veilseg.datasets.cases import prepare_case_for
         from veilseg.schemes.contributing import pair_maker
-    except ModuleNotFoundError as error:
-        raise MissingDependency(
-            f"{error.name}: not installed: pip install 'veilseg[train]'"
-        ) from error
     if request.split not in ("train", "all"):
         raise WrongUsage(f"--split {request.split}: choose train or all")
     bundle = open_client_half(request.bundle)

@@ -2,21 +2,17 @@
 
 from pathlib import Path
 
+from veilseg.cli.extras import needing
 from veilseg.cli.progress import progress
-from veilseg.errors import MissingDependency
 
 
 def demo(out: Path, models: Path) -> None:
     """Run the demo and write its report; needs the ``demo`` extra."""
-    try:
+    with needing("demo", "the demo needs"):
         import matplotlib as _  # noqa: F401 - found missing now, not after minutes of work
 
         from veilseg.demo.report import require_replaceable, write_report
         from veilseg.demo.run import run_demo
-    except ModuleNotFoundError as error:
-        raise MissingDependency(
-            f"{error.name}: not installed: pip install 'veilseg[demo]'"
-        ) from error
     require_replaceable(out)
     with progress("demo") as show:
         result = run_demo(models, lambda done, total, what: show(done, total, what))

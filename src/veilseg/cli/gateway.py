@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from veilseg.cli.extras import needing
 from veilseg.cli.halves import Route, segmenters
-from veilseg.errors import InvalidInput, MissingDependency, WrongUsage
+from veilseg.errors import InvalidInput, WrongUsage
 
 
 @dataclass(frozen=True)
@@ -35,20 +36,16 @@ def run(route: Route, door: Door, limits: dict[str, Any]) -> None:
     InvalidInput, IntegrityError
         If a bundle, vault, folder, host or port cannot be used.
     """
-    try:
+    with needing("gateway", "the gateway needs"):
         import multipart  # noqa: F401 - FastAPI looks for it only when a form comes
 
         from veilseg.access.token_file import TokenFile
         from veilseg.gateway.app import create_app
-        from veilseg.gateway.listening import run as serve
         from veilseg.gateway.settings import Settings
         from veilseg.gateway.site import open_site
         from veilseg.serving import logs, sockets
+        from veilseg.serving.service import Limits, Service
         from veilseg.serving.tls import ServerTls
-    except ImportError as error:
-        raise MissingDependency(
-            f"the gateway needs {error.name}: pip install 'veilseg[gateway]'"
-        ) from error
     if (door.tls_cert is None) != (door.tls_key is None):
         raise WrongUsage("--tls-cert, --tls-key: give both")
     if door.log_format not in ("text", "json"):
@@ -69,4 +66,10 @@ def run(route: Route, door: Door, limits: dict[str, Any]) -> None:
                 manifest = one.manifest
                 print(f"{manifest.name} {manifest.version} bundle {manifest.bundle_id[:12]}")
             print(f"listening on {sockets.url_of(listener, tls=tls is not None)}", flush=True)
-            serve(create_app(site), listener, settings, tls)
+            bounds = Limits(
+                settings.head_timeout_s,
+                settings.head_bytes,
+                settings.connections,
+                settings.drain_s,
+            )
+            Service(create_app(site), bounds, tls).serve_on(listener)

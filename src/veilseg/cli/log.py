@@ -2,14 +2,10 @@
 
 from pathlib import Path
 
-from veilseg.errors import MissingDependency
+from veilseg.cli.extras import needing
 
-try:
+with needing("server", "audit logs need"):
     from veilseg.access.audit_log import Head, verify
-except ImportError as error:
-    raise MissingDependency(
-        f"audit logs need {error.name}: pip install 'veilseg[server]'"
-    ) from error
 
 
 def check(files: list[Path], head: str | None) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from veilseg.cli.extras import needing
 from veilseg.cli.halves import Route, segmenters
-from veilseg.errors import InvalidInput, MissingDependency, WrongUsage
+from veilseg.errors import InvalidInput, WrongUsage
 from veilseg.files import mode_open_to_others
 
 if TYPE_CHECKING:
@@ -193,11 +194,7 @@ def _authorization(file: Path | None) -> str:
 
 
 def _require_extra() -> None:
-    try:
+    with needing("gateway", "veilseg pacs needs"):
         import dicomweb_client  # noqa: F401
         import fastapi  # noqa: F401
         import pynetdicom  # noqa: F401
-    except ImportError as error:
-        raise MissingDependency(
-            f"this needs {error.name}: pip install 'veilseg[gateway]'"
-        ) from error

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from veilseg.binding import bind
 from veilseg.bundle import open_server_half
+from veilseg.cli.extras import needing
 from veilseg.cli.progress import progress
 from veilseg.client.credentials import Credentials
 from veilseg.client.projects import ProjectClient
 from veilseg.client.repository import load
-from veilseg.errors import MissingDependency, OutputNotWritable, WrongUsage
+from veilseg.errors import OutputNotWritable, WrongUsage
 from veilseg.files import written_whole
 
 if TYPE_CHECKING:
@@ -31,15 +32,11 @@ class Place:
 
     def opened(self) -> "Provider":
         """Raises MissingDependency, or what the database and the store raise."""
-        try:
+        with needing("collaboration", "projects need"):
             from veilseg.collaboration.blobs import Blobs
             from veilseg.collaboration.database import Database
             from veilseg.collaboration.provider import Provider
             from veilseg.collaboration.versions import Versions
-        except ModuleNotFoundError as error:
-            raise MissingDependency(
-                f"{error.name}: not installed: pip install 'veilseg[collaboration]'"
-            ) from error
         try:
             self.store.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -114,22 +111,24 @@ def serve(place: Place, listening: Listening) -> None:
     provider = place.opened()
     from veilseg.collaboration import contributions
     from veilseg.collaboration.app import create_app
-    from veilseg.collaboration.listening import require_guarded, run
     from veilseg.serving import sockets
+    from veilseg.serving.service import Limits, Service
     from veilseg.serving.tls import ServerTls
 
     tls = None
     if listening.tls_cert is not None and listening.tls_key is not None:
         tls = ServerTls(listening.tls_cert, listening.tls_key, None)
     with sockets.bind(listening.host, listening.port) as listener:
-        if not listening.insecure:
-            require_guarded(listener, tls)
+        # Sites' tokens are in the store: there is none to be given here.
+        guards = {"--tls-cert": listening.tls_cert, "--tls-key": listening.tls_key}
+        sockets.require_guarded(listener, listening.host, guards, listening.insecure)
         with provider.database.session() as session:
             if gone := contributions.sweep(session, provider.blobs):
                 print(f"{gone} files that belonged to no shard are deleted")
         app = create_app(provider.database, provider.blobs, provider.versions)
         print(f"listening on {sockets.url_of(listener, tls=tls is not None)}", flush=True)
-        run(app, listener, tls)
+        # A shard that is being written when the service is told to end still gets its answer.
+        Service(app, Limits(drain_s=30), tls).serve_on(listener)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from veilseg.errors import MissingDependency, WrongUsage
+from veilseg.cli.extras import needing
+from veilseg.errors import WrongUsage
 
 if TYPE_CHECKING:
     from veilseg.serving.models import RuntimeFactory
@@ -48,7 +49,8 @@ def serve(
     AuditLogBroken
         If the audit log does not end as it should.
     """
-    try:
+    # A site has this module too, but not what it takes to serve.
+    with needing("server", "serving needs"):
         from veilseg.access.audit_log import AuditLog
         from veilseg.access.token_file import TokenFile
         from veilseg.serving import listen, logs, sockets
@@ -60,11 +62,6 @@ def serve(
         from veilseg.serving.store import ModelStore
         from veilseg.serving.tls import ServerTls
         from veilseg.serving.tuning import Tunings, sizing_of
-    except ImportError as error:
-        # A site has this module too, but not what it takes to serve.
-        raise MissingDependency(
-            f"serving needs {error.name}: pip install 'veilseg[server]'"
-        ) from error
     settings = load_settings(config, {**given, "bundles": tuple(bundles) or None})
     if not settings.bundles and settings.models is None:
         raise WrongUsage("no bundle to serve: give bundles, or a folder of them with --models")
@@ -121,12 +118,8 @@ def _engine(settings: "Settings") -> "Iterator[RuntimeFactory]":
     from veilseg.serving import ray_environment
 
     ray_environment.prepare(joins=settings.ray_address is not None)
-    try:
+    with needing("ray", "--engine ray needs"):
         from veilseg.serving.ray_engine import RayEngine
-    except ImportError as error:
-        raise MissingDependency(
-            f"--engine ray needs {error.name}: pip install 'veilseg[ray]'"
-        ) from error
     replicas = settings.min_replicas, settings.max_replicas
     with RayEngine(settings.ray_address, *replicas, settings.drain_s) as engine:
         yield engine.make_runtime

@@ -4,13 +4,12 @@ import sys
 from pathlib import Path
 
 from veilseg.access.tokens import Grant, utc_now
-from veilseg.errors import MissingDependency, OutputNotWritable, WrongUsage
+from veilseg.cli.extras import needing
+from veilseg.errors import OutputNotWritable, WrongUsage
 from veilseg.files import written_whole
 
-try:
+with needing("server", "tokens need"):
     from veilseg.access import token_file
-except ImportError as error:
-    raise MissingDependency(f"tokens need {error.name}: pip install 'veilseg[server]'") from error
 
 # What the services of this project ask for.
 ROLES = ("infer", "metrics", "admin")

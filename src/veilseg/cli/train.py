@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from veilseg.cli.extras import needing
 from veilseg.cli.key import read_key
 from veilseg.cli.progress import Report, progress
 from veilseg.datasets.split import Fold
-from veilseg.errors import MissingDependency, WrongUsage
+from veilseg.errors import WrongUsage
 
 
 def train(
@@ -31,15 +32,11 @@ def train(
     licence: str,
 ) -> None:
     """Train with a progress line per phase; needs the ``train`` extra."""
-    try:
+    with needing("train", "training needs"):
         from veilseg.schemes.trainable import CONTROLS, TRAINABLE, WITH_STRENGTH
         from veilseg.training.processes import is_first
         from veilseg.training.recipe import Recipe, Unmixing, parse_range
         from veilseg.training.train import train as run
-    except ModuleNotFoundError as error:
-        raise MissingDependency(
-            f"{error.name}: not installed: pip install 'veilseg[train]'"
-        ) from error
     if scheme not in TRAINABLE:
         raise WrongUsage(f"--scheme {scheme}: unknown; choose one of {', '.join(TRAINABLE)}")
     if unmixing not in get_args(Unmixing):

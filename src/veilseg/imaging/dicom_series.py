@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
+from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
 
 from veilseg.errors import InvalidImage
 from veilseg.imaging.checks import require_fitting
@@ -108,14 +108,9 @@ def intensities(series: Series) -> Float32Array:
 
 def _stored(part: Part) -> NDArray[Any]:
     syntax = part.dataset.file_meta.get("TransferSyntaxUID")
-    try:
-        if syntax is not None and syntax.is_encapsulated and not get_decoder(syntax).is_available:
-            raise NotImplementedError
-    except (NotImplementedError, ValueError) as error:
+    if not _is_decoded_here(syntax):
         hint = ": pip install 'veilseg[dicom-jpeg]'" if syntax in JPEG else ""
-        raise InvalidImage(
-            f"{part.name}: is compressed in a way that is not read here{hint}"
-        ) from error
+        raise InvalidImage(f"{part.name}: is compressed in a way that is not read here{hint}")
     try:
         with quiet():
             return pixel_array(part.dataset)
@@ -123,6 +118,13 @@ def _stored(part: Part) -> NDArray[Any]:
         raise InvalidImage(
             f"{part.name}: pixels are damaged or truncated ({type(error).__name__})"
         ) from error
+
+
+def _is_decoded_here(syntax: UID | None) -> bool:
+    try:
+        return syntax is None or not syntax.is_encapsulated or get_decoder(syntax).is_available
+    except (NotImplementedError, ValueError):
+        return False  # pydicom knows no decoder of it, or it is no transfer syntax
 
 
 def _require_one_series(parts: list[Part], path: Path) -> None:

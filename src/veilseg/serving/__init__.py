@@ -1,8 +1,8 @@
 """The server: hosts the server halves of bundles behind the Open Inference Protocol.
 
-In the order a request takes: ``listen`` and ``heads`` take connections within limits, over
-``tls``; ``app`` maps HTTP to the data plane, with ``visitors`` for who asks, ``body`` for bodies
-within limits, ``http_errors`` for statuses, ``lingering`` for refusals that arrive and
+In the order a request takes: ``listen``, ``service`` and ``heads`` take connections within limits,
+over ``tls``; ``app`` maps HTTP to the data plane, with ``visitors`` for who asks, ``body`` for
+bodies within limits, ``http_errors`` for statuses, ``lingering`` for refusals that arrive and
 ``observing`` for a log line and a count each.
 ``dataplane`` answers protocol messages: ``admission`` lets them in, ``requests`` checks them,
 ``batching`` shares each network out between the sites, one of ``lanes`` for each model.

@@ -1,27 +1,19 @@
 """The app on a socket."""
 
 import logging
-import math
 import signal
 import socket
 import time
 from types import FrameType
-from typing import Final
 
-import uvicorn
 from fastapi import FastAPI
 
 from veilseg.serving.dataplane import DataPlane
-from veilseg.serving.heads import bounded_in_time
+from veilseg.serving.service import Limits, Service
 from veilseg.serving.settings import Settings
 from veilseg.serving.tls import ServerTls
 
 logger = logging.getLogger(__name__)
-
-# A site prepares the next tile in this time without having to connect anew.
-KEEP_ALIVE_S: Final = 30
-# Every five seconds.
-TLS_TICKS: Final = 50
 
 
 def run(
@@ -40,47 +32,31 @@ def run(
     KeyboardInterrupt
         After SIGINT, when all is finished.
     """
-
-    config = uvicorn.Config(
-        app,
-        http=bounded_in_time(settings.head_timeout_s),
-        ws="none",
-        lifespan="off",
-        # Standard output belongs to the lines that scripts read, and logs to their own module.
-        access_log=False,
-        log_config=None,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=math.ceil(settings.drain_s),
-        h11_max_incomplete_event_size=settings.max_head_bytes,
-        limit_concurrency=settings.max_connections,
-        # Nobody needs to know the software of a machine that takes medical images.
-        server_header=False,
+    limits = Limits(
+        settings.head_timeout_s,
+        settings.max_head_bytes,
+        settings.max_connections,
+        settings.drain_s,
     )
-    config.load()
-    if tls is not None:
-        config.ssl = tls.context
-    server = _Server(config, plane, settings.drain_s, tls)
-    server.run(sockets=[listener])
-    plane.close()
-    if server.interrupted:
-        raise KeyboardInterrupt
+    try:
+        _Draining(app, plane, limits, tls).serve_on(listener)
+    finally:
+        plane.close()
 
 
-class _Server(uvicorn.Server):
+class _Draining(Service):
     """Ends in steps: not ready, nothing more taken, what runs finished, gone."""
 
     def __init__(
-        self, config: uvicorn.Config, plane: DataPlane, drain_s: float, tls: ServerTls | None
+        self, app: FastAPI, plane: DataPlane, limits: Limits, tls: ServerTls | None
     ) -> None:
-        super().__init__(config)
+        super().__init__(app, limits, tls)
         self._plane = plane
-        self._drain_s = drain_s
-        self._tls = tls
+        self._drain_s = limits.drain_s
         self._end_at: float | None = None
-        self.interrupted = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - theirs
-        """On a signal; uvicorn's own would stop listening at once, and die of the signal."""
+        """On a signal; to stop listening at once would be told to nobody."""
         self.interrupted = self.interrupted or sig == signal.SIGINT
         if self._end_at is not None:
             self.should_exit = self.force_exit = True
@@ -91,8 +67,6 @@ class _Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: whether to end."""
-        if self._tls is not None and counter % TLS_TICKS == 0:
-            self._tls.refresh()
         if self._end_at is not None and (
             self._plane.running == 0 or time.monotonic() >= self._end_at
         ):

@@ -19,8 +19,9 @@ from veilseg.imaging.preprocessing import restore, restore_map
 from veilseg.imaging.volume import Geometry, LabelMap
 from veilseg.payload import Answer, Proxy
 from veilseg.scheme import ClientHalf
+from veilseg.schemes.bare_answers import NothingKept
 from veilseg.schemes.mixup.client import MixupClient
-from veilseg.schemes.plain.client import PlainClient, PlainReceipt
+from veilseg.schemes.plain.client import PlainClient
 from veilseg.vault.vault import Vault
 
 # Flips and turns, a shift, and a slight rotation as scanners write it.
@@ -223,7 +224,7 @@ def test_averages_in_2d(plain: ClientManifest):
     flat = replace(plain, tile_shape=(8, 8), answer=replace(plain.answer, shape=(1, 3, 8, 8)))
     rng = np.random.default_rng(0)
     images = [rng.random((1, 12, 8), dtype=np.float32) for _ in range(3)]
-    outgoing = [pipeline.Outgoing(Proxy(image), PlainReceipt(), None, [], 0.0) for image in images]
+    outgoing = [pipeline.Outgoing(Proxy(image), NothingKept(), None, [], 0.0) for image in images]
     done: list[tuple[int, int]] = []
     one, double = pipeline.recover(
         outgoing,

@@ -55,8 +55,9 @@ def test_other_machines_are_let_in_on_purpose_only(tmp_path: Path):
 
 def test_serving_is_an_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    monkeypatch.delitem(sys.modules, "veilseg.serving.listen", raising=False)
-    monkeypatch.delattr("veilseg.serving.listen", raising=False)
+    for name in ("veilseg.serving.listen", "veilseg.serving.service"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.delattr(name, raising=False)
     with pytest.raises(MissingDependency, match=r"uvicorn: pip install 'veilseg\[server\]'"):
         serve([tmp_path])
 

@@ -15,6 +15,7 @@ from veilseg.errors import BundleIntegrity, GeometryMismatch, InvalidInput, Inva
 from veilseg.imaging.tiling import blended, tiles
 from veilseg.payload import Answer, Float32Array, Proxy, Receipt
 from veilseg.runtime import Load, OnnxModel
+from veilseg.scheme import require_channels
 from veilseg.schemes.mixup.mixing import mix, unmix_algebraically
 from veilseg.schemes.references import (
     TEMPLATE_FILE,
@@ -150,11 +151,7 @@ class MixupClient:
         ----------
         Kim et al., IPMI 2023, arXiv:2305.13756.
         """
-        if image.shape[0] != len(self._manifest.channels):
-            raise GeometryMismatch(
-                f"image with {image.shape[0]} channels; the bundle takes "
-                f"{len(self._manifest.channels)}"
-            )
+        require_channels(image, self._manifest)
         rng = secret_generator(
             self._vault, self._manifest, self._coefficient, content_of(image), mixture
         )

@@ -4,18 +4,15 @@ NumPy only. A comparator (method.md §4), not a protection to rely on.
 """
 
 from veilseg.bundle import ClientBundle
-from veilseg.errors import GeometryMismatch
-from veilseg.payload import Answer, Float32Array, Proxy, Receipt
+from veilseg.payload import Float32Array, Proxy
+from veilseg.scheme import require_channels
+from veilseg.schemes.bare_answers import BareAnswers, NothingKept
 from veilseg.schemes.noise.adding import with_noise
 from veilseg.schemes.secret import content_of, secret_generator, strength_of
 from veilseg.vault.vault import Vault
 
 
-class NoiseReceipt(Receipt):
-    """Nothing has to be kept: the answer needs no recovering."""
-
-
-class NoiseClient:
+class NoiseClient(BareAnswers):
     """Client half of ``noise``.
 
     Parameters
@@ -39,7 +36,7 @@ class NoiseClient:
         image: Float32Array,
         subject: str,  # noqa: ARG002 - one interface
         mixture: int = 0,
-    ) -> tuple[Proxy, NoiseReceipt]:
+    ) -> tuple[Proxy, NothingKept]:
         """Add noise drawn by the site's key from the image's content.
 
         The same image in the same vault gives the same proxy to the byte: a retry teaches the
@@ -56,7 +53,7 @@ class NoiseClient:
 
         Returns
         -------
-        Proxy, NoiseReceipt
+        Proxy, NothingKept
 
         Raises
         ------
@@ -69,32 +66,8 @@ class NoiseClient:
         the variance of a pattern of standard deviation s hidden, and σ² / (K·s² + σ²) after K
         proxies: coarse anatomy is in full view. A trained network sees more.
         """
-        if image.shape[0] != len(self._manifest.channels):
-            raise GeometryMismatch(
-                f"image with {image.shape[0]} channels; the bundle takes "
-                f"{len(self._manifest.channels)}"
-            )
+        require_channels(image, self._manifest)
         rng = secret_generator(
             self._vault, self._manifest, self._strength, content_of(image), mixture
         )
-        return Proxy(with_noise(image, self._strength, rng)), NoiseReceipt()
-
-    def recover(self, answer: Answer, receipt: Receipt) -> Float32Array:  # noqa: ARG002 - one interface
-        """The answer is the segmentation.
-
-        Parameters
-        ----------
-        answer : Answer
-            Class probabilities, shape (K, X, Y, Z) or (K, X, Y).
-        receipt : Receipt
-            Unused.
-
-        Returns
-        -------
-        ndarray, shape (K, X, Y, Z) or (K, X, Y), float32
-
-        Leaks
-        -----
-        The server knows the segmentation as well as the site does.
-        """
-        return answer.array
+        return Proxy(with_noise(image, self._strength, rng)), NothingKept()

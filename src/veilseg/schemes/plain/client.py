@@ -1,14 +1,11 @@
 """The raw image goes to the server: no protection. Ceiling of accuracy, control of the audit."""
 
 from veilseg.errors import WrongUsage
-from veilseg.payload import Answer, Float32Array, Proxy, Receipt
+from veilseg.payload import Float32Array, Proxy
+from veilseg.schemes.bare_answers import BareAnswers, NothingKept
 
 
-class PlainReceipt(Receipt):
-    """Nothing has to be kept."""
-
-
-class PlainClient:
+class PlainClient(BareAnswers):
     """Client half of ``plain``."""
 
     def protect(
@@ -16,7 +13,7 @@ class PlainClient:
         image: Float32Array,
         subject: str,  # noqa: ARG002 - one interface
         mixture: int = 0,
-    ) -> tuple[Proxy, PlainReceipt]:
+    ) -> tuple[Proxy, NothingKept]:
         """Pass the image on unprotected.
 
         Parameters
@@ -29,7 +26,7 @@ class PlainClient:
 
         Returns
         -------
-        Proxy, PlainReceipt
+        Proxy, NothingKept
 
         Raises
         ------
@@ -42,24 +39,4 @@ class PlainClient:
         """
         if mixture:
             raise WrongUsage("--mixtures: plain mixes nothing, so there is nothing to average")
-        return Proxy(image), PlainReceipt()
-
-    def recover(self, answer: Answer, receipt: Receipt) -> Float32Array:  # noqa: ARG002 - one interface
-        """The answer is the segmentation.
-
-        Parameters
-        ----------
-        answer : Answer
-            Class probabilities, shape (K, X, Y, Z).
-        receipt : Receipt
-            Unused.
-
-        Returns
-        -------
-        ndarray, shape (K, X, Y, Z), float32
-
-        Leaks
-        -----
-        The server knows the segmentation as well as the site does.
-        """
-        return answer.array
+        return Proxy(image), NothingKept()

@@ -6,19 +6,17 @@ NumPy and ONNX Runtime only. A comparator (method.md §4), after Kim et al. 2021
 from collections.abc import Iterable, Iterator
 
 from veilseg.bundle import ClientBundle
-from veilseg.errors import GeometryMismatch, WrongUsage
+from veilseg.errors import WrongUsage
 from veilseg.imaging.tiling import sliding_window
-from veilseg.payload import Answer, Float32Array, Proxy, Receipt
+from veilseg.payload import Float32Array, Proxy
 from veilseg.runtime import OnnxModel
+from veilseg.scheme import require_channels
+from veilseg.schemes.bare_answers import BareAnswers, NothingKept
 
 ENCODER_FILE = "encoder.onnx"
 
 
-class PrivacyNetReceipt(Receipt):
-    """Nothing has to be kept: the answer needs no recovering."""
-
-
-class PrivacyNetClient:
+class PrivacyNetClient(BareAnswers):
     """Client half of ``privacy_net``.
 
     Parameters
@@ -41,7 +39,7 @@ class PrivacyNetClient:
         image: Float32Array,
         subject: str,  # noqa: ARG002 - one interface
         mixture: int = 0,
-    ) -> tuple[Proxy, PrivacyNetReceipt]:
+    ) -> tuple[Proxy, NothingKept]:
         """Encode the image; tile by tile where it is larger than one, blended where they overlap.
 
         Parameters
@@ -55,7 +53,7 @@ class PrivacyNetClient:
 
         Returns
         -------
-        Proxy, PrivacyNetReceipt
+        Proxy, NothingKept
 
         Raises
         ------
@@ -77,33 +75,10 @@ class PrivacyNetClient:
         if mixture:
             raise WrongUsage("--mixtures: privacy_net mixes nothing: there is nothing to average")
         manifest = self._manifest
-        if image.shape[0] != len(manifest.channels):
-            raise GeometryMismatch(
-                f"image with {image.shape[0]} channels; the bundle takes {len(manifest.channels)}"
-            )
+        require_channels(image, manifest)
 
         def encoded(tiles: Iterable[Float32Array]) -> Iterator[Float32Array]:
             return (self._encoder(image=tile[None])[0] for tile in tiles)
 
         whole = sliding_window(image, manifest.tile_shape, manifest.tile_overlap, encoded)
-        return Proxy(whole), PrivacyNetReceipt()
-
-    def recover(self, answer: Answer, receipt: Receipt) -> Float32Array:  # noqa: ARG002 - one interface
-        """The answer is the segmentation.
-
-        Parameters
-        ----------
-        answer : Answer
-            Class probabilities, shape (K, X, Y, Z) or (K, X, Y).
-        receipt : Receipt
-            Unused.
-
-        Returns
-        -------
-        ndarray, shape (K, X, Y, Z) or (K, X, Y), float32
-
-        Leaks
-        -----
-        The mask: the server knows the segmentation, in its place, as well as the site does.
-        """
-        return answer.array
+        return Proxy(whole), NothingKept()

@@ -22,8 +22,8 @@ from veilseg.errors import (
     WrongUsage,
 )
 from veilseg.payload import Answer, Receipt
+from veilseg.schemes.bare_answers import NothingKept
 from veilseg.schemes.mixup.client import MixupClient, has_synthetic_references, unmixings
-from veilseg.schemes.plain.client import PlainReceipt
 from veilseg.schemes.references import TEMPLATE_FILE, UNMIXER_FILE
 from veilseg.vault.vault import LabelledReference, Vault
 
@@ -248,9 +248,9 @@ def test_a_receipt_stays(bundle: ClientBundle, image: np.ndarray):
 
 
 def test_another_schemes_receipt(bundle: ClientBundle, image: np.ndarray):
-    with pytest.raises(TypeError, match="a MixupReceipt is needed, not a PlainReceipt"):
-        half(bundle).recover(Answer(image), PlainReceipt())
-    assert issubclass(PlainReceipt, Receipt)
+    with pytest.raises(TypeError, match="a MixupReceipt is needed, not a NothingKept"):
+        half(bundle).recover(Answer(image), NothingKept())
+    assert issubclass(NothingKept, Receipt)
 
 
 def test_wrong_channels(bundle: ClientBundle, image: np.ndarray):
