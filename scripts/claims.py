@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from evidence.audits import AUDITS, audit
-from evidence.background import LOG, Busy, last_line, only_one, running, start
+from evidence.background import LOCK, LOG, last_line, start
 from evidence.centers import INVERSIONS, collaborate, how_far
 from evidence.encodings import RESULT, encodings
 from evidence.jobs import EVALUATIONS, PUBLISHED, SHIPPED, TRAININGS, Training, shipped_together
@@ -26,7 +26,8 @@ from evidence.summaries import summarise
 from evidence.usage import demo, overhead, site
 from figures import update
 
-from veilseg.errors import VeilsegError
+from veilseg.bench.alone import only_one, running
+from veilseg.errors import Busy, VeilsegError
 
 USAGE: dict[str, Callable[[Places, bool], None]] = {
     "demo": demo,
@@ -203,17 +204,17 @@ def main() -> int:
     if not options.foreground:
         return _in_background(places.work)
     try:
-        with only_one(places.work):
+        with only_one(places.work / LOCK):
             failed = measure(jobs, only, places, options.again, together)
     except Busy as busy:
-        print(f"claims: already running as process {busy}: nothing done", file=sys.stderr)
+        print(f"claims: {busy}", file=sys.stderr)
         return 1
     print(f"claims: done, {failed} failed")
     return 1 if failed else 0
 
 
 def _in_background(work: Path) -> int:
-    if running(work) is None:
+    if running(work / LOCK) is None:
         process = start(work, [sys.executable, "-u", __file__, "--foreground", *sys.argv[1:]]).pid
         print(f"claims: started as process {process}; stop it with: kill {process}")
     else:
@@ -223,7 +224,7 @@ def _in_background(work: Path) -> int:
 
 
 def _activity(work: Path) -> str:
-    process = running(work)
+    process = running(work / LOCK)
     if process is None:
         return "claims: not running; make claims starts it"
     return f"claims: running as process {process}: {last_line(work)}"

@@ -1,57 +1,13 @@
-"""One measurement at a time, in the background, that ends whole when it is killed."""
+"""Measurements in the background, whose commands end when they are killed."""
 
 import contextlib
-import ctypes
-import fcntl
-import os
-import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from veilseg.bench.alone import end_with_parent
+
 LOCK, LOG = "claims.pid", "claims.log"
-PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
-
-
-class Busy(Exception):
-    """Another process measures in this folder; the argument is its id."""
-
-
-@contextlib.contextmanager
-def only_one(work: Path) -> Iterator[None]:
-    """Hold the work folder; its pid file says who does.
-
-    The kernel frees the lock however the process ends, so that no stale file stands in the way.
-
-    Raises
-    ------
-    Busy
-        If another process holds it.
-    """
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / LOCK).open("a+", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(_owner(work)) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
-        file.truncate(0)
-
-
-def running(work: Path) -> str | None:
-    """Id of the process that measures in this folder, or None."""
-    if not (work / LOCK).is_file():
-        return None
-    with (work / LOCK).open(encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _owner(work)
-    return None
 
 
 def start(work: Path, command: Sequence[str | Path]) -> "subprocess.Popen[bytes]":
@@ -79,7 +35,7 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
         stdout=subprocess.PIPE,
         text=True,
         cwd=cwd,
-        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        preexec_fn=end_with_parent,
     )
     print(done.stdout, end="", flush=True)
     return done.stdout
@@ -99,7 +55,7 @@ def serving(*command: str | Path, ready: str) -> Iterator[str]:
         list(map(str, command)),
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        preexec_fn=end_with_parent,
     ) as service:
         assert service.stdout is not None
         line = next((line for line in service.stdout if line.startswith(ready)), None)
@@ -116,11 +72,3 @@ def last_line(work: Path) -> str:
     file = work / LOG
     text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
     return text.rstrip().rpartition("\n")[2]
-
-
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _owner(work: Path) -> str:
-    return (work / LOCK).read_text(encoding="ascii").strip() or "unknown"

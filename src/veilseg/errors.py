@@ -11,6 +11,7 @@
     │   ├── RepeatRefused       a second, different proxy of one subject
     │   ├── InvalidShard        protected pairs that cannot be used
     │   ├── OutputNotWritable   a result that has nowhere to go
+    │   ├── Busy                a folder that another process works in
     │   ├── TrainingDiverged    data or recipe by which the loss is no number any more
     │   ├── MissingDependency   an optional part that is not installed
     │   └── WrongUsage          options that do not go together
@@ -62,6 +63,10 @@ class InvalidShard(InvalidInput):
 
 class OutputNotWritable(InvalidInput):
     """A result that has nowhere to go."""
+
+
+class Busy(InvalidInput):
+    """Another process works in the same folder."""
 
 
 class TrainingDiverged(InvalidInput):

@@ -19,7 +19,9 @@ from evidence import background, jobs, runs
 from evidence.places import Places, write
 from records import leave_run
 
+from veilseg.bench.alone import only_one, running
 from veilseg.bundle import open_client_half
+from veilseg.errors import Busy
 
 SCRIPTS = Path(claims.__file__).parent
 DATA = jobs.Data("phantom", "phantoms", "Phantom", 3, "CC0")
@@ -304,30 +306,31 @@ HOLDER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from evidence.background import only_one, run
-with only_one(Path(sys.argv[2])):
+from evidence.background import LOCK, run
+from veilseg.bench.alone import only_one
+with only_one(Path(sys.argv[2]) / LOCK):
     print("held", flush=True)
     run(sys.executable, "-c", sys.argv[3], sys.argv[4])
 """
 
 
 def test_two_never_work_at_once_and_a_kill_leaves_nothing_behind(tmp_path):
-    child_file = tmp_path / "child"
+    child_file, lock = tmp_path / "child", tmp_path / background.LOCK
     command = [sys.executable, "-c", HOLDER, SCRIPTS, tmp_path, CHILD, child_file]
     holder = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
     with holder:
         assert holder.stdout.readline() == "held\n"
-        assert background.running(tmp_path) == str(holder.pid)
-        with pytest.raises(background.Busy, match=str(holder.pid)), background.only_one(tmp_path):
+        assert running(lock) == str(holder.pid)
+        with pytest.raises(Busy, match=str(holder.pid)), only_one(lock):
             pass
         child = int(until(lambda: child_file.is_file() and child_file.read_text()))
         holder.send_signal(signal.SIGKILL)
         holder.wait()
         # Nothing goes on without whoever started it: the next start is alone.
         until(lambda: not alive(child))
-    assert background.running(tmp_path) is None
-    with background.only_one(tmp_path):
-        assert (tmp_path / background.LOCK).read_text().strip()
+    assert running(lock) is None
+    with only_one(lock):
+        assert lock.read_text().strip()
 
 
 def alive(process: int) -> bool:

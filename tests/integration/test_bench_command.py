@@ -32,7 +32,8 @@ def test_site_tells_all_of_its_time(
         # Medians of phases need not add up, but nothing is counted twice or below nothing.
         assert all(each[phase] >= 0 for phase in PHASES)
         assert each["wait"] < each["total"]
-        assert entry["last_image"]["tiles"] >= 1
+        assert entry["mean_image"]["tiles"] >= 1
+        assert len(entry["total_ms"]) == 2
     ledger = {name: one["milliseconds"]["ledger"] for name, one in found["bundles"].items()}
     assert ledger["phantom-mixup"] > ledger["phantom-plain"]
 

@@ -1,5 +1,6 @@
 """``veilseg bench site``: where the time of one segmentation goes, from the file to the file."""
 
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -200,14 +201,15 @@ def measure(
     """
     found = record("site", 0, {"n_images": len(cases) - WARM_UP})
     rows: dict[str, list[Seconds]] = {name: [] for name in arms}
-    traffic: dict[str, dict[str, int]] = {}
+    traffic: dict[str, list[dict[str, int]]] = {name: [] for name in arms}
     out = folder / f"labels{result_endings(cases[0].images[0])[0]}"
     with server_process(list(bundles)) as url:
         for number, case in enumerate(cases):
             progress(number, len(cases), case.name)
             for name in arms if number % 2 == 0 else reversed(list(arms)):
-                seconds, traffic[name] = one_image(arms[name], url, case, out)
+                seconds, sent = one_image(arms[name], url, case, out)
                 rows[name].append(seconds)
+                traffic[name].append(sent)
     progress(len(cases), len(cases), "")
     counted = {name: images[WARM_UP:] for name, images in rows.items()}
     return {
@@ -220,7 +222,12 @@ def measure(
                     phase: median([1000 * row[phase] for row in images])
                     for phase in (*PHASES, "rest", "total")
                 },
-                "last_image": traffic[name],
+                # In the same order for every bundle: they can be paired.
+                "total_ms": [median([1000 * row["total"]]) for row in images],
+                "mean_image": {
+                    what: round(statistics.mean(one[what] for one in traffic[name][WARM_UP:]), 1)
+                    for what in traffic[name][0]
+                },
             }
             for name, images in counted.items()
         },

@@ -13,6 +13,7 @@ from typing import Any
 from veilseg.bench import record
 from veilseg.bundle import open_client_half, open_server_half
 from veilseg.cli.extras import needing
+from veilseg.cli.key import read_key
 from veilseg.cli.progress import progress
 from veilseg.cli.site import init
 from veilseg.datasets.layout import read_dataset
@@ -76,6 +77,7 @@ class SiteRequest:
     json_file: Path
     images: int
     runtime: str
+    key_file: Path | None = None
 
 
 def runtime(request: RuntimeRequest) -> None:
@@ -173,7 +175,9 @@ def site(request: SiteRequest) -> None:
                 synthetic = has_synthetic_references(manifest)
                 init(place, folder, "synthetic" if synthetic else str(request.dataset))
                 vault = opened.enter_context(Vault.open(place, manifest.protection_id))
-            half = client_half(bundle, vault, load=load_by_name(request.runtime))
+            keyed = manifest.scheme == "encoding"
+            key = read_key(request.key_file) if keyed else None
+            half = client_half(bundle, vault, key=key, load=load_by_name(request.runtime))
             veto = None if vault is None else _Ledger(vault)
             arms[manifest.name] = Arm(manifest, half, veto)
         show = opened.enter_context(progress("measuring"))

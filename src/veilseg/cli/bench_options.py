@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from veilseg.cli.groups import KeyOption
+
 bench = typer.Typer(
     help="Measure speed beside what else one could use; on a machine that is idle.",
     no_args_is_help=True,
@@ -77,12 +79,13 @@ def site(
         int, typer.Option("--budget-images", help="So many images count.", min=1)
     ] = 20,
     runtime: Annotated[str, typer.Option(help="As for veilseg segment.")] = "onnxruntime",
+    key_file: KeyOption = None,
 ) -> None:
     """Tell where a site's time goes: read, protect, tile, wire, wait, recover, write."""
     from veilseg.cli.bench import SiteRequest
     from veilseg.cli.bench import site as run
 
-    run(SiteRequest(bundles, dataset, json_file, images, runtime))
+    run(SiteRequest(bundles, dataset, json_file, images, runtime, key_file))
 
 
 @bench.command("plan")
@@ -104,5 +107,45 @@ def plan(
         PlanRequest(
             *(calibration, json_file, tiles_per_scan, under_way, load),
             *(site_mbit_per_s, front_mbit_per_s, price_per_core_hour),
+        )
+    )
+
+
+@bench.command("evidence")
+def evidence(
+    json_file: JsonFile,
+    data: Annotated[
+        Path, typer.Option(envvar="VEILSEG_DATA", help="Folder of the data sets.")
+    ] = Path("../shared/data"),
+    work: Annotated[
+        Path, typer.Option(envvar="VEILSEG_WORK", help="What is under way; bundles to be reused.")
+    ] = Path("build/claims"),
+    bundles: Annotated[
+        list[Path] | None, typer.Option(help="Further bundles to be reused. Default: models.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Cells by name or pattern, as 'cardiac-*-0'; again.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Of each chosen cell; default: its data set's.", min=1)
+    ] = None,
+    audit: Annotated[
+        str | None,
+        typer.Option(help="full, quick or none; default: full on the first seed, quick on others."),
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="What is measured already, too.")] = False,
+    show: Annotated[bool, typer.Option("--list", help="Show cells and how far they are.")] = False,
+    repeat: Annotated[
+        str | None, typer.Option(help="Measure this cell afresh: 0 if Dice is within, 1 if not.")
+    ] = None,
+) -> None:
+    """Train, evaluate, attack and time every scheme on every data set; goes on where it was."""
+    from veilseg.cli.bench_evidence import EvidenceRequest
+    from veilseg.cli.bench_evidence import evidence as run
+
+    run(
+        EvidenceRequest(
+            *(json_file, data, work, bundles or [Path("models")], only or [], steps, audit),
+            *(again, show, repeat),
         )
     )

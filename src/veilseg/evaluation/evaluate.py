@@ -112,6 +112,7 @@ def evaluate(
                 "patient": case.patient,
                 "dice": {name: _number(dice[first][number][i]) for i, name in enumerate(names)},
                 "hd95_mm": {name: _number(hd95[number][i]) for i, name in enumerate(names)},
+                "nsd": {name: _number(nsd[number][i]) for i, name in enumerate(names)},
             }
             for number, case in enumerate(cases)
         ],

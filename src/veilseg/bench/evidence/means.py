@@ -1,0 +1,70 @@
+"""Means over cases and seeds, with intervals that draw patients anew."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from veilseg.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
+
+Document = dict[str, Any]
+Case = Mapping[str, Any]
+
+
+def averaged(cases: Sequence[Case], name: str) -> Document:
+    """The mean of what is defined, with its interval over patients."""
+    values = _values(cases, name)
+    if not np.isfinite(values).any():
+        return {"value": None, "interval": [None, None], "n_cases": 0, "n_patients": 0}
+    return interval(bootstrap_mean(values, [case["patient"] for case in cases]))
+
+
+def interval(found: Interval) -> Document:
+    """For JSON."""
+    ends = (found.low, found.high)
+    return {
+        "value": round(found.mean, 4),
+        "interval": [round(end, 4) if np.isfinite(end) else None for end in ends],
+        "n_cases": found.cases,
+        "n_patients": found.patients,
+    }
+
+
+def over_seeds(cells: Sequence[Document], name: str) -> list[Document]:
+    """Each case once, by the mean over cells of several seeds; None where one has no value.
+
+    Raises
+    ------
+    ValueError
+        If the cells were measured on different cases.
+    """
+    first = [case["case"] for case in cells[0]["cases"]]
+    if any([case["case"] for case in cell["cases"]] != first for cell in cells):
+        raise ValueError("cells of one scheme were measured on different cases")
+    joined = []
+    for those in zip(*(cell["cases"] for cell in cells), strict=True):
+        values = [case[name] for case in those]
+        mean = None if None in values else float(np.mean(values))
+        joined.append({"case": those[0]["case"], "patient": those[0]["patient"], name: mean})
+    return joined
+
+
+def difference(first: Sequence[Case], second: Sequence[Case], name: str) -> Document:
+    """Mean of first − second, paired by case.
+
+    Raises
+    ------
+    ValueError
+        If they were measured on different cases.
+    """
+    if [case["case"] for case in first] != [case["case"] for case in second]:
+        raise ValueError("schemes were measured on different cases")
+    return interval(
+        bootstrap_difference(
+            _values(first, name), _values(second, name), [case["patient"] for case in first]
+        )
+    )
+
+
+def _values(cases: Sequence[Case], name: str) -> list[float]:
+    return [np.nan if case[name] is None else float(case[name]) for case in cases]
