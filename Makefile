@@ -7,7 +7,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup orthanc demo test test-long check fix claims claims-status bench bench-peers sbom clean
+.PHONY: help setup orthanc demo test test-long check fix claims claims-status evidence bench bench-peers sbom clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -51,6 +51,10 @@ fix: setup ## Format and repair what can be repaired
 
 claims: setup ## Train and measure all that README, docs and cards state, in the background
 	$(BIN)/python scripts/claims.py
+
+evidence: setup ## Every scheme on every data set, one table: days, goes on where it was; docs/results.md
+	$(BIN)/veilseg bench evidence --data $(DATA) --json results/evidence.json
+	$(BIN)/python scripts/figures.py
 
 claims-status: setup ## How far make claims is
 	$(BIN)/python scripts/claims.py --list

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from evidence import speed, together
-from evidence.cells import NOT_YET, between, change, dice, head, people, row, with_range
+from evidence import results_page, speed, together
+from evidence.cells import NOT_YET, between, change, dice, head, people, plot, row, with_range
 from evidence.encodings import ablations, controls
 from evidence.encodings import table as encodings
 from evidence.goals import Goal, goals
@@ -23,9 +23,13 @@ from evidence.leaks import (
 from evidence.places import Places
 from evidence.summaries import POOLED
 from evidence.times import overhead, overhead_phases, training_time
+from evidence.verdicts import goals as results_goals
 
 BLOCK = re.compile(r"(<!-- figures(?::([a-z-]+))? -->\n)(?:.*?\n)??(<!-- /figures -->)", re.DOTALL)
-PAGES = ("accuracy.md", "centers.md", "encoding.md", "performance.md", "privacy.md", "training.md")
+PAGES = (
+    *("accuracy.md", "centers.md", "encoding.md", "performance.md", "privacy.md", "results.md"),
+    "training.md",
+)
 CARD = "card"  # the block of a model card; it has no name, as training writes it
 TITLES = {
     HIPPOCAMPUS.name: HIPPOCAMPUS.title,
@@ -240,16 +244,6 @@ def site(places: Places) -> str:
     )
 
 
-def plot(name: str, caption: str, target: str = "claims") -> Callable[[Places], str]:
-    """A block that shows a plot of docs/images where there is one."""
-
-    def show(places: Places) -> str:
-        there = (places.images / f"{name}.png").is_file()
-        return f"![{caption}](images/{name}.png)" if there else f"No plot yet: `make {target}`."
-
-    return show
-
-
 BLOCKS: dict[str, Callable[[Places], str]] = {
     "accuracy": accuracy,
     "gain": gain,
@@ -295,4 +289,6 @@ BLOCKS: dict[str, Callable[[Places], str]] = {
     "plan": speed.plan,
     "plan-plot": plot("plan", "p95 of a scan over the number of replicas", "bench"),
     "plan-validation": speed.validation,
+    **results_page.BLOCKS,
+    "results-goals": reached(results_goals),
 }

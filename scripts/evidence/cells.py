@@ -1,9 +1,9 @@
 """Tables in Markdown, and how figures are written in them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from evidence.places import Result
+from evidence.places import Places, Result
 
 NOT_YET = "Not measured yet: `make claims`."
 
@@ -44,3 +44,13 @@ def with_range(entry: dict[str, Any]) -> str:
 def change(entry: dict[str, Any]) -> str:
     """A signed difference with its interval."""
     return f"{entry['difference']:+.3f} ({between(entry['interval'], '+')})"
+
+
+def plot(name: str, caption: str, target: str = "claims") -> Callable[[Places], str]:
+    """A block that shows a plot of docs/images where there is one."""
+
+    def show(places: Places) -> str:
+        there = (places.images / f"{name}.png").is_file()
+        return f"![{caption}](images/{name}.png)" if there else f"No plot yet: `make {target}`."
+
+    return show

@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from evidence import speed, speed_plots
+from evidence import results_plots, speed, speed_plots, verdicts
 from evidence.audits import MIXUP
 from evidence.blocks import TITLES
 from evidence.jobs import PLAIN_AND_MIXED
@@ -179,6 +179,9 @@ PLOTS: dict[str, tuple[tuple[str, ...], Make]] = {
     "site-time": ((speed.SITE,), speed_plots.site_time),
     "plan": ((speed.PLAN,), speed_plots.plan),
     "centers": ((RESULT,), centers),
+    "results-margins": ((verdicts.RESULT,), results_plots.margins),
+    "results-frontier": ((verdicts.RESULT,), results_plots.frontier),
+    "results-frontier-others": ((verdicts.RESULT,), results_plots.frontier_others),
 }
 
 

@@ -131,7 +131,7 @@ def evidence(
     ] = None,
     audit: Annotated[
         str | None,
-        typer.Option(help="full, quick or none; default: full on the first seed, quick on others."),
+        typer.Option(help="full, quick or none; default: full for seed 0, else quick."),
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="What is measured already, too.")] = False,
     show: Annotated[bool, typer.Option("--list", help="Show cells and how far they are.")] = False,

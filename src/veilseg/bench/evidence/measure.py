@@ -69,8 +69,8 @@ def measure(cell: Cell, places: Places, note: Note) -> Document:
     if cell.beside is not None:
         beside = [bundle_of(cell.beside, places, _prefixed("training what it is beside", note))]
     images = str(max(1, min(TIMED_IMAGES, len(read_dataset(source).cases) - 1)))
-    timing = ("bench", "site", *beside, bundle, "--dataset", source, "--budget-images", images)
-    timed = found("timing", *timing, *places.key_options(run))
+    timing: list[str | Path] = ["bench", "site", *beside, bundle, "--dataset", source]
+    timed = found("timing", *timing, "--budget-images", images, *places.key_options(run))
     return {
         "data": cell.data.name,
         "scheme": cell.scheme,
