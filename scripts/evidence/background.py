@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from veilseg.bench.alone import end_with_parent
+from veilseg.demo.server import END_WITH_PARENT
 
 LOCK, LOG = "claims.pid", "claims.log"
 
@@ -35,7 +35,7 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
         stdout=subprocess.PIPE,
         text=True,
         cwd=cwd,
-        preexec_fn=end_with_parent,
+        preexec_fn=END_WITH_PARENT,
     )
     print(done.stdout, end="", flush=True)
     return done.stdout
@@ -55,7 +55,7 @@ def serving(*command: str | Path, ready: str) -> Iterator[str]:
         list(map(str, command)),
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=end_with_parent,
+        preexec_fn=END_WITH_PARENT,
     ) as service:
         assert service.stdout is not None
         line = next((line for line in service.stdout if line.startswith(ready)), None)

@@ -1,18 +1,12 @@
-"""One process at a time in a folder; what it started ends with it."""
+"""One process at a time in a folder."""
 
 import contextlib
-import ctypes
 import fcntl
 import os
-import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from veilseg.errors import Busy
-
-PR_SET_PDEATHSIG: Final = 1  # of <linux/prctl.h>
 
 
 @contextlib.contextmanager
@@ -49,12 +43,6 @@ def running(lock: Path) -> str | None:
         except BlockingIOError:
             return _owner(lock)
     return None
-
-
-def end_with_parent() -> None:
-    """Have the kernel end this process when the one that started it is gone, however it ended."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _owner(lock: Path) -> str:

@@ -1,6 +1,7 @@
 """A real server process for the demo and for measurements, gone when they are."""
 
 import contextlib
+import ctypes
 import os
 import queue
 import signal
@@ -17,6 +18,16 @@ from veilseg.errors import ServerUnreachable
 LISTENING = "listening on "
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
+PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+# Run in a child process before its program: the kernel ends it when whoever started it is gone,
+# even if that was killed.
+END_WITH_PARENT = _end_with_parent if sys.platform == "linux" else None
 
 
 @contextlib.contextmanager
@@ -58,7 +69,12 @@ def running(
         try:
             with _interrupts_deferred():
                 process = subprocess.Popen(
-                    command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+                    command,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
+                    env=environment,
+                    preexec_fn=END_WITH_PARENT,
                 )
             url = _listening(process, timeout_s)
             if url is None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from veilseg.bench.alone import end_with_parent
+from veilseg.demo.server import END_WITH_PARENT
 from veilseg.errors import IntegrityError, InvalidInput, ServerError, VeilsegError
 
 Note = Callable[[str], None]
@@ -45,7 +45,7 @@ def veilseg(*arguments: str | Path, note: Note) -> None:
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        preexec_fn=end_with_parent,
+        preexec_fn=END_WITH_PARENT,
     ) as child:
         assert child.stderr is not None
         try:

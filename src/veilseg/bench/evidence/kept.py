@@ -93,7 +93,7 @@ class Kept:
 
     def store(self, cell: Cell, found: Document) -> None:
         """Put a cell in its place, and bring what all cells say together up to date."""
-        cells = {**self.cells(), cell.name: {"commit": record.source_state(), **found}}
+        cells = {**self.cells(), cell.name: found}
         document = {
             "bench": "evidence",
             "commit": record.source_state(),

@@ -14,6 +14,7 @@ from veilseg.bench.evidence.leakage import leakage
 from veilseg.bench.evidence.means import averaged
 from veilseg.bench.evidence.operations import of_bundle
 from veilseg.bench.evidence.trained import Places, bundle_of, content_hash
+from veilseg.bench.record import source_state
 from veilseg.bench.rounds import ratio
 from veilseg.bundle import ClientManifest, open_client_half
 from veilseg.datasets.layout import read_dataset
@@ -46,6 +47,7 @@ def measure(cell: Cell, places: Places, note: Note) -> Document:
         Of the command that failed.
     """
     run, source = cell.run, places.data / cell.data.folder
+    commit = source_state()  # before: it may take hours
     definition = cell.defined(content_hash(source))
     bundle = bundle_of(run, places, _prefixed("training", note))
     manifest = open_client_half(bundle).manifest
@@ -76,6 +78,7 @@ def measure(cell: Cell, places: Places, note: Note) -> Document:
         "scheme": cell.scheme,
         "definition": definition,
         "digest": digest(definition),
+        "commit": commit,
         "bundle_id": manifest.bundle_id,
         "trained": _training(cell, manifest),
         **accuracy(evaluation),
