@@ -52,9 +52,13 @@ def margins(places: Places) -> str:
     """Every scheme − plain, paired by image."""
     others = [scheme for scheme in SCHEMES if scheme in (*PRIVATE, *COMPARATORS)]
     lines = head("Dice − plain's", *others)
+    measured = {(cell.data.title, cell.scheme) for cell in table()}
     for title, entry in _entries(places):
         found = {} if entry is None else entry["margins"]
-        cells = (_change(found[one]) if one in found else WAITING for one in others)
+        cells = (
+            _change(found[one]) if one in found else WAITING if (title, one) in measured else "–"
+            for one in others
+        )
         lines.append(row(title, *cells))
     return "\n".join(lines)
 

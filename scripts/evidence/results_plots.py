@@ -77,10 +77,11 @@ def _frontier(figure: Figure, result: Result, of: Sequence[Data]) -> bool:
     for axes, (data, entry) in zip(panels, sets.items(), strict=True):
         for panel, channel in zip(axes, CHANNELS, strict=True):
             _panel(panel, entry, channel)
-            panel.set_title(channel if axes is panels[0] else "", fontsize="medium")
         axes[0].set_ylabel(f"{data.title}\nDice kept", fontsize="small")
+    for panel, channel in zip(panels[0], CHANNELS, strict=True):
+        panel.set_title(channel, fontsize="medium")
     for panel in panels[-1]:
-        panel.set_xlabel("share learned", fontsize="small")
+        panel.set_xlabel("share of what there is to learn", fontsize="small")
     shown = [one for one in SCHEMES if any(one in entry["accuracy"] for entry in sets.values())]
     figure.legend(handles=_handles(shown), loc="outside upper center", ncols=6, frameon=False)
     return True

@@ -186,7 +186,7 @@ def _first_cells(places: Places, scheme: str) -> dict[str, Any]:
 def _told(met: Met, of: str) -> str:
     yes = sum(one is True for one in met.values())
     known = sum(one is not None for one in met.values())
-    return f"{yes} of {known} measured, of {len(met)} {of}"
+    return f"met by {yes}; {known} of {len(met)} {of} measured"
 
 
 def _largest(shares: Mapping[str, float | None]) -> str:

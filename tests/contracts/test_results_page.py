@@ -10,6 +10,7 @@ from evidence import plots, results_page, results_plots, together, verdicts
 from evidence.blocks import BLOCKS
 from evidence.places import Places, default_places
 from evidence.verdicts import CLAIMS, FAILS, HOLDS, IN_PART, UNKNOWN, counted, graded
+from matplotlib.figure import Figure
 from PIL import Image
 
 from veilseg.bench.evidence.cells import digest, table
@@ -170,6 +171,14 @@ def test_plots_are_drawn_of_what_there_is(places):
     publish(places, [made_up.cell(one) for one in table() if one.data.name == "cardiac"])
     plots.draw(places)
     assert not (places.images / "results-frontier-others.png").exists()
+
+
+def test_every_panel_of_a_frontier_is_named(places):
+    figure = Figure()
+    assert results_plots.frontier(figure, [{"comparisons": comparisons(made_up.cells())}])
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == [*made_up.NOTHING, *[""] * 4]
+    assert not results_plots.margins(Figure(), [{"comparisons": {}}])
 
 
 def test_a_scheme_without_an_attack_is_no_point_on_the_safe_side(places):
