@@ -106,6 +106,20 @@ def _leak(best: Result | None) -> str:
     return f"{best['attack']}: {value}; {nothing}; share {best['share']:.2f}"
 
 
+def asked(places: Places) -> str:
+    """What a server learns beyond that where a site is told to send more."""
+    lines = head("cell", "channel", "if told to", "reaches", "by default")
+    for name, cell in _cells(places).items():
+        for channel, found in cell["leakage"].items():
+            best, usual = found["if_asked"], found["by_default"]
+            if best is not None and (usual is None or best["share"] > usual["share"]):
+                known = "not known" if usual is None else f"share {usual['share']:.2f}"
+                lines.append(row(name, channel, best["setting"], _leak(best), known))
+    if not _cells(places):
+        return NOT_YET
+    return "\n".join(lines) if len(lines) > 2 else "More proxies taught no attack more."
+
+
 def controls(places: Places) -> str:
     """How many attacks of every cell came through their controls, and why others did not run."""
     lines = head("cell", "ran with their controls", "did not")
@@ -225,6 +239,7 @@ BLOCKS: dict[str, Callable[[Places], str]] = {
         "results-margins", "Each scheme minus plain on each data set, with intervals", MAKE
     ),
     "results-leaks": leaks,
+    "results-asked": asked,
     "results-controls": controls,
     "results-frontier-plot": plot(
         "results-frontier", "Dice kept over what is learned, with comparators", MAKE

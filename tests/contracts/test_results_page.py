@@ -151,6 +151,20 @@ def test_tables_hold_the_figures(places):
     assert "| 6,000 | 18 of 18 | 0, 1, 2 | full, quick |" in results_page.state(places)
 
 
+def test_several_proxies_are_told_of_where_they_teach_more(places):
+    one = next(cell for cell in table() if cell.name == "cardiac-mixup-0")
+    cell = made_up.cell(one)
+    publish(places, [cell])
+    assert results_page.asked(places) == "More proxies taught no attack more."
+    document = made_up.audit("mixup")
+    several = {"attack": "A2", "setting": "16 fresh proxies", "occurs": "if asked for"}
+    document["channels"]["image"].append(made_up.finding("image", 0.9, **several))
+    publish(places, [cell | {"leakage": made_up.leakage(document)}])
+    line = results_page.asked(places).splitlines()[-1]
+    assert line.startswith("| cardiac-mixup-0 | image | 16 fresh proxies | A2: SSIM 0.90")
+    assert line.endswith("| share 0.62 |")
+
+
 def test_an_attack_that_failed_its_control_is_told_and_is_no_figure(places):
     one = next(cell for cell in table() if cell.name == "cardiac-mixup-0")
     cell = made_up.cell(one)

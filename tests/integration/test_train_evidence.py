@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from veilseg.audit import workshop
-from veilseg.bench.evidence import cells, every, measure, trained
+from veilseg.bench.evidence import cells, children, every, trained
 from veilseg.cli.main import app, exit_code
 from veilseg.errors import VeilsegError
 
@@ -57,7 +57,7 @@ def here(monkeypatch):
             raise done.exception
         assert done.exit_code == 0, done.output
 
-    for module in (measure, trained):
+    for module in (children, trained):
         monkeypatch.setattr(module, "veilseg", run)
     return given
 
@@ -246,7 +246,7 @@ def test_a_cell_is_repeated(evidence, here, options):
     done = len(here)
     ended = evidence("--repeat", PLAIN)
     assert ended.code == 0, ended.err
-    assert [words[0] for words in here[done:]] == ["train", "evaluate", "bench"]
+    assert [words[0] for words in here[done:]] == ["train", "evaluate"]
     assert "within" in ended.out
 
 

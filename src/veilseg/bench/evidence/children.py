@@ -1,12 +1,13 @@
 """Commands of ``veilseg`` as processes of their own, which end with whoever runs them."""
 
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from veilseg.demo.server import END_WITH_PARENT
 from veilseg.errors import IntegrityError, InvalidInput, ServerError, VeilsegError
@@ -71,3 +72,21 @@ def stop(child: "subprocess.Popen[str]") -> None:
     with suppress(subprocess.TimeoutExpired):
         child.wait(STOP_TIMEOUT_S)
     child.kill()
+
+
+def written(file: Path, bundle_id: str, *command: str | Path, note: Note) -> dict[str, Any]:
+    """What a command writes about a bundle; read where it was written before."""
+    if file.is_file():
+        old: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        timed = old.get("bundles", {}).values()
+        if bundle_id in (old.get("bundle_id"), *(one["bundle_id"] for one in timed)):
+            return old
+    note("begins")
+    veilseg(*command, "--json", file, note=note)
+    made: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return made
+
+
+def prefixed(what: str, note: Note) -> Note:
+    """Of one part of a work: told with the part's name."""
+    return lambda told: note(f"{what} {told}")

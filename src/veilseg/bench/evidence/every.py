@@ -10,7 +10,7 @@ from veilseg.audit.findings import CHANNELS
 from veilseg.bench.evidence.cells import Cell
 from veilseg.bench.evidence.children import Note
 from veilseg.bench.evidence.kept import Kept
-from veilseg.bench.evidence.measure import measure
+from veilseg.bench.evidence.measure import figures, measure
 from veilseg.bench.evidence.trained import Places, content_hash
 from veilseg.errors import InvalidInput, VeilsegError
 
@@ -68,7 +68,7 @@ def _noted(report: Report, done: int, total: int, name: str) -> Note:
     return lambda told: report(done, total, f"{name}: {told}")
 
 
-def repeat(cell: Cell, kept: Kept, note: Note, measure: Measure = measure) -> list[Document]:
+def repeat(cell: Cell, kept: Kept, note: Note, measure: Measure = figures) -> list[Document]:
     """Train, evaluate and attack a cell anew, out of reach of what was made before.
 
     A repetition that was broken off goes on; one that is done leaves nothing behind.
