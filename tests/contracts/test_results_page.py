@@ -118,6 +118,14 @@ def test_one_data_set_missing_is_no_verdict(places):
     assert found["the mixture is hard to separate"] == FAILS
 
 
+def test_what_sites_gave_is_safe_by_no_missing_attack(places):
+    claim = next(one for one in CLAIMS if one.claim.endswith("in training"))
+    for value, verdict in ((0.4, UNKNOWN), (0.9, FAILS)):
+        for name in together.INVERTED:
+            places.store(name, {"channels": {"image": [made_up.finding("image", value)]}})
+        assert claim.judge(places)[0] == verdict
+
+
 def test_sequences_and_centers_are_answered_by_results_of_their_own(places, monkeypatch):
     rows = [{"name": "default", "validation_dice": 0.85}]
     rows += [{"name": "no block shift", "validation_dice": 0.84}]

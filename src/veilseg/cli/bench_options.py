@@ -8,7 +8,7 @@ import typer
 from veilseg.cli.groups import KeyOption
 
 bench = typer.Typer(
-    help="Measure speed beside what else one could use; on a machine that is idle.",
+    help="Measure speed beside what else one could use, and every scheme; on an idle machine.",
     no_args_is_help=True,
 )
 
