@@ -270,7 +270,7 @@ def test_a_repetition_ends_with_what_dice_says(evidence, monkeypatch, options, w
     ]
 
 
-def test_what_cannot_be_measured_ends_in_one_line(evidence, data, tmp_path, options):
+def test_what_cannot_be_measured_ends_in_one_line(evidence, data, tmp_path, options, monkeypatch):
     def refused(code, *more):
         ended = evidence(*more)
         lines = [line for line in ended.err.splitlines() if line.startswith("veilseg: ")]
@@ -284,6 +284,10 @@ def test_what_cannot_be_measured_ends_in_one_line(evidence, data, tmp_path, opti
     assert "hippocampus-plain-0 is not measured" in refused(3, "--repeat", PLAIN)
     assert f"{data / 'retina_vessels'}" in refused(3, "--only", "retina-*")
     assert "is a folder" in refused(3, "--json", tmp_path)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "openvino", None)
+        line = refused(3, "--only", PLAIN)
+        assert line == "veilseg bench evidence needs openvino: pip install 'veilseg[server]'"
     Path(str(options[1])).write_text("{}")
     assert "no result of veilseg bench evidence" in refused(3, "--only", PLAIN, "--list")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from veilseg.bench import record
 from veilseg.cli.bench import EXIT_TERMINATED
-from veilseg.cli.extras import needing
+from veilseg.cli.extras import needing, require_installed
 from veilseg.cli.progress import progress
 from veilseg.errors import VeilsegError, WrongUsage
 
@@ -45,6 +45,8 @@ def evidence(request: EvidenceRequest) -> None:
     ------
     WrongUsage
         For options that contradict each other or what is measured already, or a cell that is none.
+    MissingDependency
+        If the ``[train]`` or ``[server]`` extra is not installed: said before hours of training.
     InvalidInput
         If a data set cannot be used, or another process works in the same folder.
     VeilsegError
@@ -57,6 +59,7 @@ def evidence(request: EvidenceRequest) -> None:
         from veilseg.bench.evidence.every import lock_of, measure_all
         from veilseg.bench.evidence.kept import Kept
         from veilseg.bench.evidence.trained import Places, content_hash
+    require_installed("server", "veilseg bench evidence needs", "fastapi", "openvino")
     if request.effort not in (None, *get_args(Effort)):
         raise WrongUsage(f"--audit {request.effort}: choose {', '.join(get_args(Effort))}")
     if request.repeated is not None and (request.only or request.show or request.again):

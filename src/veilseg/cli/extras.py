@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from veilseg.errors import MissingDependency
 
@@ -26,3 +27,22 @@ def needing(extra: str, what: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise MissingDependency(f"{what} {error.name}: pip install 'veilseg[{extra}]'") from error
+
+
+def require_installed(extra: str, what: str, *modules: str) -> None:
+    """Say now what is missing that only a process started later would import.
+
+    Parameters
+    ----------
+    extra, what : str
+        As for :func:`needing`.
+    *modules : str
+
+    Raises
+    ------
+    MissingDependency
+        If one of them is not installed.
+    """
+    for name in modules:
+        if find_spec(name) is None:
+            raise MissingDependency(f"{what} {name}: pip install 'veilseg[{extra}]'")
