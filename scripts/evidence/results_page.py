@@ -25,7 +25,7 @@ def state(places: Places) -> str:
         seeds = sorted({one["seed"] for one in mine})
         told = (
             sorted({f"{one['definition']['steps']:,}" for one in mine}),
-            [f"{len(mine)} of {every}"],
+            [f"{len(mine)} of {every}" if mine else f"{WAITING}, {every} cells"],
             [str(seed) for seed in seeds],
             sorted({one["effort"] for one in mine}),
         )
