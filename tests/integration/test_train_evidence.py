@@ -46,7 +46,7 @@ def evidence(veilseg, options):
 @pytest.fixture
 def here(monkeypatch):
     """Commands of cells run in this process, with attackers of few steps; gives what was run."""
-    monkeypatch.setattr(workshop, "QUICK", replace(workshop.QUICK, steps=12, proxies=4))
+    monkeypatch.setattr(workshop, "QUICK", replace(workshop.QUICK, steps=6, proxies=4))
     given: list[list[str]] = []
 
     def run(*arguments, note):
