@@ -32,9 +32,13 @@ demo: $(VENV)/.demo ## Segment a real brain plainly and privately; report in dem
 FITTING := tests/unit/training tests/unit/audit tests/integration/test_audit.py \
 	$(wildcard tests/integration/test_train*.py)
 
+# A file to a core. Small networks are fitted on one thread each: two threads wait for each other
+# longer than they compute.
+SPREAD := $(BIN)/pytest -m "not long" --numprocesses auto --dist loadfile
+
 test: setup check ## Checks and tests
-	$(BIN)/pytest -m "not long" $(addprefix --ignore=,$(FITTING))
-	$(BIN)/pytest -m "not long" $(FITTING)
+	$(SPREAD) $(addprefix --ignore=,$(FITTING))
+	OMP_NUM_THREADS=1 $(SPREAD) $(FITTING)
 
 test-long: setup $(VENV)/.ray ## What takes minutes: accuracy measured anew, a fresh site, replicas on Ray
 	$(BIN)/pytest -m long

@@ -21,6 +21,8 @@ from veilseg.training import train as training
 from veilseg.training.recipe import Recipe
 from veilseg.training.start import start_from
 
+pytestmark = pytest.mark.usefixtures("remembered_exports")
+
 SHAPE = (20, 18, 22)
 # Of six patients, s1 and s4; s0 validates.
 FOLD = "2/3"
@@ -129,7 +131,7 @@ def test_resumed_with_other_options(veilseg, dataset, tmp_path, fold_bundle):
 
 def test_minutes_become_steps_once_and_are_recorded(veilseg, dataset, tmp_path, monkeypatch):
     bundle = tmp_path / "spheres"
-    done = veilseg("train", dataset, "--scheme", "plain", "--out", bundle, "--minutes", 0.1)
+    done = veilseg("train", dataset, "--scheme", "plain", "--out", bundle, "--minutes", 0.02)
     assert done.code == 0, done.err
     steps = open_client_half(bundle).manifest.provenance["steps"]
     assert json.loads((bundle / "weights" / "run.json").read_text())["steps"] == steps >= 1
