@@ -131,7 +131,7 @@ def test_resumed_with_other_options(veilseg, dataset, tmp_path, fold_bundle):
 
 def test_minutes_become_steps_once_and_are_recorded(veilseg, dataset, tmp_path, monkeypatch):
     bundle = tmp_path / "spheres"
-    done = veilseg("train", dataset, "--scheme", "plain", "--out", bundle, "--minutes", 0.02)
+    done = veilseg("train", dataset, "--scheme", "plain", "--out", bundle, "--minutes", 0.1)
     assert done.code == 0, done.err
     steps = open_client_half(bundle).manifest.provenance["steps"]
     assert json.loads((bundle / "weights" / "run.json").read_text())["steps"] == steps >= 1
