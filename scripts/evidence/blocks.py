@@ -173,8 +173,10 @@ def trainings(places: Places) -> str:
     for data in (HIPPOCAMPUS, BRAIN, *PICTURES):
         results = [places.load(f"{data.name}-{scheme}") for scheme in ("plain", "mixup")]
         scores = (dice((result or {}).get("validation_dice")) for result in results)
-        shared = f"{data.raw_steps:,}" if data.raw_steps else "–"
-        lines.append(row(f"`{data.folder}`", f"{data.steps:,}", shared, *scores))
+        raw, steps = data.raw_steps, data.steps
+        if raw and all(results):  # what was measured may be of an earlier table
+            raw, steps = results[0]["steps"], sum(result["steps"] for result in results)
+        lines.append(row(f"`{data.folder}`", f"{steps:,}", f"{raw:,}" if raw else "–", *scores))
     return "\n".join(lines)
 
 
@@ -185,10 +187,8 @@ def lengths(places: Places) -> str:
         return NOT_YET
     lines = head("data set", "steps", "plain", "private", "private − plain")
     scores = {
-        (one["dataset"], one.get("init_steps", 0), one["steps"], one["scheme"]): one[
-            "validation_dice"
-        ]
-        for one in found["runs"]
+        (a["dataset"], a.get("init_steps", 0), a["steps"], a["scheme"]): a["validation_dice"]
+        for a in found["runs"]
     }
     for dataset, before, steps in sorted({key[:3] for key in scores}):
         mixup = scores[dataset, before, steps, "mixup"]
