@@ -7,7 +7,8 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup orthanc demo test test-long check fix claims claims-status bench bench-peers sbom clean
+.PHONY: help setup orthanc demo test test-long check fix claims claims-status bench bench-peers \
+	bench-families sbom clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -61,13 +62,14 @@ claims-status: setup ## How far make claims is
 
 DATA ?= $(or $(VEILSEG_DATA),../shared/data)
 BRAIN := $(DATA)/brain_t1_oasis_3d
-bench: setup bench-peers ## Measure speed, an hour on a machine that is idle: results/bench-*.json
+bench: setup bench-peers bench-families ## Measure speed, an hour on a machine that is idle: results/bench-*.json
 	$(BIN)/veilseg bench runtime models/* --dataset $(DATA)/hippocampus --dataset $(BRAIN) \
 		--json results/bench-runtime.json
 	$(BIN)/veilseg bench serve models/hippocampus-mixup --json results/bench-serve.json
 	$(BIN)/veilseg bench site models/hippocampus-* --dataset $(DATA)/hippocampus \
 		--json results/bench-site.json
 	$(BIN)/veilseg bench plan results/bench-serve.json --json results/bench-plan.json
+	$(BIN)/veilseg bench families models/hippocampus-mixup --json results/bench-families.json
 	$(BIN)/python scripts/figures.py
 
 # Each in an environment of its own, with our OpenVINO: servers are compared, and not runtimes.
@@ -83,6 +85,18 @@ $(VENV)/.peer-%: $(PEERS)/%.txt $(VENV)/.demo
 	$(PEER_PYTHON) -m venv --without-pip $(VENV)/peers/$*
 	$(BIN)/pip --python $(VENV)/peers/$*/bin/python install --quiet --requirement $< \
 		"openvino==$$($(BIN)/python -c 'import importlib.metadata as m; print(m.version("openvino"))')"
+	touch $@
+
+# Other ways to keep patients from a server, each in an environment of its own: none can do without
+# versions of its own. CrypTen asks for packages that are gone or not needed, so it comes alone.
+bench-families: $(addprefix $(VENV)/.family-,crypten tenseal flower) ## CrypTen, TenSEAL and Flower
+
+$(VENV)/.family-%: $(PEERS)/%.txt constraints.txt $(VENV)/.demo
+	rm -rf $(VENV)/peers/$*
+	$(PYTHON) -m venv --without-pip $(VENV)/peers/$*
+	$(BIN)/pip --python $(VENV)/peers/$*/bin/python install --quiet --requirement $<
+	test ! -f $(PEERS)/$*-alone.txt || $(BIN)/pip --python $(VENV)/peers/$*/bin/python \
+		install --quiet --no-deps --requirement $(PEERS)/$*-alone.txt
 	touch $@
 
 # Of what a site and a server install, each in an environment of its own: not of what develops it.
