@@ -3,15 +3,18 @@
 import contextlib
 import ctypes
 import fcntl
+import math
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 LOCK, LOG = "claims.pid", "claims.log"
 PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
+SECONDS_BETWEEN_LOOKS = 0.2
 
 
 class Busy(Exception):
@@ -79,7 +82,7 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
         stdout=subprocess.PIPE,
         text=True,
         cwd=cwd,
-        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        preexec_fn=end_with_parent if sys.platform == "linux" else None,
     )
     print(done.stdout, end="", flush=True)
     return done.stdout
@@ -99,7 +102,7 @@ def serving(*command: str | Path, ready: str) -> Iterator[str]:
         list(map(str, command)),
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        preexec_fn=end_with_parent if sys.platform == "linux" else None,
     ) as service:
         assert service.stdout is not None
         line = next((line for line in service.stdout if line.startswith(ready)), None)
@@ -111,6 +114,38 @@ def serving(*command: str | Path, ready: str) -> Iterator[str]:
             service.terminate()
 
 
+def side_by_side(
+    *commands: Sequence[str | Path], environment: Mapping[str, str], timeout_s: float = 60.0
+) -> None:
+    """Run commands until the first has ended, and the others after it; all end with this process.
+
+    Raises
+    ------
+    CalledProcessError
+        If one of them fails, or goes on though the first has ended.
+    """
+    with contextlib.ExitStack() as started:
+        processes = []
+        for command in commands:
+            print("$", *command, flush=True)
+            process = subprocess.Popen(
+                list(map(str, command)),
+                env={**os.environ, **environment},
+                preexec_fn=end_with_parent if sys.platform == "linux" else None,
+            )
+            started.callback(process.wait)
+            started.callback(process.kill)
+            processes.append(process)
+        deadline = math.inf
+        while any(process.poll() is None for process in processes):
+            for process in processes:
+                if process.poll() or time.monotonic() > deadline:
+                    raise subprocess.CalledProcessError(process.poll() or 1, process.args)
+            if processes[0].poll() is not None:
+                deadline = min(deadline, time.monotonic() + timeout_s)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
 def last_line(work: Path) -> str:
     """What the log said last; empty where there is none."""
     file = work / LOG
@@ -118,7 +153,8 @@ def last_line(work: Path) -> str:
     return text.rstrip().rpartition("\n")[2]
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """For a process between fork and exec: it is killed when whoever started it ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from evidence import speed, together
+from evidence import families, speed, together
 from evidence.cells import NOT_YET, between, change, dice, head, people, row, with_range
 from evidence.encodings import ablations, controls
 from evidence.encodings import table as encodings
@@ -25,7 +25,10 @@ from evidence.summaries import POOLED
 from evidence.times import overhead, overhead_phases, training_time
 
 BLOCK = re.compile(r"(<!-- figures(?::([a-z-]+))? -->\n)(?:.*?\n)??(<!-- /figures -->)", re.DOTALL)
-PAGES = ("accuracy.md", "centers.md", "encoding.md", "performance.md", "privacy.md", "training.md")
+PAGES = (
+    *("accuracy.md", "centers.md", "encoding.md", "families.md", "performance.md"),
+    *("privacy.md", "training.md"),
+)
 CARD = "card"  # the block of a model card; it has no name, as training writes it
 TITLES = {
     HIPPOCAMPUS.name: HIPPOCAMPUS.title,
@@ -287,12 +290,9 @@ BLOCKS: dict[str, Callable[[Places], str]] = {
     "mixtures-plot": plot("mixtures", "Dice over the number of mixtures averaged"),
     "centers-plot": plot("centers", "Dice on each site's patients, alone, together and pooled"),
     "calibration-plot": plot("calibration", "Accuracy over confidence of the shipped bundles"),
-    "runtimes": speed.runtimes,
-    "servers": speed.servers,
     "servers-plot": plot("servers", "Throughput and p95 over the number of clients", "bench"),
-    "site-time": speed.site_time,
     "site-time-plot": plot("site-time", "A site's time by phase, a bar for each bundle", "bench"),
-    "plan": speed.plan,
     "plan-plot": plot("plan", "p95 of a scan over the number of replicas", "bench"),
-    "plan-validation": speed.validation,
+    **speed.BLOCKS,
+    **families.BLOCKS,
 }

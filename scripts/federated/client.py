@@ -2,11 +2,14 @@
 
 import argparse
 import subprocess
+import sys
 from pathlib import Path
 
-from federated.federation import DONE, RECEIVED, TRAINED, Federation
+from evidence.background import end_with_parent
 from flwr.client import NumPyClient, start_client
 from safetensors.numpy import load_file, save_file
+
+from federated.federation import DONE, RECEIVED, TRAINED, Federation
 
 TRAINER = Path(__file__).with_name("trainer.py")
 
@@ -19,15 +22,20 @@ class SiteClient(NumPyClient):
         self.site, self.own = site, folder / "sites" / site
         self.own.mkdir(parents=True, exist_ok=True)
         pipe = subprocess.PIPE
-        # It ends with this process, when there is nothing more to read.
+        # Not in the middle of a round when this process is gone: another may have taken its place.
         self.trainer = subprocess.Popen(
-            [python, str(TRAINER), str(folder), site], stdin=pipe, stdout=pipe, text=True
+            [python, str(TRAINER), str(folder), site],
+            stdin=pipe,
+            stdout=pipe,
+            text=True,
+            preexec_fn=end_with_parent if sys.platform == "linux" else None,
         )
         self.names = self._answer()
 
     def fit(self, parameters, config):  # type: ignore[no-untyped-def]
         """One round; Flower sends no names, so weights go in their order."""
-        save_file(dict(zip(self.names, parameters, strict=True)), self.own / RECEIVED)
+        named = dict(zip(self.names, parameters, strict=True))
+        save_file(named, self.own / RECEIVED)
         self.trainer.stdin.write(f"{int(config['round'])}\n")
         self.trainer.stdin.flush()
         self._answer()

@@ -31,6 +31,8 @@ class Federation:
     ----------
     data : dict
         Data set of each site, by its name. The first one's plan is that of all.
+    data_sha256 : dict
+        Content hash of each data set.
     cases : dict
         How many each site trains on; an average is weighted by it.
     steps : int
@@ -41,6 +43,7 @@ class Federation:
     """
 
     data: Mapping[str, str]
+    data_sha256: Mapping[str, str]
     cases: Mapping[str, int]
     steps: int
     rounds: int
@@ -60,6 +63,11 @@ class Federation:
         """Steps done before a round, which is counted from 1, and after it."""
         steps = self.steps_of(site)
         return steps * (number - 1) // self.rounds, steps * number // self.rounds
+
+    def describe(self) -> dict[str, Any]:
+        """What makes it another federation, wherever it lies."""
+        names = ("data_sha256", "cases", "steps", "rounds", "seed")
+        return {name: getattr(self, name) for name in names}
 
     def write(self, folder: Path) -> None:
         """Into its folder."""

@@ -11,10 +11,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from federated.federation import Federation, read_average, record_round, rounds_done
 from flwr.common import ndarrays_to_parameters, parameters_to_ndarrays
 from flwr.server import ServerConfig, start_server
 from flwr.server.strategy import FedAvg
+
+from federated.federation import Federation, read_average, record_round, rounds_done
 
 
 class Recorded(FedAvg):

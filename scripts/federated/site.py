@@ -1,6 +1,5 @@
 """What a site does in a round: the package's own training, from the average on; without Flower."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -29,9 +28,7 @@ SCHEME = "plain"
 MODEL = "model/"  # as checkpoints name weights
 
 
-def begun(
-    dataset: Dataset, seed: int
-) -> tuple[Plan, SchemeTraining]:
+def begun(dataset: Dataset, seed: int) -> tuple[Plan, SchemeTraining]:
     """Plan and network of the first site, just as ``veilseg train`` begins there."""
     cases = split_by_patient(dataset).train
     plan, prepared = plan_and_prepare(dataset, cases, lambda *_: None)
@@ -95,7 +92,9 @@ class Site:
             for case in split_by_patient(dataset).train
         ]
         if len(self.cases) != federation.cases[name]:
-            raise InvalidInput(f"{name}: has {len(self.cases)} cases, {federation.cases[name]} told")
+            raise InvalidInput(
+                f"{name}: has {len(self.cases)} cases, {federation.cases[name]} told"
+            )
         self.scheme = _network(dataset, plan, self.cases, federation.seed)
         self.run = Run(
             SCHEME,

@@ -3,9 +3,10 @@
 import sys
 from pathlib import Path
 
+from safetensors.numpy import load_file, save_file
+
 from federated.federation import DONE, RECEIVED, TRAINED, Federation
 from federated.site import Site
-from safetensors.numpy import load_file, save_file
 
 
 def main() -> None:
