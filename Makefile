@@ -41,7 +41,7 @@ test: setup check ## Checks and tests
 	$(SPREAD) $(addprefix --ignore=,$(FITTING))
 	OMP_NUM_THREADS=1 $(SPREAD) $(FITTING)
 
-test-long: setup $(VENV)/.ray ## What takes minutes: accuracy measured anew, a fresh site, replicas on Ray
+test-long: setup $(VENV)/.ray bench-families ## What takes minutes: accuracy measured anew, a fresh site, replicas on Ray
 	$(BIN)/pytest -m long
 
 check: setup ## Format, lint, types, import contracts
