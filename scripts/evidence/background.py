@@ -139,7 +139,8 @@ def side_by_side(
         deadline = math.inf
         while any(process.poll() is None for process in processes):
             for process in processes:
-                if process.poll() or time.monotonic() > deadline:
+                late = process.poll() is None and time.monotonic() > deadline
+                if process.poll() or late:
                     raise subprocess.CalledProcessError(process.poll() or 1, process.args)
             if processes[0].poll() is not None:
                 deadline = min(deadline, time.monotonic() + timeout_s)

@@ -10,8 +10,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import phantoms
 import pytest
+from safetensors.numpy import load_file
+
+from veilseg.datasets.layout import read_dataset
+from veilseg.datasets.split import split_by_patient
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / ".venv" / "peers"
@@ -95,3 +100,41 @@ def test_federated_averaging_is_killed_and_goes_on(tmp_path: Path):
         # All weights in float32, once each way in each round.
         assert one["sent"] == one["received"] > 9_000_000 * fit["of"]["rounds"]
     assert set(found["ways"]["fedavg"]["on"]) == {"drive", "chase-db1"}
+
+
+@pytest.mark.timeout(1800)
+def test_rounds_that_were_killed_lead_to_the_same_average(tmp_path: Path):
+    people = {"a": ("p", "q", "r", "s", "t"), "b": ("u", "v", "w", "x", "y", "z", "zz")}
+    data = {site: phantoms.make_dataset(tmp_path / site, those) for site, those in people.items()}
+    told = {
+        "data": {site: str(one) for site, one in data.items()},
+        "data_sha256": dict.fromkeys(data, ""),
+        "cases": {s: len(split_by_patient(read_dataset(one)).train) for s, one in data.items()},
+        **{"steps": 12, "rounds": 3, "seed": 1},
+    }
+    program = (
+        "import sys; from pathlib import Path; from evidence import federated;"
+        "federated._rounds(Path(sys.argv[1]), ['a', 'b'])"
+    )
+
+    def rounds(at: Path) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen([sys.executable, "-c", program, at], cwd=ROOT / "scripts")
+
+    averages = {}
+    for name in ("whole", "killed"):
+        at = tmp_path / name
+        begin = [sys.executable, "-m", "federated.first_site", "begin", at, "--told"]
+        subprocess.run([*begin, json.dumps(told)], cwd=ROOT / "scripts", check=True)
+        if name == "killed":
+            process = rounds(at)
+            deadline = time.monotonic() + 600
+            while not (at / "rounds.json").exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            assert len(json.loads((at / "rounds.json").read_text())) < 3
+        assert rounds(at).wait() == 0
+        assert len(json.loads((at / "rounds.json").read_text())) == 3
+        averages[name] = load_file(at / "average-3.safetensors")
+    whole, killed = averages.values()
+    assert all(np.array_equal(whole[name], killed[name]) for name in whole)
