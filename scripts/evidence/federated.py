@@ -30,6 +30,7 @@ from veilseg.bundle import open_server_half
 from veilseg.datasets.layout import read_dataset
 from veilseg.datasets.split import split_by_patient
 from veilseg.errors import MissingDependency
+from veilseg.training.run import batch_size
 
 SCRIPTS = ROOT / "scripts"
 ENVIRONMENT = ROOT / ".venv" / "peers" / "flower"
@@ -94,7 +95,9 @@ def _averaged(
     bundle = here.bundle(name)
     shutil.rmtree(bundle, ignore_errors=True)
     _first_site("finish", at, "--out", str(bundle.resolve()), "--licence", job.data.licence)
-    return {"of": wanted, "cores": os.cpu_count(), **cost(rounds_done(at))}
+    # As Site has it: a step's examples.
+    batch = batch_size(tuple(Federation.read(at).plan["tile_shape"]))
+    return {"of": wanted, "batch": batch, "cores": os.cpu_count(), **cost(rounds_done(at))}
 
 
 def cost(rounds: list[Result]) -> Result:

@@ -85,19 +85,32 @@ def cost(places: Places) -> str:
 
 def _cost(job: Centers, found: Result) -> list[str]:
     lines = head(
-        f"{job.data.title}, what", "rounds", "MB from sites", "MB to sites", "steps", "seconds"
+        f"{job.data.title}, what",
+        "rounds",
+        "MB from sites",
+        "MB to sites",
+        "steps",
+        "examples",
+        "seconds",
     )
     for way, fit in found["fits"].items():
         sites = fit["sites"].values()
         if way == WAY:
             rounds, steps = fit["of"]["rounds"], fit["of"]["steps"]
             sent, received = (sum(one[part] for one in sites) for part in ("sent", "received"))
-            came = f"{received / 1e6:.0f}"
+            came, seen = f"{received / 1e6:.0f}", f"{steps * fit['batch']:,}"
         else:
             rounds, steps = 1, fit["steps"]
-            sent, came = sum(one["bytes"] for one in sites), "–"
-        took = dice(fit["seconds"], 0)
-        lines.append(row(TITLES[way], str(rounds), f"{sent / 1e6:.0f}", came, f"{steps:,}", took))
+            sent, came, seen = sum(one["bytes"] for one in sites), "–", "–"
+        cells = (
+            str(rounds),
+            f"{sent / 1e6:.0f}",
+            came,
+            f"{steps:,}",
+            seen,
+            dice(fit["seconds"], 0),
+        )
+        lines.append(row(TITLES[way], *cells))
     return lines
 
 

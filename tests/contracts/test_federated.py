@@ -81,7 +81,7 @@ def done(places: Places, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             told = json.loads(words[words.index("--told") + 1])
             folder = Path(words[1])
             folder.mkdir(parents=True)
-            Federation(**told, plan={}).write(folder)
+            Federation(**told, plan={"tile_shape": [16, 16, 16]}).write(folder)
             write_average(folder, 0, {"w": np.zeros(1, np.float32)})
             words_of.append(f"begin {folder.name}")
         else:
@@ -179,8 +179,8 @@ def test_it_is_compared_with_what_was_measured_on_the_same_data(places, done):
     assert "| mixed pairs of all sites | – | – | not measured yet |  |" in shown
     shown = versus.cost(places)
     # 15 rounds, for north has so many steps; 2 and 4 MB for each of two sites and each round.
-    assert "| federated averaging | 15 | 60 | 120 | 40 | 30 |" in shown
-    assert "| encoded pairs of all sites | 1 | 6 | – | 40 | – |" in shown
+    assert "| federated averaging | 15 | 60 | 120 | 40 | 640 | 30 |" in shown
+    assert "| encoded pairs of all sites | 1 | 6 | – | 40 | – | – |" in shown
     shown = versus.control(places)
     assert "Phantom, North alone, 2 steps in 2 rounds: Dice 0.7500, by its own training" in shown
     assert "as it has to be; weights differ by at most 1e-07." in shown
