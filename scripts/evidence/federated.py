@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from federated.federation import DEFINITION, Federation, rounds_done
+from federated.federation import DEFINITION, Federation, rounds_done, shares
 from onnx import numpy_helper
 
 from evidence.background import run, side_by_side
@@ -137,12 +137,11 @@ def _first_site(*words: str | Path) -> None:
 def _definition(data: Mapping[str, Path], steps: int, rounds: int, seed: int) -> Result:
     """As :meth:`Federation.describe`; no more rounds than the site with the fewest steps has."""
     cases = {site: len(split_by_patient(read_dataset(one)).train) for site, one in data.items()}
-    fewest = min(round(steps * count / sum(cases.values())) for count in cases.values())
     return {
         "data_sha256": {site: content_hash(one) for site, one in data.items()},
         "cases": cases,
         "steps": steps,
-        "rounds": min(rounds, fewest),
+        "rounds": min(rounds, *shares(cases, steps).values()),
         "seed": seed,
     }
 

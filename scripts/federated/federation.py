@@ -57,7 +57,7 @@ class Federation:
 
     def steps_of(self, site: str) -> int:
         """Its part of the steps: every case is seen as often as every other."""
-        return round(self.steps * self.cases[site] / sum(self.cases.values()))
+        return shares(self.cases, self.steps)[site]
 
     def bounds(self, site: str, number: int) -> tuple[int, int]:
         """Steps done before a round, which is counted from 1, and after it."""
@@ -77,6 +77,12 @@ class Federation:
     def read(cls, folder: Path) -> "Federation":
         """From its folder."""
         return cls(**json.loads((folder / DEFINITION).read_text(encoding="utf-8")))
+
+
+def shares(cases: Mapping[str, int], steps: int) -> dict[str, int]:
+    """Steps of each site, in proportion to its cases; one at least."""
+    every = sum(cases.values())
+    return {site: max(1, round(steps * count / every)) for site, count in cases.items()}
 
 
 def write_average(folder: Path, number: int, weights: Weights) -> None:
