@@ -7,7 +7,8 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup orthanc demo test test-long check fix claims claims-status evidence bench bench-peers sbom clean
+.PHONY: help setup orthanc demo test test-long check fix claims claims-status evidence bench \
+	bench-peers bench-families sbom clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -32,11 +33,15 @@ demo: $(VENV)/.demo ## Segment a real brain plainly and privately; report in dem
 FITTING := tests/unit/training tests/unit/audit tests/integration/test_audit.py \
 	$(wildcard tests/integration/test_train*.py)
 
-test: setup check ## Checks and tests
-	$(BIN)/pytest -m "not long" $(addprefix --ignore=,$(FITTING))
-	$(BIN)/pytest -m "not long" $(FITTING)
+# A file to a core. Small networks are fitted on one thread each: two threads wait for each other
+# longer than they compute.
+SPREAD := $(BIN)/pytest -m "not long" --numprocesses auto --dist loadfile
 
-test-long: setup $(VENV)/.ray ## What takes minutes: accuracy measured anew, a fresh site, replicas on Ray
+test: setup check ## Checks and tests
+	$(SPREAD) $(addprefix --ignore=,$(FITTING))
+	OMP_NUM_THREADS=1 $(SPREAD) $(FITTING)
+
+test-long: setup $(VENV)/.ray bench-families ## What takes minutes: accuracy measured anew, a fresh site, replicas on Ray
 	$(BIN)/pytest -m long
 
 check: setup ## Format, lint, types, import contracts
@@ -61,13 +66,14 @@ claims-status: setup ## How far make claims is
 
 DATA ?= $(or $(VEILSEG_DATA),../shared/data)
 BRAIN := $(DATA)/brain_t1_oasis_3d
-bench: setup bench-peers ## Measure speed, an hour on a machine that is idle: results/bench-*.json
+bench: setup bench-peers bench-families ## Measure speed, an hour on a machine that is idle: results/bench-*.json
 	$(BIN)/veilseg bench runtime models/* --dataset $(DATA)/hippocampus --dataset $(BRAIN) \
 		--json results/bench-runtime.json
 	$(BIN)/veilseg bench serve models/hippocampus-mixup --json results/bench-serve.json
 	$(BIN)/veilseg bench site models/hippocampus-* --dataset $(DATA)/hippocampus \
 		--json results/bench-site.json
 	$(BIN)/veilseg bench plan results/bench-serve.json --json results/bench-plan.json
+	$(BIN)/veilseg bench families models/hippocampus-mixup --json results/bench-families.json
 	$(BIN)/python scripts/figures.py
 
 # Each in an environment of its own, with our OpenVINO: servers are compared, and not runtimes.
@@ -83,6 +89,18 @@ $(VENV)/.peer-%: $(PEERS)/%.txt $(VENV)/.demo
 	$(PEER_PYTHON) -m venv --without-pip $(VENV)/peers/$*
 	$(BIN)/pip --python $(VENV)/peers/$*/bin/python install --quiet --requirement $< \
 		"openvino==$$($(BIN)/python -c 'import importlib.metadata as m; print(m.version("openvino"))')"
+	touch $@
+
+# Other ways to keep patients from a server, each in an environment of its own: none can do without
+# versions of its own. CrypTen asks for packages that are gone or not needed, so it comes alone.
+bench-families: $(addprefix $(VENV)/.family-,crypten tenseal flower) ## CrypTen, TenSEAL and Flower
+
+$(VENV)/.family-%: $(PEERS)/%.txt constraints.txt $(VENV)/.demo
+	rm -rf $(VENV)/peers/$*
+	$(PYTHON) -m venv --without-pip $(VENV)/peers/$*
+	$(BIN)/pip --python $(VENV)/peers/$*/bin/python install --quiet --requirement $<
+	test ! -f $(PEERS)/$*-alone.txt || $(BIN)/pip --python $(VENV)/peers/$*/bin/python \
+		install --quiet --no-deps --requirement $(PEERS)/$*-alone.txt
 	touch $@
 
 # Of what a site and a server install, each in an environment of its own: not of what develops it.

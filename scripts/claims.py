@@ -18,12 +18,15 @@ from evidence.audits import AUDITS, audit
 from evidence.background import LOCK, LOG, last_line, start
 from evidence.centers import INVERSIONS, collaborate, how_far
 from evidence.encodings import RESULT, encodings
+from evidence.federated import how_far as how_far_averaged
+from evidence.federated import jobs as federations
 from evidence.jobs import EVALUATIONS, PUBLISHED, SHIPPED, TRAININGS, Training, shipped_together
 from evidence.places import ROOT, Places, Result, default_places
 from evidence.runs import evaluate, evaluated, is_shipped, progress, ship, train, trained
 from evidence.sites import CENTERS, Centers
 from evidence.summaries import summarise
 from evidence.usage import demo, overhead, site
+from evidence.versus import name_of
 from figures import update
 
 from veilseg.bench.alone import only_one, running
@@ -36,7 +39,7 @@ USAGE: dict[str, Callable[[Places, bool], None]] = {
     **{job.name: partial(audit, job) for job in AUDITS},
     **INVERSIONS,
 }
-NAMES = (*(job.name for job in (*TRAININGS, *CENTERS)), *USAGE)
+NAMES = (*(job.name for job in (*TRAININGS, *CENTERS)), *federations(CENTERS), *USAGE)
 TRIAL_STEPS = 2
 BY_NAME = {evaluation.name: evaluation for evaluation in EVALUATIONS}
 
@@ -73,7 +76,7 @@ def measure(
             failed += not _survived(training.name, partial(_job, training, places, again))
             publish(trainings, places)
     publish(trainings, places)
-    joint = {job.name: partial(collaborate, job) for job in together}
+    joint = {job.name: partial(collaborate, job) for job in together} | federations(together)
     for name, take in (joint | USAGE).items():
         if name in only:
             failed += not _survived(name, partial(take, places, again))
@@ -163,6 +166,7 @@ def table(trainings: Sequence[Training], places: Places, together: Sequence[Cent
         dice = " … ".join(f"{value:.3f}" for value in dict.fromkeys(figures[:1] + figures[-1:]))
         rows.append((training.name, state, dice))
     rows += [(job.name, how_far(job, places), "") for job in together]
+    rows += [(name_of(job), how_far_averaged(job, places), "") for job in together]
     rows += [(name, "waiting" if places.load(name) is None else "measured", "") for name in USAGE]
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     return "\n".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c}".rstrip() for a, b, c in rows)

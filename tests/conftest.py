@@ -174,6 +174,17 @@ def _stop(process: "subprocess.Popen[str]") -> None:
 
 
 @pytest.fixture(scope="session")
+def remembered_exports() -> Iterator[None]:
+    """Trainings in this process export each graph once."""
+    import torch.onnx
+    from exports import RememberedExports
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.onnx, "export", RememberedExports(torch.onnx.export))
+        yield
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real data beside the checkout; the test is skipped where there is none."""
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from evidence import results_page, speed, together
+from evidence import families, results_page, speed, together
 from evidence.cells import NOT_YET, between, change, dice, head, people, plot, row, with_range
 from evidence.encodings import ablations, controls
 from evidence.encodings import table as encodings
@@ -27,8 +27,8 @@ from evidence.verdicts import goals as results_goals
 
 BLOCK = re.compile(r"(<!-- figures(?::([a-z-]+))? -->\n)(?:.*?\n)??(<!-- /figures -->)", re.DOTALL)
 PAGES = (
-    *("accuracy.md", "centers.md", "encoding.md", "performance.md", "privacy.md", "results.md"),
-    "training.md",
+    *("accuracy.md", "centers.md", "encoding.md", "families.md", "performance.md"),
+    *("privacy.md", "results.md", "training.md"),
 )
 CARD = "card"  # the block of a model card; it has no name, as training writes it
 TITLES = {
@@ -177,8 +177,10 @@ def trainings(places: Places) -> str:
     for data in (HIPPOCAMPUS, BRAIN, *PICTURES):
         results = [places.load(f"{data.name}-{scheme}") for scheme in ("plain", "mixup")]
         scores = (dice((result or {}).get("validation_dice")) for result in results)
-        shared = f"{data.raw_steps:,}" if data.raw_steps else "–"
-        lines.append(row(f"`{data.folder}`", f"{data.steps:,}", shared, *scores))
+        raw, steps = data.raw_steps, data.steps
+        if raw and all(results):  # what was measured may be of an earlier table
+            raw, steps = results[0]["steps"], sum(result["steps"] for result in results)
+        lines.append(row(f"`{data.folder}`", f"{steps:,}", f"{raw:,}" if raw else "–", *scores))
     return "\n".join(lines)
 
 
@@ -189,10 +191,8 @@ def lengths(places: Places) -> str:
         return NOT_YET
     lines = head("data set", "steps", "plain", "private", "private − plain")
     scores = {
-        (one["dataset"], one.get("init_steps", 0), one["steps"], one["scheme"]): one[
-            "validation_dice"
-        ]
-        for one in found["runs"]
+        (a["dataset"], a.get("init_steps", 0), a["steps"], a["scheme"]): a["validation_dice"]
+        for a in found["runs"]
     }
     for dataset, before, steps in sorted({key[:3] for key in scores}):
         mixup = scores[dataset, before, steps, "mixup"]
@@ -281,14 +281,11 @@ BLOCKS: dict[str, Callable[[Places], str]] = {
     "mixtures-plot": plot("mixtures", "Dice over the number of mixtures averaged"),
     "centers-plot": plot("centers", "Dice on each site's patients, alone, together and pooled"),
     "calibration-plot": plot("calibration", "Accuracy over confidence of the shipped bundles"),
-    "runtimes": speed.runtimes,
-    "servers": speed.servers,
     "servers-plot": plot("servers", "Throughput and p95 over the number of clients", "bench"),
-    "site-time": speed.site_time,
     "site-time-plot": plot("site-time", "A site's time by phase, a bar for each bundle", "bench"),
-    "plan": speed.plan,
     "plan-plot": plot("plan", "p95 of a scan over the number of replicas", "bench"),
-    "plan-validation": speed.validation,
+    **speed.BLOCKS,
+    **families.BLOCKS,
     **results_page.BLOCKS,
     "results-goals": reached(results_goals),
 }

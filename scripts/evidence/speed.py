@@ -1,5 +1,7 @@
 """Blocks of docs/performance.md: runtimes, servers under load, a site's time, a plan."""
 
+from collections.abc import Callable
+
 from evidence.cells import head, row
 from evidence.places import Places, Result
 
@@ -20,7 +22,7 @@ def runtimes(places: Places) -> str:
         for number, (runtime, entry) in enumerate(network["runtimes"].items()):
             what = f"{name}, {tile}" if number == 0 else ""
             lines.append(row(what, runtime, *_runtime_cells(entry)))
-    return "\n".join([*lines, "", _where(found, f"{_rounds(found['networks'])} rounds")])
+    return "\n".join([*lines, "", where(found, f"{_rounds(found['networks'])} rounds")])
 
 
 def _runtime_cells(entry: Result) -> list[str]:
@@ -30,7 +32,7 @@ def _runtime_cells(entry: Result) -> list[str]:
     dice = entry.get("dice")
     return [
         f"{1000 * entry['median_s']:.3g}",
-        _ratio(entry["speedup"]),
+        ratio(entry["speedup"]),
         "–" if same is None else f"{100 * same:.2f} %",
         "–" if dice is None else f"{dice['difference']:+.4f} ({dice['n_cases']} images)",
     ]
@@ -54,22 +56,22 @@ def servers(places: Places) -> str:
             flow = f"{figures.get('throughput', 0):g}"
             if failures := sum(figures["failures"].values()):
                 flow += f", {failures} failed"
-            lines.append(row(name, replicas, clients, flow, _ratio(figures["of_bare"]), *cells))
+            lines.append(row(name, replicas, clients, flow, ratio(figures["of_bare"]), *cells))
     tile = "×".join(map(str, found["tile"][2:]))
     note = f"{found['model']}, tiles {tile}, {found['precision']}, {found['n_rounds']} rounds"
     told = [_against(found["against_best_peer"]), *map(_scaled, found["scaling"])]
-    return "\n".join([*lines, "", *told, "", _where(found, note)])
+    return "\n".join([*lines, "", *told, "", where(found, note)])
 
 
 def _scaled(entry: Result) -> str:
-    return f"{entry['server']}: {entry['replicas']} replicas ÷ 1, most clients: {_ratio(entry)}."
+    return f"{entry['server']}: {entry['replicas']} replicas ÷ 1, most clients: {ratio(entry)}."
 
 
 def _against(entry: Result) -> str:
     if entry["status"] != "run":
         return f"Ours ÷ the best peer: {entry['status']}."
     told = (
-        f"{clients} client{'' if clients == '1' else 's'} {_ratio(one)} ({one['peer']})"
+        f"{clients} client{'' if clients == '1' else 's'} {ratio(one)} ({one['peer']})"
         for clients, one in entry.items()
         if clients != "status"
     )
@@ -86,7 +88,7 @@ def site_time(places: Places) -> str:
         each = entry["milliseconds"]
         lines.append(row(name, *(f"{each[phase]:.3g}" for phase in (*PHASES, "total"))))
     note = f"{found['n_images']} images of {found['dataset']}, {found['runtime']} at the site"
-    return "\n".join([*lines, "", _where(found, note)])
+    return "\n".join([*lines, "", where(found, note)])
 
 
 def plan(places: Places) -> str:
@@ -142,7 +144,8 @@ def validation(places: Places) -> str:
     return "\n".join(lines)
 
 
-def _ratio(entry: Result) -> str:
+def ratio(entry: Result) -> str:
+    """With its interval."""
     low, high = entry["interval"]
     return f"{entry['median']:.2f} ({low:.2f} to {high:.2f})"
 
@@ -152,10 +155,20 @@ def _rounds(networks: Result) -> str:
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
-def _where(found: Result, note: str) -> str:
+def where(found: Result, note: str) -> str:
+    """What was measured, on what, and at which commit."""
     machine = found["machine"]
     threads = f", {found['threads']} thread(s)" if found["threads"] else ""
     return (
         f"{note}; {machine['processor']}, {machine['usable_cores']} cores{threads}; "
         f"load before {machine['load_before']:g}; commit {found['commit'][:12]}."
     )
+
+
+BLOCKS: dict[str, Callable[[Places], str]] = {
+    "runtimes": runtimes,
+    "servers": servers,
+    "site-time": site_time,
+    "plan": plan,
+    "plan-validation": validation,
+}

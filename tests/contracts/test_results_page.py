@@ -155,8 +155,8 @@ def test_tables_hold_the_figures(places):
         results_page.cost(places)
     )
     assert "**encoding** (nearest)" in results_page.nearest(places)
-    assert "| cardiac-plain-0 | 3,000 | 3,000 | 2 | segmenter 12,000 |" in results_page.seen(places)
-    assert "| 6,000 | 18 of 18 | 0, 1, 2 | full, quick |" in results_page.state(places)
+    assert "| cardiac-plain-0 | 4,500 | 9,000 | 2 | segmenter 27,000 |" in results_page.seen(places)
+    assert "| 13,500 | 18 of 18 | 0, 1, 2 | full, quick |" in results_page.state(places)
 
 
 def test_several_proxies_are_told_of_where_they_teach_more(places):

@@ -21,6 +21,8 @@ from veilseg.training import train as training
 from veilseg.training.recipe import Recipe
 from veilseg.training.start import start_from
 
+pytestmark = pytest.mark.usefixtures("remembered_exports")
+
 SHAPE = (20, 18, 22)
 # Of six patients, s1 and s4; s0 validates.
 FOLD = "2/3"

@@ -14,6 +14,8 @@ from veilseg.schemes.deformation.client import GENERATOR_FILE
 from veilseg.schemes.privacy_net.client import ENCODER_FILE
 from veilseg.schemes.registry import NEEDS_VAULT
 
+pytestmark = pytest.mark.usefixtures("remembered_exports")
+
 # Of twenty people the last four are audited.
 PEOPLE = tuple(f"person{number:02d}" for number in range(20))
 # After few, classes are nearly tied and no self-test can tell which should win.
@@ -51,7 +53,7 @@ def image(data):
 
 
 @EVERY_SCHEME
-@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("dims", [2, pytest.param(3, marks=pytest.mark.long)])
 def test_every_command(veilseg, start_server, trained, data, image, tmp_path, scheme, dims):
     bundle = trained(scheme, dims)
     manifest = open_client_half(bundle).manifest
@@ -88,7 +90,13 @@ ATTACKS = "A1,A2,A5,A10,A14,A15,A16"
 
 
 @pytest.mark.timeout(600)
-@EVERY_SCHEME
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        "privacy_net",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("noise", "deformation")),
+    ],
+)
 def test_audit(veilseg, trained, data, tmp_path, monkeypatch, scheme):
     monkeypatch.setattr(workshop, "QUICK", replace(workshop.QUICK, steps=20, proxies=4))
     files = ["--json", tmp_path / "audit.json", "--html", tmp_path / "audit.html"]

@@ -26,6 +26,8 @@ from veilseg.schemes.encoding.key import ConsortiumKey
 from veilseg.schemes.encoding.training import IMAGE_CHANNELS
 from veilseg.training import loop
 
+pytestmark = pytest.mark.usefixtures("remembered_exports")
+
 PEOPLE = tuple(f"person{number:02d}" for number in range(20))
 STEPS = 12
 # Of a tile of 16³, at a quarter and at an eighth of the resolution.
@@ -190,6 +192,7 @@ def test_key_is_rotated_and_the_old_one_kept(veilseg, tmp_path):
 ATTACKS = {"A9", "A10", "A11", "A12", "A12p", "A14", "A15e", "A16e"}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_audit_of_a_keyed_bundle(veilseg, bundles, people, key, tmp_path, monkeypatch):
     monkeypatch.setattr(workshop, "QUICK", replace(workshop.QUICK, steps=20))
@@ -256,14 +259,28 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-# Of 8 steps two are of the autoencoders, five of the mapping network and one of the decoder.
+@pytest.fixture(scope="module")
+def unbroken(people, tmp_path_factory):
+    """A bundle trained on one thread without a break, and how it is asked for but for its folder.
+
+    Of 8 steps two are of the autoencoders, five of the mapping network and one of the decoder.
+    """
+    bundle = tmp_path_factory.mktemp("unbroken") / "same"
+    options = list(map(str, ["train", people, "--scheme", "encoding", "--steps", 8, "--out"]))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    ended = CliRunner().invoke(app, [*options, str(bundle)])
+    torch.set_num_threads(threads)
+    assert ended.exit_code == 0, ended.output
+    return bundle, options
+
+
 @pytest.mark.parametrize("saved", [1, 2, 4, 7])
 def test_resumed_in_any_stage_equals_an_unbroken_run(
-    people, tmp_path, monkeypatch, one_thread, saved
+    unbroken, tmp_path, monkeypatch, one_thread, saved
 ):
-    unbroken, broken = tmp_path / "a" / "same", tmp_path / "b" / "same"
-    options = list(map(str, ["train", people, "--scheme", "encoding", "--steps", 8, "--out"]))
-    assert CliRunner().invoke(app, [*options, str(unbroken)]).exit_code == 0
+    whole, options = unbroken
+    broken = tmp_path / "same"
     save, left = loop.save_checkpoint, [saved]
 
     def interrupted(*arguments):
@@ -278,5 +295,5 @@ def test_resumed_in_any_stage_equals_an_unbroken_run(
         assert CliRunner().invoke(app, [*options, str(broken)]).exit_code == 130
     assert not (broken / "client").exists()
     assert CliRunner().invoke(app, [*options, str(broken), "--resume"]).exit_code == 0
-    ids = [open_client_half(bundle).manifest.bundle_id for bundle in (unbroken, broken)]
+    ids = [open_client_half(bundle).manifest.bundle_id for bundle in (whole, broken)]
     assert ids[0] == ids[1]

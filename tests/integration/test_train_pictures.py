@@ -20,6 +20,8 @@ from safetensors.torch import load_file
 from veilseg.bundle import open_client_half
 from veilseg.schemes.references import TEMPLATE_FILE
 
+pytestmark = pytest.mark.usefixtures("remembered_exports")
+
 SHAPE = (40, 28)
 CASES = 8
 # After two or three, classes are nearly tied and no self-test can tell which should win.

@@ -25,6 +25,8 @@ from veilseg.collaboration.shards import ShardPairs
 from veilseg.collaboration.tables import Contribution, Shard
 from veilseg.runtime import OnnxModel
 
+pytestmark = pytest.mark.usefixtures("remembered_exports")
+
 SITES = ("north", "south")
 # After a few steps of the segmenter classes are tied: rounding decides, and no self-test passes.
 STEPS = {"encoding": 4, "mixup": 16}
@@ -268,6 +270,7 @@ def test_site_or_service_killed_ten_times(provider, data, bundles, tmp_path):
     interrupted(provider, data, bundles, tmp_path, kills=10, views=150)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_two_processes_fit_what_one_does(veilseg, provider, data, bundles, tmp_path):
     bundle = bundles / "encoding"
@@ -298,6 +301,7 @@ def test_two_processes_fit_what_one_does(veilseg, provider, data, bundles, tmp_p
     assert abs(two - one) < 0.2 * abs(other - one)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
 @pytest.mark.timeout(600)
 def test_killed_fit_goes_on(veilseg, provider, data, bundles, tmp_path):

@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 from veilseg.bundle import open_client_half, open_server_half
 from veilseg.training import loop
 
+pytestmark = pytest.mark.usefixtures("remembered_exports")
+
 # A gradient is rounded to bf16, 8 bits, by each process for its own part, in one process for the
 # whole: relative differences of 2^-9 that do not add up, for they are random. Four times that.
 LARGEST_DIFFERENCE = 2.0**-7

@@ -26,9 +26,14 @@ from veilseg.files import written_whole
 from veilseg.payload import Float32Array
 from veilseg.training.batches import Examples
 from veilseg.training.loader import Batch
-from veilseg.training.run import batch_size
+from veilseg.training.run import VOXELS_PER_STEP, batch_size
 
 Report = Callable[[int, int, str], None]
+
+
+def attack_batch_size(tile_shape: Sequence[int]) -> int:
+    """Examples per step of an attack: an attacker's steps are counted, so none is a small one."""
+    return batch_size(tile_shape, VOXELS_PER_STEP)
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,7 @@ class Workshop:
         steps = self.effort.steps if steps is None else steps
         tile = scene.manifest.tile_shape
         own = scene.auxiliary if cases is None else cases
-        size = batch_size(tile) if batch is None else batch
+        size = attack_batch_size(tile) if batch is None else batch
         examples = Examples(law, own, tile, steps * size, scene.seed, augment)
         return self.fitted(name, build, examples, loss, steps, size)
 

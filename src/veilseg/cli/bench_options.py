@@ -88,6 +88,24 @@ def site(
     run(SiteRequest(bundles, dataset, json_file, images, runtime, key_file))
 
 
+@bench.command("families")
+def families(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle with its server half.")],
+    json_file: JsonFile,
+    threads: Annotated[int, typer.Option(help="Of each process.", min=1)] = 1,
+    budget_s: Annotated[
+        float, typer.Option("--budget-s", help="Seconds by turns; three rounds at least.", min=0)
+    ] = 60.0,
+    peers: Annotated[
+        Path, typer.Option(help="Environments, as make bench-families makes them.")
+    ] = Path(".venv/peers"),
+) -> None:
+    """Compute one layer in CrypTen and TenSEAL; estimate the network from it."""
+    from veilseg.cli.bench_families import families as run
+
+    run(bundle, json_file, threads, budget_s, peers)
+
+
 @bench.command("plan")
 def plan(
     calibration: Annotated[Path, typer.Argument(help="JSON of veilseg bench serve.")],

@@ -1,7 +1,7 @@
 """The training loop: one, for every scheme, readable from top to bottom."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -35,12 +35,13 @@ def fit(
     Parameters
     ----------
     stage : Stage
-        Its module is fitted in place.
+        Its module is fitted in place. With fewer examples than its steps take, it is fitted as far
+        as they go, and later from there: as a site does between two rounds with others.
     seed : int
     run : str
         Fingerprint that a checkpoint must carry to be gone on from.
     checkpoint : Path or None
-        Written every 100 steps and at the end; None: nothing is kept.
+        Written every 100 steps and where examples end; None: nothing is kept.
     resume : bool
         Go on from ``checkpoint`` where it exists.
     progress : callable
@@ -68,6 +69,7 @@ def fit(
         prepare = partial(stage.prepare, steps=stage.steps, rank=fabric.global_rank)
     in_turn = fabric.device.type == "cpu"
     mine = batches(stage.examples, stage.batch, done, *part, prepare, in_turn)
+    last = min(stage.steps, len(cast(Sized, stage.examples)) // stage.batch)
     smoothed = math.nan
     for step, batch in enumerate(mine, start=done):
         for optimizer in moved_by:
@@ -87,7 +89,7 @@ def fit(
             raise TrainingDiverged(f"step {step + 1}: the loss is {value}{after}")
         smoothed = value if math.isnan(smoothed) else 0.95 * smoothed + 0.05 * value
         progress(step + 1, smoothed)
-        due = (step + 1) % STEPS_PER_CHECKPOINT == 0 or step + 1 == stage.steps
+        due = (step + 1) % STEPS_PER_CHECKPOINT == 0 or step + 1 == last
         if due and checkpoint is not None and fabric.is_global_zero:
             save_checkpoint(checkpoint, stage.module, moved_by, step + 1, run)
 

@@ -3,12 +3,15 @@
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from veilseg.training.recipe import Recipe
 
-# Voxels per optimiser step; small tiles come in larger batches.
+# Voxels per optimiser step; small tiles come in larger batches. Pictures come in smaller ones: of
+# as many mixtures, a network learned more in many small steps.
 VOXELS_PER_STEP = 200_000
+PIXELS_PER_STEP = 65_536
 LARGEST_BATCH = 16
 
 
@@ -33,6 +36,8 @@ class Run:
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def batch_size(tile_shape: tuple[int, ...]) -> int:
-    """Examples per step, for about the same work at any tile shape."""
-    return min(LARGEST_BATCH, max(1, round(VOXELS_PER_STEP / math.prod(tile_shape))))
+def batch_size(tile_shape: Sequence[int], voxels: int | None = None) -> int:
+    """Examples per step of so many voxels, by default for about the same work at any tile shape."""
+    if voxels is None:
+        voxels = PIXELS_PER_STEP if len(tile_shape) == 2 else VOXELS_PER_STEP
+    return min(LARGEST_BATCH, max(1, round(voxels / math.prod(tile_shape))))

@@ -193,3 +193,6 @@ def test_batch_size_follows_the_tile():
     assert batch_size((104, 128, 96)) == 1
     assert batch_size((40, 56, 40)) == 2
     assert batch_size((8, 8, 8)) == LARGEST_BATCH
+    assert batch_size((256, 256)) == 1
+    assert batch_size((96, 96)) == 7
+    assert batch_size((32, 32)) == LARGEST_BATCH

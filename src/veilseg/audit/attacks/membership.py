@@ -16,7 +16,7 @@ from veilseg.audit.fitting import run
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import EncodedLaw, Law, RawLaw
 from veilseg.audit.scene import Observation, evenly
-from veilseg.audit.workshop import Workshop
+from veilseg.audit.workshop import Workshop, attack_batch_size
 from veilseg.datasets.cases import PreparedCase
 from veilseg.evaluation.bootstrap import LEVEL, Interval
 from veilseg.networks.segmenter import Segmenter
@@ -24,7 +24,6 @@ from veilseg.payload import Float32Array
 from veilseg.training.examples import one_hot
 from veilseg.training.loader import Batch
 from veilseg.training.losses import soft_target_loss
-from veilseg.training.run import batch_size
 
 FINDING = Finding("A14", "Membership", "membership", Threat(candidate_image=True), "AUC")
 # Proxies of each candidate whose losses are averaged: the attacker makes as many as it likes.
@@ -192,7 +191,7 @@ def _network(
     scene = workshop.scene
     steps = max(1, workshop.effort.steps // SHADOW_PART)
     if isinstance(law, EncodedLaw):
-        size = batch_size(scene.manifest.tile_shape)
+        size = attack_batch_size(scene.manifest.tile_shape)
         tiles = [fitted(case, scene.manifest.tile_shape) for case in people]
         return workshop.fitted(
             name,

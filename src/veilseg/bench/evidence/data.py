@@ -53,23 +53,23 @@ BRAIN = Data(
     *(DEALT, 1600),
 )
 CARDIAC = Data(
-    *("cardiac", "cardiac_acdc_2d", "Heart, cine MR (2D)", 6000),
+    *("cardiac", "cardiac_acdc_2d", "Heart, cine MR (2D)", 13_500),
     f"{NON_COMMERCIAL} (trained on ACDC, CC BY-NC-SA 4.0)",
-    *(DEALT, 3000),
+    *(DEALT, 4500),
 )
 RETINA = Data(
-    *("retina", "retina_vessels", "Retinal vessels (2D)", 6000),
+    *("retina", "retina_vessels", "Retinal vessels (2D)", 13_500),
     "CC BY 4.0 (trained on DRIVE and CHASE_DB1, CC BY 4.0)",
-    *(DEALT, 3000),
+    *(DEALT, 4500),
 )
 BREAST = Data(
-    *("breast", "breast_us_busi", "Breast lesion, ultrasound (2D)", 6000),
+    *("breast", "breast_us_busi", "Breast lesion, ultrasound (2D)", 13_500),
     "CC BY 4.0 (trained on BUSI, CC BY 4.0)",
-    *(DEALT, 3000),
+    *(DEALT, 4500),
 )
 NUCLEI = Data(
-    *("nuclei", "nuclei_dsb2018", "Nuclei, microscopy (2D RGB)", 6000),
+    *("nuclei", "nuclei_dsb2018", "Nuclei, microscopy (2D RGB)", 13_500),
     "CC0 (trained on BBBC038, CC0)",
-    *(DEALT, 3000),
+    *(DEALT, 4500),
 )
 ALL = (HIPPOCAMPUS, BRAIN, CARDIAC, RETINA, BREAST, NUCLEI)
