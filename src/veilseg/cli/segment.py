@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
-import numpy as np
-
 from veilseg.bundle import ClientBundle, open_client_half, open_server_half
 from veilseg.cli.key import read_key
 from veilseg.cli.local import LocalServer
 from veilseg.cli.outputs import result_files
 from veilseg.cli.progress import progress
 from veilseg.client.credentials import Credentials
-from veilseg.client.group import ServerGroup, connected
-from veilseg.client.pipeline import channel_files, segment, sizes
+from veilseg.client.group import connected
+from veilseg.client.pipeline import channel_files, segment
 from veilseg.client.processor import TileProcessor
-from veilseg.client.remote import RemoteServer
+from veilseg.client.sizes import sizes
 from veilseg.datasets.layout import read_patients
 from veilseg.errors import VeilsegError, WrongUsage
 from veilseg.files import write_text_whole
@@ -145,7 +143,6 @@ class _Job:
             if self.request.save_proxy is not None:
                 nifti.write_array(self.request.save_proxy, proxies[0].array)
 
-        traffic = _traffic(self.processor)
         result = segment(
             files,
             subject,
@@ -165,13 +162,12 @@ class _Job:
         quantity, size = sizes(result.labels, manifest)
         told = (f"{name} {SIZE_AS_TOLD[quantity].format(value)}" for name, value in size.items())
         print(f"{output}: {', '.join(told)}")
-        sent, received = np.subtract(_traffic(self.processor), traffic).tolist()
         return {
             quantity: {name: round(value, 4) for name, value in size.items()},
             "warnings": result.warnings,
             "seconds": {name: round(value, 4) for name, value in result.seconds.items()},
-            "bytes_sent": sent,
-            "bytes_received": received,
+            "bytes_sent": result.bytes_sent,
+            "bytes_received": result.bytes_received,
         }
 
     def _record(self, vault: Vault, image: Path, subject: str, proxies: Sequence[Proxy]) -> None:
@@ -265,9 +261,3 @@ def _processor(request: Request, bundle: ClientBundle) -> Iterator[TileProcessor
     )
     with connected(request.servers, bundle.manifest, request.timeout_s, credentials) as remote:
         yield remote
-
-
-def _traffic(processor: TileProcessor) -> tuple[int, int]:
-    if isinstance(processor, RemoteServer | ServerGroup):
-        return processor.bytes_sent, processor.bytes_received
-    return 0, 0
