@@ -22,6 +22,8 @@ from veilseg.datasets.layout import read_patients
 from veilseg.errors import VeilsegError, WrongUsage
 from veilseg.files import write_text_whole
 from veilseg.imaging import nifti
+from veilseg.imaging.dicom_marks import ENDING as DICOM_ENDING
+from veilseg.imaging.dicom_marks import Kind
 from veilseg.imaging.formats import (
     map_endings,
     require_source,
@@ -64,6 +66,7 @@ class Request:
     ca: Path | None = None
     client_cert: Path | None = None
     client_key: Path | None = None
+    dicom_kind: Kind = "binary"
 
 
 def segment_all(request: Request) -> None:
@@ -78,6 +81,8 @@ def segment_all(request: Request) -> None:
     options = (request.uncertainty, request.save_proxy, request.json_file)
     further = [path for path in options if path is not None]
     outputs = result_files(request.images, request.out, further)
+    if request.dicom_kind != "binary" and not any(one.suffix == DICOM_ENDING for one in outputs):
+        raise WrongUsage("--labelmap: is for DICOM segmentations (-o FILE.dcm)")
     who = _subjects(request)
     bundle = open_client_half(request.bundle)
     if request.save_proxy is not None and bundle.manifest.scheme == "encoding":
@@ -156,7 +161,7 @@ class _Job:
         )
         for warning in result.warnings:
             print(f"veilseg: {image}: warning: {warning}", file=sys.stderr)
-        write_segmentation(output, result.labels, files, manifest)
+        write_segmentation(output, result.labels, files, manifest, self.request.dicom_kind)
         if self.request.uncertainty is not None and result.uncertainty is not None:
             write_map(self.request.uncertainty, result.uncertainty, result.labels.geometry)
         quantity, size = sizes(result.labels, manifest)
