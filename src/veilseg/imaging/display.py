@@ -1,22 +1,23 @@
-"""Pictures of what the main path holds, for a browser: eight bits, NIfTI, placed in one space.
+"""Pictures of what the main path holds, for a browser: eight bits, NIfTI, axes in the order of RAS.
 
-Everything of one image lies over everything else of it: the file's own grid and the prepared one
-are both placed in the file's RAS+ millimetres. A 2D image, wherever it was taken, is laid flat.
+Everything of one image has its place on one ruler per axis, in millimetres (or pixels) from the
+middle of the image's first voxel in RAS+ order: the file's own grid and the prepared one, whose
+axes run alike, lie over each other wherever in the scanner the patient was.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import nibabel as nib
 import numpy as np
-from nibabel.orientations import inv_ornt_aff
 from numpy.typing import NDArray
 
+from veilseg.imaging.orientation import orientation_of, ras_spacing_mm, to_ras
 from veilseg.imaging.preprocessing import Restoration
-from veilseg.imaging.volume import Geometry
+from veilseg.imaging.volume import Geometry, LabelMap, Volume
 from veilseg.payload import Float32Array
 
-Affine = NDArray[np.float64]
 Colour = tuple[int, int, int]
 
 # Share of the voxels that may be brighter than white: a few of them would leave the rest dark.
@@ -26,60 +27,56 @@ SAMPLES = 200_000
 RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 
 
-def placed(geometry: Geometry) -> Affine:
-    """Affine by which the voxels of a file are shown.
+@dataclass(frozen=True)
+class Ruler:
+    """Where the voxels of a picture lie: of each axis the middle of the first, and the distance."""
 
-    Rows of a picture in pixels run downwards. Any other slice is turned to show its first two
-    axes in the order of RAS: right before anterior before superior.
-    """
-    if geometry.ndim == 3:
-        return geometry.affine
-    flat = np.eye(4)
-    if geometry.unit == "pixel":
-        flat[1, 1] = -1
-        return flat
-    axes = geometry.affine[:3, :2]
-    # Of two axes the one that runs most to the right is across.
-    strongest = np.abs(axes / np.linalg.norm(axes, axis=0)).argmax(axis=0)
-    across = int(strongest[1] < strongest[0])
-    for row, column in enumerate((across, 1 - across)):
-        flat[row, :2] = 0
-        size = np.linalg.norm(axes[:, column])
-        flat[row, column] = size * np.sign(axes[strongest[column], column])
-    return flat
+    first: tuple[float, ...]
+    step: tuple[float, ...]
 
+    @classmethod
+    def of(cls, geometry: Geometry) -> "Ruler":
+        """Of an image's own grid."""
+        return cls((0.0,) * geometry.ndim, ras_spacing_mm(geometry))
 
-def placed_prepared(restoration: Restoration) -> Affine:
-    """The same of the grid on which an image is protected."""
-    original = restoration.original
-    count = original.ndim
-    steps = np.eye(4)
-    for axis in range(count):
-        zoom = restoration.zoom[axis]
-        first = restoration.crop[axis].start - restoration.padding[axis][0]
-        steps[axis, axis] = 1 / zoom
-        # Both grids share their outer corner, and not the middle of their first voxel.
-        steps[axis, 3] = (first + 0.5) / zoom - 0.5
-    to_file = np.eye(4)
-    kept = [*range(count), 3]
-    to_file[np.ix_(kept, kept)] = inv_ornt_aff(restoration.orientation, original.shape)
-    affine: Affine = placed(original) @ to_file @ steps
-    return affine
+    @classmethod
+    def of_prepared(cls, restoration: Restoration) -> "Ruler":
+        """Of the grid on which an image is protected."""
+        first, step = [], []
+        parts = (restoration.zoom, restoration.crop, restoration.padding)
+        spacings = ras_spacing_mm(restoration.original)
+        for spacing, zoom, crop, (before, _) in zip(spacings, *parts, strict=True):
+            # Both grids share their outer corner, and not the middle of their first voxel.
+            first.append(((crop.start - before + 0.5) / zoom - 0.5) * spacing)
+            step.append(spacing / zoom)
+        return cls(tuple(first), tuple(step))
 
 
-def grey(array: Float32Array, affine: Affine) -> bytes:
-    """An image with its channels, from its darkest to almost its brightest.
+def image(volume: Volume) -> bytes:
+    """An image, from its darkest to almost its brightest; channels are frames or colours."""
+    orientation = orientation_of(volume.geometry)
+    array = np.stack([to_ras(channel, orientation) for channel in volume.array])
+    return grey(array, Ruler.of(volume.geometry))
+
+
+def labels(found: LabelMap) -> bytes:
+    """A label map as it is."""
+    return _nifti(to_ras(found.array, orientation_of(found.geometry)), Ruler.of(found.geometry))
+
+
+def grey(array: Float32Array, ruler: Ruler) -> bytes:
+    """An image in RAS order, as :func:`image`.
 
     Parameters
     ----------
     array : ndarray, shape (C, X, Y, Z) or (C, X, Y)
         Three channels in 2D are red, green and blue.
-    affine : ndarray, shape (4, 4)
+    ruler : Ruler
 
     Returns
     -------
     bytes
-        NIfTI, channels as frames.
+        NIfTI.
     """
     sample = array.ravel()[:: max(1, array.size // SAMPLES)]
     low, high = float(array.min()), float(np.quantile(sample, 1 - BRIGHTER))
@@ -88,12 +85,13 @@ def grey(array: Float32Array, affine: Affine) -> bytes:
     scale = 255 / (high - low) if high > low else 0.0
     shown = np.clip((array - np.float32(low)) * np.float32(scale), 0, 255).astype(np.uint8)
     if shown.ndim == 3:
-        coloured = len(shown) == 3
-        return _nifti(_rgb(shown) if coloured else shown.transpose(1, 2, 0)[:, :, None], affine)
-    return _nifti(np.moveaxis(shown, 0, -1), affine)
+        return _nifti(
+            _rgb(shown) if len(shown) == 3 else shown.transpose(1, 2, 0)[:, :, None], ruler
+        )
+    return _nifti(np.moveaxis(shown, 0, -1), ruler)
 
 
-def mixed(maps: Float32Array, colours: Sequence[Colour], affine: Affine) -> bytes:
+def mixed(maps: Float32Array, colours: Sequence[Colour], ruler: Ruler) -> bytes:
     """Maps of classes, mixed as colours: the first is background, and black.
 
     Parameters
@@ -101,17 +99,14 @@ def mixed(maps: Float32Array, colours: Sequence[Colour], affine: Affine) -> byte
     maps : ndarray, shape (K, X, Y, Z) or (K, X, Y)
     colours : sequence of (R, G, B)
         One for each map but the first.
+    ruler : Ruler
     """
     shown = np.zeros((3, *maps.shape[1:]), np.float32)
     for map_, colour in zip(maps[1:], colours, strict=True):
+        present = np.clip(map_, 0, 1)
         for part, share in zip(shown, colour, strict=True):
-            part += np.clip(map_, 0, 1) * np.float32(share)
-    return _nifti(_rgb(np.clip(shown, 0, 255).astype(np.uint8)), affine)
-
-
-def classes(labels: NDArray[np.uint8], affine: Affine) -> bytes:
-    """A label map as it is."""
-    return _nifti(labels, affine)
+            part += present * np.float32(share)
+    return _nifti(_rgb(np.clip(shown, 0, 255).astype(np.uint8)), ruler)
 
 
 def sequences(array: Float32Array) -> bytes:
@@ -123,11 +118,11 @@ def sequences(array: Float32Array) -> bytes:
     """
     tiles = array.reshape(len(array), -1)
     side = math.ceil(math.sqrt(tiles.shape[1]))
-    padded = np.zeros((len(tiles), side * side), np.float32)
+    padded = np.full((len(tiles), side * side), tiles.min(), np.float32)
     padded[:, : tiles.shape[1]] = tiles
     # Read as text is: along a row, then down.
     squares = padded.reshape(len(tiles), side, side).transpose(2, 1, 0)
-    return grey(squares[None], np.diag([1.0, -1.0, 1.0, 1.0]))
+    return grey(squares[None], Ruler((0.0,) * 3, (1.0,) * 3))
 
 
 def _rgb(parts: NDArray[np.uint8]) -> NDArray[np.void]:
@@ -137,8 +132,11 @@ def _rgb(parts: NDArray[np.uint8]) -> NDArray[np.void]:
     return colours
 
 
-def _nifti(array: NDArray[np.uint8] | NDArray[np.void], affine: Affine) -> bytes:
+def _nifti(array: NDArray[np.uint8] | NDArray[np.void], ruler: Ruler) -> bytes:
     """Three axes at least: what shows it knows no fewer."""
-    image = nib.Nifti1Image(array[..., None] if array.ndim == 2 else array, affine)
-    image.header.set_xyzt_units("mm")
-    return image.to_bytes()
+    affine = np.eye(4)
+    for axis, (first, step) in enumerate(zip(ruler.first, ruler.step, strict=True)):
+        affine[axis, axis], affine[axis, 3] = step, first
+    shown = nib.Nifti1Image(array[..., None] if array.ndim == 2 else array, affine)
+    shown.header.set_xyzt_units("mm")
+    return shown.to_bytes()

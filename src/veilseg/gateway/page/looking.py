@@ -46,7 +46,7 @@ class Looking:
 
     def read(self, volume: Volume) -> None:
         """Keep the patient image."""
-        self._keep(IMAGE, display.grey(volume.array, display.placed(volume.geometry)))
+        self._keep(IMAGE, display.image(volume))
 
     def answered(self, proxy: Proxy, restoration: Restoration, answer: Answer) -> None:
         """Keep what left and what came."""
@@ -55,14 +55,14 @@ class Looking:
             self._keep(PROXY, display.sequences(proxy.array))
             self._keep(ANSWER, display.sequences(answer.array))
             return
-        place = display.placed_prepared(restoration)
+        ruler = display.Ruler.of_prepared(restoration)
         shades = [label.rgb for label in colours(self._manifest)]
-        self._keep(PROXY, display.grey(proxy.array, place))
-        self._keep(ANSWER, display.mixed(answer.array, shades, place))
+        self._keep(PROXY, display.grey(proxy.array, ruler))
+        self._keep(ANSWER, display.mixed(answer.array, shades, ruler))
 
     def found(self, labels: LabelMap) -> None:
         """Keep the segmentation."""
-        self._keep(LABELS, display.classes(labels.array, display.placed(labels.geometry)))
+        self._keep(LABELS, display.labels(labels))
 
     def _keep(self, name: str, content: bytes) -> None:
         (self._folder / f"{name}{ENDING}").write_bytes(content)

@@ -1,21 +1,21 @@
-/** The four pictures with their slider. Without WebGL or NiiVue everything else goes on. */
+/** The four pictures with their slider: slices, or solids where NiiVue is there to draw them. */
 
 import * as api from "./api.js";
 import { make, one } from "./dom.js";
-import { missing, Panes } from "./panes.js";
+import { Slices } from "./slices.js";
+import { missing, Solids } from "./solids.js";
+import { Volume } from "./volume.js";
 
 const VIEWS = ["image", "proxy", "answer", "labels"];
-let panes = null;
-let ready = Promise.resolve();
+const places = [...document.querySelectorAll(".pane")];
+const byView = (values) => Object.fromEntries(VIEWS.map((view, index) => [view, values[index]]));
+const slices = new Slices(places, follow);
+const solids = new Solids(places, follow);
+let shown = null;
+let solid = false;
 
 export function open() {
-  const places = [...document.querySelectorAll(".pane")];
-  for (const place of places) place.replaceChildren(make("p", { className: "nothing" }, "Nothing yet"));
-  one("pane-problem").textContent = missing();
-  if (missing()) return;
-  panes = new Panes(places, follow);
-  // Shaders take a moment: while somebody looks for a scan, and not when it is to be shown.
-  ready = new Promise((resolve) => requestIdleCallback(() => resolve(panes.ready())));
+  for (const place of places) place.append(make("p", { className: "nothing" }, "Nothing yet"));
 }
 
 /** What a model shows a server, in words. */
@@ -29,60 +29,65 @@ export function name(model) {
 }
 
 export async function show(result, model, task) {
+  const buffers = byView(await Promise.all(VIEWS.map((view) => api.buffer(`/page/tasks/${task}/views/${view}`))));
+  const volumes = byView(VIEWS.map((view) => new Volume(buffers[view])));
+  const colours = Object.fromEntries(model.labels.map((label) => [label.value, label.rgb]));
+  shown = { buffers, volumes, linked: result.linked, colours, pixels: result.unit === "pixel" };
   name(model);
-  if (!panes) return;
-  const loaded = VIEWS.map((view) => api.buffer(`/page/tasks/${task}/views/${view}`));
-  const [, ...content] = await Promise.all([ready, ...loaded]);
-  await panes.show(Object.fromEntries(VIEWS.map((view, index) => [view, content[index]])), {
-    linked: result.linked,
-    flat: model.dimension === 2,
-    pixels: result.unit === "pixel",
-    colours: Object.fromEntries(model.labels.map((label) => [label.value, label.rgb])),
-  });
   for (const nothing of document.querySelectorAll(".pane .nothing")) nothing.remove();
+  const flat = model.dimension === 2;
   one("tools").hidden = false;
-  one("planes").hidden = one("slide").hidden = model.dimension === 2;
-  channels(model);
-  panes.setOverlay(Number(one("overlay").value));
+  one("planes").hidden = one("slide").hidden = flat;
+  one("channel-line").hidden = volumes.image.frames < 2;
+  one("channel").replaceChildren(...model.channels.map((channel, value) => make("option", { value }, channel)));
+  slices.channel = 0;
+  slices.overlay = Number(one("overlay").value);
+  solids.hide();
+  solid = false;
+  document.querySelector("input[value=axial]").checked = true;
+  slices.show(volumes, shown);
   follow();
-}
-
-function channels({ channels: names, dimension }) {
-  // In 2D three channels are one picture in colours, and of others the first is shown.
-  one("channel-line").hidden = names.length < 2 || dimension === 2;
-  one("channel").replaceChildren(...names.map((name, value) => make("option", { value }, name)));
 }
 
 /** The slider goes where the pictures are. */
 function follow() {
-  const { count, at } = panes.range;
+  const { count, at } = solid ? { count: 360, at: Math.round(solids.azimuth) % 360 } : slices.range;
   const slider = one("slice");
   slider.max = count - 1;
   slider.value = at;
-  tell();
-}
-
-function tell() {
-  one("slice").setAttribute("aria-valuetext", panes.words);
-  one("overlay").disabled = panes.plane === "solid";
-  one("slice-says").textContent = panes.plane === "solid" ? `Turn ${panes.range.at}°` : `Slice ${panes.range.at + 1} of ${panes.range.count}`;
+  slider.setAttribute("aria-valuetext", solid ? `turned by ${at} degrees` : slices.words);
+  one("slice-says").textContent = solid ? `Turn ${at}°` : `Slice ${at + 1} of ${count}`;
 }
 
 one("slice").oninput = () => {
-  panes.moveTo(Number(one("slice").value));
-  tell();
-};
-one("planes").onchange = (event) => {
-  panes.setPlane(event.target.value);
+  const to = Number(one("slice").value);
+  if (solid) solids.turn(to);
+  else slices.moveTo(to);
   follow();
 };
-one("overlay").oninput = () => panes?.setOverlay(Number(one("overlay").value));
-one("channel").onchange = () => panes.setChannel(Number(one("channel").value));
-// In a picture, keys step through the slices.
-one("pictures").addEventListener("keydown", (event) => {
-  const step = { ArrowUp: 1, ArrowDown: -1, PageUp: 5, PageDown: -5 }[event.key];
-  if (!step || event.target.tagName !== "CANVAS") return;
-  event.preventDefault();
-  one("slice").value = Number(one("slice").value) + step;
-  one("slice").oninput();
-});
+
+one("planes").onchange = async ({ target }) => {
+  solid = target.value === "solid" && !missing();
+  one("pane-problem").textContent = target.value === "solid" ? missing() : "";
+  one("overlay").disabled = solid;
+  if (!solid) {
+    solids.hide();
+    if (target.value !== "solid") slices.setPlane(target.value);
+  } else {
+    one("pane-problem").textContent = "Making the 3D view …";
+    // So that this is read before shaders keep the browser busy.
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    await solids.show(shown.buffers, shown.volumes, shown);
+    one("pane-problem").textContent = "";
+  }
+  follow();
+};
+
+one("overlay").oninput = () => {
+  slices.overlay = Number(one("overlay").value);
+  slices.draw();
+};
+one("channel").onchange = () => {
+  slices.channel = Number(one("channel").value);
+  slices.draw();
+};
