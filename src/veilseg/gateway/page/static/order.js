@@ -15,7 +15,10 @@ export function show(told, onModel) {
     offer();
     onModel(chosen().model);
   };
-  one("models").onchange = changed;
+  one("models").onchange = (event) => {
+    event.target.closest("label").scrollIntoView({ block: "nearest" });
+    changed();
+  };
   changed();
 }
 

@@ -29,10 +29,10 @@ export function name(model) {
 }
 
 export async function show(result, model, task) {
-  const buffers = byView(await Promise.all(VIEWS.map((view) => api.buffer(`/page/tasks/${task}/views/${view}`))));
-  const volumes = byView(VIEWS.map((view) => new Volume(buffers[view])));
+  const loaded = VIEWS.map((view) => api.buffer(`/page/tasks/${task}/views/${view}`));
+  const volumes = byView((await Promise.all(loaded)).map((buffer) => new Volume(buffer)));
   const colours = Object.fromEntries(model.labels.map((label) => [label.value, label.rgb]));
-  shown = { buffers, volumes, linked: result.linked, colours, pixels: result.unit === "pixel" };
+  shown = { volumes, linked: result.linked, colours, pixels: result.unit === "pixel" };
   name(model);
   for (const nothing of document.querySelectorAll(".pane .nothing")) nothing.remove();
   const flat = model.dimension === 2;
@@ -77,7 +77,7 @@ one("planes").onchange = async ({ target }) => {
     one("pane-problem").textContent = "Making the 3D view …";
     // So that this is read before shaders keep the browser busy.
     await new Promise((resolve) => setTimeout(resolve, 50));
-    await solids.show(shown.buffers, shown.volumes, shown);
+    await solids.show(shown);
     one("pane-problem").textContent = "";
   }
   follow();

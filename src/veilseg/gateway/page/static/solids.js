@@ -38,14 +38,14 @@ export class Solids {
   }
 
   /** Make or remake them. A context and its shaders take a moment: they are kept. */
-  async show(buffers, volumes, { linked, colours }) {
+  async show({ volumes, linked, colours }) {
     for (const place of this.places) {
       const { view } = place.dataset;
       if (!linked && ["proxy", "answer"].includes(view)) continue;
       const drawn = this.drawn.get(view) ?? (await this.#made(place));
       while (drawn.volumes.length) drawn.removeVolumeByIndex(0);
       drawn.canvas.hidden = false;
-      await drawn.loadFromArrayBuffer(volumes[view].thinned(buffers[view], LONGEST).slice(0), `${view}.nii`);
+      await drawn.loadFromArrayBuffer(volumes[view].onGridOf(volumes.image, LONGEST), `${view}.nii`);
       if (view === "labels") {
         drawn.volumes[0].setColormapLabel(table(colours));
         drawn.updateGLVolume();

@@ -54,29 +54,39 @@ export class Volume {
     return pixels;
   }
 
-  /** The same as NIfTI with no axis longer than `longest`: enough for a small picture of a solid. */
-  thinned(buffer, longest) {
-    const every = this.shape.map((size) => Math.ceil(size / longest));
-    if (every.every((one) => one === 1)) return buffer;
-    const shape = this.shape.map((size, axis) => Math.ceil(size / every[axis]));
+  /**
+   * The same as NIfTI on the grid of another picture, of which no axis becomes longer than
+   * `longest`: enough for a small picture of a solid, and all of them have one size.
+   */
+  onGridOf(other, longest) {
+    const every = other.shape.map((size) => Math.ceil(size / longest));
+    const shape = other.shape.map((size, axis) => Math.ceil(size / every[axis]));
+    // Of each axis which voxels are taken; none lie outside.
+    const taken = shape.map((size, axis) =>
+      Array.from({ length: size }, (_, index) => this.index(axis, other.place(axis, index * every[axis]))).map(
+        (index) => (index >= 0 && index < this.shape[axis] ? index : -1),
+      ),
+    );
     const bytes = this.coloured ? 3 : 1;
     const start = this.voxels.byteOffset;
     const thin = new Uint8Array(start + bytes * shape[0] * shape[1] * shape[2]);
-    thin.set(new Uint8Array(buffer, 0, start));
+    thin.set(new Uint8Array(this.voxels.buffer, 0, start));
     const header = new DataView(thin.buffer);
-    header.setInt16(40, 3, true);
+    [3, ...shape, 1].forEach((value, at) => header.setInt16(40 + 2 * at, value, true));
     for (const axis of [0, 1, 2]) {
-      header.setInt16(42 + 2 * axis, shape[axis], true);
-      header.setFloat32(80 + 4 * axis, this.step[axis] * every[axis], true);
-      header.setFloat32(280 + 20 * axis, this.step[axis] * every[axis], true);
+      header.setFloat32(80 + 4 * axis, other.step[axis] * every[axis], true);
+      header.setFloat32(280 + 20 * axis, other.step[axis] * every[axis], true);
+      header.setFloat32(292 + 16 * axis, other.first[axis], true);
     }
-    header.setInt16(48, 1, true);
     let at = start;
-    for (let k = 0; k < this.shape[2]; k += every[2])
-      for (let j = 0; j < this.shape[1]; j += every[1])
-        for (let i = 0; i < this.shape[0]; i += every[0], at += bytes) {
-          const voxel = bytes * (i + this.shape[0] * (j + this.shape[1] * k));
-          for (let part = 0; part < bytes; part++) thin[at + part] = this.voxels[voxel + part];
+    for (const k of taken[2])
+      for (const j of taken[1])
+        for (const i of taken[0]) {
+          if (i >= 0 && j >= 0 && k >= 0) {
+            const voxel = bytes * (i + this.shape[0] * (j + this.shape[1] * k));
+            for (let part = 0; part < bytes; part++) thin[at + part] = this.voxels[voxel + part];
+          }
+          at += bytes;
         }
     return thin.buffer;
   }
