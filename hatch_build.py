@@ -1,4 +1,4 @@
-"""Brings NiiVue, which draws the gateway's page, into what is built; the repository holds none of it."""
+"""Brings NiiVue, which the repository does not hold, into what is built of the gateway's page."""
 
 import hashlib
 import json

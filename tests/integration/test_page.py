@@ -1,8 +1,6 @@
 """The gateway's page in a real browser: what people do, and what they see."""
 
-import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import dicoms

@@ -27,7 +27,9 @@ export class Slices {
     const canvas = make("canvas");
     canvas.setAttribute("role", "img");
     place.prepend(canvas);
-    const pane = { view: place.dataset.view, canvas, title: place.closest("figure").querySelector("h3") };
+    const title = place.closest("figure").querySelector("h3");
+    canvas.setAttribute("aria-label", `${title.textContent}: nothing yet`);
+    const pane = { view: place.dataset.view, canvas, title };
     const point = (event) => event.buttons === 1 && this.#point(pane, event.offsetX, event.offsetY);
     canvas.onpointerdown = canvas.onpointermove = point;
     return pane;
