@@ -17,10 +17,10 @@ setup: $(VENV)/.dev $(VENV)/.slicer-client page ## Make .venv with everything fo
 
 # The editable install fetches it (hatch_build.py); this is for who got npm later, or a new lock file.
 NIIVUE := src/veilseg/gateway/page/static/vendor/lock.txt
-page: $(VENV)/.demo ## Fetch what draws the gateway's page (needs npm)
+page: $(VENV)/.demo ## Fetch what draws the solids of the gateway's page (needs npm)
 	@test -e $(NIIVUE) -a ! package-lock.json -nt $(NIIVUE) \
 		|| $(BIN)/pip install --quiet --no-deps --editable .
-	@test -e $(NIIVUE) || echo "no NiiVue here (is there npm?): the gateway's page shows no images"
+	@test -e $(NIIVUE) || echo "no NiiVue here (is there npm?): the gateway's page has no 3D view"
 
 wheel: $(VENV)/bin/python ## Build dist/veilseg-*.whl, with what draws the gateway's page in it
 	rm -rf dist

@@ -25,12 +25,13 @@ class Hook(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatch's interface
         """Before a wheel, an editable one too, or a source archive is built."""
         if (reason := fetched()) is not None:
-            self.app.display_warning(f"the gateway's page will show no images: {reason}")
+            self.app.display_warning(f"the gateway's page will have no 3D view: {reason}")
 
 
 def fetched() -> str | None:
     """Have NiiVue in place; or why that cannot be."""
-    lock = hashlib.sha256((ROOT / "package-lock.json").read_bytes()).hexdigest()
+    made_by = (ROOT / "package-lock.json", Path(__file__))
+    lock = hashlib.sha256(b"".join(file.read_bytes() for file in made_by)).hexdigest()
     stamp = VENDOR / "lock.txt"
     if stamp.is_file() and stamp.read_text(encoding="utf-8").strip() == lock:
         return None

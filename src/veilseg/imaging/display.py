@@ -85,9 +85,8 @@ def grey(array: Float32Array, ruler: Ruler) -> bytes:
     scale = 255 / (high - low) if high > low else 0.0
     shown = np.clip((array - np.float32(low)) * np.float32(scale), 0, 255).astype(np.uint8)
     if shown.ndim == 3:
-        return _nifti(
-            _rgb(shown) if len(shown) == 3 else shown.transpose(1, 2, 0)[:, :, None], ruler
-        )
+        pixels = np.ascontiguousarray(np.moveaxis(shown, 0, -1))
+        return _nifti(pixels.view(RGB) if len(shown) == 3 else pixels[:, :, None], ruler)
     return _nifti(np.moveaxis(shown, 0, -1), ruler)
 
 
@@ -101,12 +100,11 @@ def mixed(maps: Float32Array, colours: Sequence[Colour], ruler: Ruler) -> bytes:
         One for each map but the first.
     ruler : Ruler
     """
-    shown = np.zeros((3, *maps.shape[1:]), np.float32)
-    for map_, colour in zip(maps[1:], colours, strict=True):
-        present = np.clip(map_, 0, 1)
-        for part, share in zip(shown, colour, strict=True):
-            part += present * np.float32(share)
-    return _nifti(_rgb(np.clip(shown, 0, 255).astype(np.uint8)), ruler)
+    shares = np.array(colours, np.float32)
+    present = np.clip(maps[1:], 0, 1).reshape(len(shares), -1)
+    shown = np.clip(shares.T @ present, 0, 255).astype(np.uint8)
+    pixels = np.ascontiguousarray(shown.T).view(RGB)
+    return _nifti(pixels.reshape(maps.shape[1:]), ruler)
 
 
 def sequences(array: Float32Array) -> bytes:
@@ -123,13 +121,6 @@ def sequences(array: Float32Array) -> bytes:
     # Read as text is: along a row, then down.
     squares = padded.reshape(len(tiles), side, side).transpose(2, 1, 0)
     return grey(squares[None], Ruler((0.0,) * 3, (1.0,) * 3))
-
-
-def _rgb(parts: NDArray[np.uint8]) -> NDArray[np.void]:
-    colours = np.empty(parts.shape[1:], RGB)
-    for name, part in zip("RGB", parts, strict=True):
-        colours[name] = part
-    return colours
 
 
 def _nifti(array: NDArray[np.uint8] | NDArray[np.void], ruler: Ruler) -> bytes:

@@ -35,10 +35,10 @@ export function show(state, leaves) {
   [...one("steps").children].forEach((step, index) => {
     step.className = index < at ? "past" : index === at ? "now" : "";
   });
-  const bar = one("bar");
+  // Only of what is counted: a bar that moves by itself tells nothing, and costs what it waits for.
   const counted = ["sending", "uploading"].includes(state.stage) && state.total;
-  if (counted) bar.value = state.done / state.total;
-  else bar.removeAttribute("value");
+  one("bar").value = counted ? state.done / state.total : 0;
+  one("bar").style.visibility = counted ? "visible" : "hidden";
   one("progress-says").textContent = words(state, leaves);
 }
 
