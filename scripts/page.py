@@ -5,6 +5,7 @@ to shown is what a person waits for; the command is started anew, as a person st
 """
 
 import argparse
+import io
 import re
 import shutil
 import statistics
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from veilseg.bundle import open_client_half
@@ -71,6 +73,14 @@ def by_command(server: str, scan: Path, vault: Path, folder: Path) -> float:
     return time.perf_counter() - begun
 
 
+def taken(page: Page, file: Path) -> None:
+    """A picture of the whole page, small enough for a document."""
+    content = io.BytesIO(page.screenshot(full_page=True))
+    Image.open(content).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+        file, optimize=True
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="folder for the pictures")
@@ -98,7 +108,7 @@ def main() -> None:
                 size = {"width": width, "height": 900}
                 page = browser.new_page(viewport=size, color_scheme=scheme)
                 by_page(page, url, scan)
-                page.screenshot(path=asked.out / f"{name}.png", full_page=True)
+                taken(page, asked.out / f"{name}.png")
                 page.locator("input[value=solid]").check(force=True)
                 page.wait_for_selector("#pane-problem:text-is('')", state="attached", timeout=0)
                 page.locator("#pictures").screenshot(path=asked.out / f"{name}-solid.png")

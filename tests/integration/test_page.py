@@ -205,6 +205,7 @@ def test_by_keyboard_a_picture(
         assert visit.sizes()["core"] == str(core)
         assert "Area, pixels" in visit.text("#sizes")
         assert page.is_hidden("#planes"), "a picture has one slice"
+        assert focused() == "overlay"
         expected = phantoms.truth((14, 12))
         written = phantoms.read_labels(visit.download("png", tmp_path))
         np.testing.assert_array_equal(written, expected)
@@ -280,6 +281,8 @@ def test_progress_cancel_and_a_second_proxy(
         visit.wait("shown")
         # The same person, another image: a second proxy, which is told and can be allowed.
         visit.choose(place / NAME)
+        assert visit.page.locator("#sizes").count() == 0, "the last scan's are gone"
+        assert visit.is_empty("labels")
         visit.segment("failed")
         assert visit.text("#problem-title") == "A different proxy of this person was sent before"
         assert visit.page.is_hidden("#again")

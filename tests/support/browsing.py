@@ -53,6 +53,8 @@ class Visit:
         self.page = page = self.context.new_page()
         page.set_default_timeout(SHOWN_MS)
         self.context.on("request", lambda request: self.asked.append(request.url))
+        # From the beginning: a chooser that opens while this is being asked for is missed.
+        page.on("filechooser", lambda chooser: None)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.goto(url)
         if token:
@@ -126,6 +128,10 @@ class Visit:
             "Math.floor(x * canvas.width), Math.floor(y * canvas.height), 1, 1).data]",
             [x, y],
         )
+
+    def is_empty(self, view: str) -> bool:
+        """Whether a pane shows nothing."""
+        return self.page.locator(f"[data-view={view}] .nothing").is_visible()
 
     def text(self, selector: str) -> str:
         """What is to be read there."""

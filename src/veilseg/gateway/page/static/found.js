@@ -11,6 +11,12 @@ const DOWNLOADS = {
   "dicom-labelmap": ["DICOM-SEG, labelmap", "-labelmap.dcm"],
 };
 
+/** Nothing; also of the scan before. */
+export function clear() {
+  const says = "Nothing yet. Sizes of each structure and downloads come here.";
+  one("found-body").replaceChildren(make("p", { className: "muted" }, says));
+}
+
 export function show(result, model, task, stem) {
   const notes = result.warnings.map((warning) => make("p", { className: "note" }, warning));
   one("found-body").replaceChildren(...notes, sizes(result, model), times(result), downloads(result, task, stem));

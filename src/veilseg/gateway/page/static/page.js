@@ -33,9 +33,15 @@ async function open() {
   one("loading").hidden = one("entry").hidden = true;
   for (const id of ["order", "pictures", "below"]) one(id).hidden = false;
   order.show(state.about, modelChosen);
-  pictures.open();
-  problem.show(null);
+  clear();
   at("empty");
+}
+
+function clear() {
+  problem.show(null);
+  pictures.clear();
+  found.clear();
+  modelChosen(order.chosen().model);
 }
 
 function askForToken(error) {
@@ -66,7 +72,6 @@ function choose(read) {
     problem.show({ status: "file", message: error.message });
     return;
   }
-  problem.show(null);
   discard();
   state.scan = scan;
   order.showScan(scan);
@@ -95,6 +100,8 @@ function discard() {
   state.leaving.abort();
   state.upload?.session.then(api.forget).catch(() => {});
   Object.assign(state, { scan: null, upload: null, task: null });
+  clear();
+  at("empty");
 }
 
 async function send(allowRepeat = false) {
@@ -102,6 +109,7 @@ async function send(allowRepeat = false) {
   problem.show(null);
   order.busy(true);
   steps.begin();
+  one("cancel").focus({ preventScroll: true });
   at("working");
   try {
     const result = await segment(model, subject, allowRepeat);
@@ -117,7 +125,14 @@ async function send(allowRepeat = false) {
   } finally {
     order.busy(false);
     steps.end();
+    goOn();
   }
+}
+
+/** Who used the keyboard goes on where something is to be done, and not at the top again. */
+function goOn() {
+  const next = ["repeat", "again", "slice", "overlay"].map(one);
+  next.find((control) => control.checkVisibility())?.focus({ preventScroll: true });
 }
 
 async function segment(model, subject, allowRepeat) {

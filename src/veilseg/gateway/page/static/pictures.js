@@ -14,8 +14,15 @@ const solids = new Solids(places, follow);
 let shown = null;
 let solid = false;
 
-export function open() {
-  for (const place of places) place.append(make("p", { className: "nothing" }, "Nothing yet"));
+/** Nothing to see; also of the scan before, which must not be taken for the next. */
+export function clear() {
+  shown = null;
+  solid = false;
+  slices.clear();
+  solids.hide();
+  one("tools").hidden = true;
+  for (const place of places)
+    if (!place.querySelector(".nothing")) place.append(make("p", { className: "nothing" }, "Nothing yet"));
 }
 
 /** What a model shows a server, in words. */

@@ -34,7 +34,7 @@ export function show(error) {
   const [title, help, again] = KINDS[error.status] ?? OTHER;
   one("problem").dataset.status = error.status;
   one("problem-title").textContent = title;
-  one("problem-detail").textContent = error.status === "cancelled" ? "" : error.message;
+  one("problem-detail").textContent = ["cancelled", 409].includes(error.status) ? "" : error.message;
   one("problem-help").textContent = help;
   one("again").hidden = !again;
   one("repeat").hidden = error.status !== 409;

@@ -27,9 +27,7 @@ export class Slices {
     const canvas = make("canvas");
     canvas.setAttribute("role", "img");
     place.prepend(canvas);
-    const title = place.closest("figure").querySelector("h3");
-    canvas.setAttribute("aria-label", `${title.textContent}: nothing yet`);
-    const pane = { view: place.dataset.view, canvas, title };
+    const pane = { view: place.dataset.view, canvas, title: place.closest("figure").querySelector("h3") };
     const point = (event) => event.buttons === 1 && this.#point(pane, event.offsetX, event.offsetY);
     canvas.onpointerdown = canvas.onpointermove = point;
     return pane;
@@ -45,6 +43,14 @@ export class Slices {
     const table = Array.from({ length: 256 }, (_, value) => (colours[value] ? [...colours[value], 255] : clear));
     this.paints = { labels: (value) => table[value], grey: (value) => GREY[value] };
     this.setPlane("axial");
+  }
+
+  clear() {
+    this.volumes = null;
+    for (const { canvas, title } of this.panes) {
+      canvas.width = canvas.height = 0;
+      canvas.setAttribute("aria-label", `${title.textContent}: nothing yet`);
+    }
   }
 
   setPlane(plane) {

@@ -36,9 +36,9 @@ export function show(state, leaves) {
     step.className = index < at ? "past" : index === at ? "now" : "";
   });
   // Only of what is counted: a bar that moves by itself tells nothing, and costs what it waits for.
-  const counted = ["sending", "uploading"].includes(state.stage) && state.total;
-  one("bar").value = counted ? state.done / state.total : 0;
-  one("bar").style.visibility = counted ? "visible" : "hidden";
+  const counted = ["sending", "uploading"].includes(state.stage);
+  const after = at > STEPS.findIndex(([stage]) => stage === "sending");
+  one("bar").value = counted && state.total ? state.done / state.total : Number(after);
   one("progress-says").textContent = words(state, leaves);
 }
 
