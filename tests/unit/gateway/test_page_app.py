@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import httpx
+import nibabel as nib
 import numpy as np
 import phantoms
 import pytest
@@ -19,10 +20,12 @@ from veilseg.errors import ServerUnreachable
 from veilseg.gateway.app import create_app
 from veilseg.gateway.page import tasks
 from veilseg.gateway.page.documents import Disclosure
+from veilseg.gateway.page.looking import Looking
 from veilseg.gateway.page.words import WORDS
 from veilseg.gateway.segmenting import Segmenter
 from veilseg.gateway.settings import Settings
 from veilseg.gateway.site import open_site
+from veilseg.payload import Answer, Proxy
 from veilseg.schemes import registry
 from veilseg.schemes.plain.client import PlainClient
 
@@ -226,6 +229,18 @@ def test_what_is_known_of_models(opened, manifest):
     assert without["words"]["title"] == "Not protected"
     audited = anyio.run(use, {manifest.bundle_id: said})
     assert audited["audit"]["channels"] == [["image", "The server can see."]]
+
+
+def test_an_encoding_lies_nowhere_and_is_shown_as_numbers(manifest, tmp_path: Path):
+    looking = Looking(tmp_path, manifest, lambda stage: None)
+    assert looking.linked
+    rng = np.random.default_rng(0)
+    proxy = Proxy(rng.normal(size=(3, 10)).astype(np.float32), tiled=True)
+    answer = Answer(rng.normal(size=(3, 17)).astype(np.float32))
+    looking.answered(proxy, None, answer)
+    assert not looking.linked
+    for view, side in (("proxy", 4), ("answer", 5)):
+        assert nib.load(tmp_path / f"{view}.nii").shape[:3] == (side, side, 3)
 
 
 def test_every_scheme_has_words_and_none_is_called_encryption():
