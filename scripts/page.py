@@ -76,9 +76,10 @@ def by_command(server: str, scan: Path, vault: Path, folder: Path) -> float:
 def taken(page: Page, file: Path) -> None:
     """A picture of the whole page, small enough for a document."""
     content = io.BytesIO(page.screenshot(full_page=True))
-    Image.open(content).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
-        file, optimize=True
-    )
+    picture = Image.open(content).convert("RGB")
+    # Colours of small structures are kept, which the usual method would mix into others.
+    few = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(file, optimize=True)
 
 
 def main() -> None:
