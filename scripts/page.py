@@ -77,8 +77,8 @@ def taken(page: Page, file: Path) -> None:
     """A picture of the whole page, small enough for a document."""
     content = io.BytesIO(page.screenshot(full_page=True))
     picture = Image.open(content).convert("RGB")
-    # Colours of small structures are kept, which the usual method would mix into others.
-    few = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    # The usual method would mix the colours of small structures into others.
+    few = picture.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     few.save(file, optimize=True)
 
 
