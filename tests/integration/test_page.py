@@ -125,11 +125,13 @@ def test_by_drop(
         assert "Mixed with a secret reference" in given
         assert f"No audit of {MIXUP} is at hand" in given
         assert "once" in visit.text("#ledger-body")
-        # What is drawn: the patient, something else at the server, the core in its colour.
-        places = {"image": None, "proxy": None, "labels": None}
-        grey = {view: visit.colour(view, 0.5, 0.45) for view in places}
-        assert grey["image"] != grey["proxy"]
-        assert nearer(visit.colour("labels"), BLUE, than=ORANGE)
+        # Where the image has nothing, the server sees what the reference left there.
+        corners = [(x, y) for x in (0.1, 0.14, 0.86, 0.9) for y in (0.1, 0.14, 0.86, 0.9)]
+        light = {
+            view: sum(visit.colour(view, *corner)[0] for corner in corners)
+            for view in ("image", "proxy")
+        }
+        assert light["image"] < light["proxy"]
         # Slices, and the same as a solid.
         slider = visit.page.locator("#slice")
         assert (
@@ -313,6 +315,11 @@ def test_two_users_at_once(
             visit.wait("shown")
             found = visit.download("nifti", tmp_path)
             np.testing.assert_array_equal(phantoms.read_labels(found), truth)
+            # In the middle the core; near an end of the longer axis, beside the hair line, shell.
+            near = (0.15, 0.57) if visit is visits[0] else (0.57, 0.15)
+            assert nearer(visit.colour("labels"), BLUE, than=ORANGE)
+            assert nearer(visit.colour("labels", *near), ORANGE, than=BLUE)
+            assert max(visit.colour("labels", *near[::-1])[:3]) < max(ORANGE)
         mine = next(url for url in visits[0].asked if "/views/labels" in url)
         for token, status in ((tokens[0], 200), (tokens[1], 404), ("", 401)):
             headers = {"Authorization": f"Bearer {token}"} if token else {}
