@@ -7,13 +7,25 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup orthanc demo test test-long check fix claims claims-status evidence bench \
-	bench-peers bench-families sbom clean
+.PHONY: help setup page wheel orthanc chromium demo test test-long check fix claims claims-status \
+	evidence bench bench-peers bench-families sbom clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
 
-setup: $(VENV)/.dev $(VENV)/.slicer-client ## Make .venv with everything for development
+setup: $(VENV)/.dev $(VENV)/.slicer-client page ## Make .venv with everything for development
+
+# The editable install fetches it (hatch_build.py); this is for who got npm later, or a new lock file.
+NIIVUE := src/veilseg/gateway/page/static/vendor/lock.txt
+page: $(VENV)/.demo ## Fetch what draws the solids of the gateway's page (needs npm)
+	@test -e $(NIIVUE) -a ! package-lock.json -nt $(NIIVUE) \
+		|| $(BIN)/pip install --quiet --no-deps --editable .
+	@test -e $(NIIVUE) || echo "no NiiVue here (is there npm?): the gateway's page has no 3D view"
+
+wheel: $(VENV)/bin/python ## Build dist/veilseg-*.whl, with what draws the gateway's page in it
+	rm -rf dist
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	@unzip -l dist/veilseg-*.whl | grep -q vendor/niivue.umd.js || { echo "NiiVue is not in it"; exit 1; }
 
 # Tests start an Orthanc of their own, so the package's must not run. Without one they are skipped.
 orthanc: ## Install the PACS that tests use (Debian or Ubuntu, as root)
@@ -24,6 +36,15 @@ orthanc: ## Install the PACS that tests use (Debian or Ubuntu, as root)
 		{ ! command -v systemctl >/dev/null || systemctl disable --now orthanc; } 2>/dev/null || true; \
 	fi; \
 	command -v Orthanc >/dev/null || echo "no Orthanc here: the tests that need one are skipped"
+
+# The gateway's page is tested in a real browser. Without one those tests are skipped.
+chromium: ## Install the browser that tests use (Debian, as root)
+	@if command -v chromium >/dev/null; then :; \
+	elif test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends chromium >/dev/null || true; \
+	fi; \
+	command -v chromium >/dev/null || echo "no Chromium here: the tests of the page are skipped"
 
 demo: $(VENV)/.demo ## Segment a real brain plainly and privately; report in demo-out (no torch)
 	$(BIN)/veilseg demo --out demo-out
@@ -104,8 +125,12 @@ $(VENV)/.family-%: $(PEERS)/%.txt constraints.txt $(VENV)/.demo
 	touch $@
 
 # Of what a site and a server install, each in an environment of its own: not of what develops it.
-sbom: $(VENV)/.sbom-tool ## Bills of materials (CycloneDX): sbom/site.cdx.json, sbom/server.cdx.json
+# Of the gateway's page npm tells: Python's tool does not see what lies in NiiVue's one file.
+sbom: $(VENV)/.sbom-tool ## Bills of materials (CycloneDX): sbom/site.cdx.json, server.cdx.json, page.cdx.json
 	mkdir -p sbom
+	@if command -v npm >/dev/null; then \
+		npm sbom --package-lock-only --omit=optional --sbom-format=cyclonedx > sbom/page.cdx.json; \
+	else echo "no npm here: sbom/page.cdx.json is left out"; fi
 	for part in site server; do \
 		extra=$$( [ $$part = site ] || echo "[$$part]" ); \
 		rm -rf $(VENV)/sbom-$$part && $(PYTHON) -m venv --without-pip $(VENV)/sbom-$$part && \
@@ -134,7 +159,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # Two stages in one environment: the demo never waits for torch.
-$(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt package-lock.json hatch_build.py
 	$(BIN)/pip install --quiet --editable ".[demo]"
 	touch $@
 

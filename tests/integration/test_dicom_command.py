@@ -64,6 +64,15 @@ def test_series_to_segmentation(tmp_path, series, labels, here, veilseg, kind):
     require_labels(plain, labels)
 
 
+def test_a_labelmap_instead_of_bits(tmp_path, series, labels, image, here, veilseg, expect):
+    out = tmp_path / "out.dcm"
+    assert veilseg("segment", series, *here, "--labelmap", "-o", out).code == 0
+    assert pydicom.dcmread(out).SegmentationType == "LABELMAP"
+    require_labels(out, labels)
+    line = expect(2, image, *here, "--labelmap")
+    assert line == "--labelmap: is for DICOM segmentations (-o FILE.dcm)"
+
+
 def test_several_series_go_to_a_folder_and_maps_to_nifti(tmp_path, series, labels, here, veilseg):
     shutil.copytree(series, tmp_path / "other.series")
     out = tmp_path / "results"

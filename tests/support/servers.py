@@ -30,6 +30,12 @@ HANG_UP = "hang up"
 class OracleServer:
     """Speaks enough of the protocol for a site; ``behaviour`` maps a tile to its answer.
 
+    Parameters
+    ----------
+    manifest : ClientManifest
+    port : int
+        Where another was before, to come back; 0 for a free one.
+
     Attributes
     ----------
     behaviour : callable or HANG_UP
@@ -39,7 +45,7 @@ class OracleServer:
         Set while an answer waits for ``release``.
     """
 
-    def __init__(self, manifest: ClientManifest) -> None:
+    def __init__(self, manifest: ClientManifest, port: int = 0) -> None:
         self.manifest = manifest
         self.behaviour: Behaviour | str = HANG_UP
         self.tiles: list[np.ndarray] = []
@@ -52,7 +58,7 @@ class OracleServer:
         class Handler(_Handler):
             oracle = owner
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
         self.url = f"http://127.0.0.1:{self._http.server_port}"

@@ -1,9 +1,11 @@
 """``veilseg gateway``: the site's local service."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from veilseg.cli.audits import disclosures
 from veilseg.cli.extras import needing
 from veilseg.cli.halves import Route, segmenters
 from veilseg.errors import InvalidInput, WrongUsage
@@ -22,7 +24,7 @@ class Door:
     log_format: str
 
 
-def run(route: Route, door: Door, limits: dict[str, Any]) -> None:
+def run(route: Route, door: Door, limits: dict[str, Any], audits: Sequence[Path] = ()) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Prints one line per model, then ``listening on http://HOST:PORT``.
@@ -34,7 +36,7 @@ def run(route: Route, door: Door, limits: dict[str, Any]) -> None:
     WrongUsage
         If options do not go together, or other machines would reach it without tokens or TLS.
     InvalidInput, IntegrityError
-        If a bundle, vault, folder, host or port cannot be used.
+        If a bundle, vault, folder, audit, host or port cannot be used.
     """
     with needing("gateway", "the gateway needs"):
         import multipart  # noqa: F401 - FastAPI looks for it only when a form comes
@@ -62,8 +64,9 @@ def run(route: Route, door: Door, limits: dict[str, Any]) -> None:
         guards = {"--tokens": door.tokens, "--tls-cert": door.tls_cert}
         sockets.require_guarded(listener, door.host, guards, door.insecure)
         with segmenters(route) as found, open_site(found, settings, tokens) as site:
-            for one in found:
-                manifest = one.manifest
+            manifests = [one.manifest for one in found]
+            app = create_app(site, disclosures(audits, manifests))
+            for manifest in manifests:
                 print(f"{manifest.name} {manifest.version} bundle {manifest.bundle_id[:12]}")
             print(f"listening on {sockets.url_of(listener, tls=tls is not None)}", flush=True)
             bounds = Limits(
@@ -72,4 +75,4 @@ def run(route: Route, door: Door, limits: dict[str, Any]) -> None:
                 settings.connections,
                 settings.drain_s,
             )
-            Service(create_app(site), bounds, tls).serve_on(listener)
+            Service(app, bounds, tls).serve_on(listener)

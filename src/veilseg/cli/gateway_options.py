@@ -25,6 +25,10 @@ def gateway(
     vaults: VaultsOption = None,
     local: LocalOption = False,
     data: Annotated[Path | None, typer.Option(help="Folder of images that users may name.")] = None,
+    audits: Annotated[
+        list[Path] | None,
+        typer.Option("--audit", help="What veilseg audit --json found; for the page; repeatable."),
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8001,
     cors: Annotated[
@@ -56,7 +60,7 @@ def gateway(
     client_key: ClientKeyOption = None,
     log_format: Annotated[str, typer.Option(help="text or json.")] = "text",
 ) -> None:
-    """Segment for 3D Slicer and OHIF on this machine or in this hospital."""
+    """Segment for a web page, 3D Slicer and OHIF, on this machine or in this hospital."""
     from veilseg.cli.gateway import Door, run
     from veilseg.cli.halves import Route
 
@@ -82,4 +86,4 @@ def gateway(
         "session_s": keep_minutes * 60,
         "upload_bytes": upload_mb * 1024**2,
     }
-    run(route, door, limits)
+    run(route, door, limits, audits or ())

@@ -73,7 +73,7 @@ def _segmenter(
     needs_subject = vault is not None and vault.has_labelled_references
     ledger = None if route.local else folder
     connect = _connect(route, path, bundle, credentials)
-    return Segmenter(bundle.manifest, half, connect, ledger, needs_subject)
+    return Segmenter(bundle.manifest, half, connect, ledger, needs_subject, route.servers)
 
 
 def _vault_of(bundle: ClientBundle, path: Path, vaults: Sequence[Path]) -> tuple[Path, Vault]:

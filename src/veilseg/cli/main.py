@@ -173,6 +173,10 @@ def segment(
     save_proxy: Annotated[
         Path | None, typer.Option(help="Write what the server is shown (.nii.gz).")
     ] = None,
+    labelmap: Annotated[
+        bool,
+        typer.Option("--labelmap", help="DICOM: one number per voxel, not one bit per label."),
+    ] = False,
     timeout_s: TimeoutOption = 120.0,
     runtime: Annotated[
         str, typer.Option(help="Of this site's networks: onnxruntime, or openvino: faster.")
@@ -209,6 +213,7 @@ def segment(
             ca,
             client_cert,
             client_key,
+            "labelmap" if labelmap else "binary",
         )
     )
 

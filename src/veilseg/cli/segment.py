@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
-import numpy as np
-
 from veilseg.bundle import ClientBundle, open_client_half, open_server_half
 from veilseg.cli.key import read_key
 from veilseg.cli.local import LocalServer
 from veilseg.cli.outputs import result_files
 from veilseg.cli.progress import progress
 from veilseg.client.credentials import Credentials
-from veilseg.client.group import ServerGroup, connected
-from veilseg.client.pipeline import channel_files, segment, sizes
+from veilseg.client.group import connected
+from veilseg.client.pipeline import channel_files, segment
 from veilseg.client.processor import TileProcessor
-from veilseg.client.remote import RemoteServer
+from veilseg.client.sizes import sizes
 from veilseg.datasets.layout import read_patients
 from veilseg.errors import VeilsegError, WrongUsage
 from veilseg.files import write_text_whole
 from veilseg.imaging import nifti
+from veilseg.imaging.dicom_marks import ENDING as DICOM_ENDING
+from veilseg.imaging.dicom_marks import Kind
 from veilseg.imaging.formats import (
     map_endings,
     require_source,
@@ -66,6 +66,7 @@ class Request:
     ca: Path | None = None
     client_cert: Path | None = None
     client_key: Path | None = None
+    dicom_kind: Kind = "binary"
 
 
 def segment_all(request: Request) -> None:
@@ -80,6 +81,8 @@ def segment_all(request: Request) -> None:
     options = (request.uncertainty, request.save_proxy, request.json_file)
     further = [path for path in options if path is not None]
     outputs = result_files(request.images, request.out, further)
+    if request.dicom_kind != "binary" and not any(one.suffix == DICOM_ENDING for one in outputs):
+        raise WrongUsage("--labelmap: is for DICOM segmentations (-o FILE.dcm)")
     who = _subjects(request)
     bundle = open_client_half(request.bundle)
     if request.save_proxy is not None and bundle.manifest.scheme == "encoding":
@@ -145,7 +148,6 @@ class _Job:
             if self.request.save_proxy is not None:
                 nifti.write_array(self.request.save_proxy, proxies[0].array)
 
-        traffic = _traffic(self.processor)
         result = segment(
             files,
             subject,
@@ -159,19 +161,18 @@ class _Job:
         )
         for warning in result.warnings:
             print(f"veilseg: {image}: warning: {warning}", file=sys.stderr)
-        write_segmentation(output, result.labels, files, manifest)
+        write_segmentation(output, result.labels, files, manifest, self.request.dicom_kind)
         if self.request.uncertainty is not None and result.uncertainty is not None:
             write_map(self.request.uncertainty, result.uncertainty, result.labels.geometry)
         quantity, size = sizes(result.labels, manifest)
         told = (f"{name} {SIZE_AS_TOLD[quantity].format(value)}" for name, value in size.items())
         print(f"{output}: {', '.join(told)}")
-        sent, received = np.subtract(_traffic(self.processor), traffic).tolist()
         return {
             quantity: {name: round(value, 4) for name, value in size.items()},
             "warnings": result.warnings,
             "seconds": {name: round(value, 4) for name, value in result.seconds.items()},
-            "bytes_sent": sent,
-            "bytes_received": received,
+            "bytes_sent": result.bytes_sent,
+            "bytes_received": result.bytes_received,
         }
 
     def _record(self, vault: Vault, image: Path, subject: str, proxies: Sequence[Proxy]) -> None:
@@ -265,9 +266,3 @@ def _processor(request: Request, bundle: ClientBundle) -> Iterator[TileProcessor
     )
     with connected(request.servers, bundle.manifest, request.timeout_s, credentials) as remote:
         yield remote
-
-
-def _traffic(processor: TileProcessor) -> tuple[int, int]:
-    if isinstance(processor, RemoteServer | ServerGroup):
-        return processor.bytes_sent, processor.bytes_received
-    return 0, 0

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from veilseg.bundle import ClientManifest
-from veilseg.client.processor import TileProcessor, answers_of
+from veilseg.client.processor import TileProcessor, answers_of, traffic_of
+from veilseg.client.sizes import volumes_ml
 from veilseg.client.uncertainty import predictive_entropy
+from veilseg.client.watching import UNWATCHED, Watcher
 from veilseg.errors import InvalidAnswer, InvalidImage
 from veilseg.imaging.formats import channel, read_header, read_image
 from veilseg.imaging.plausibility import spacing_for, warnings_for
@@ -68,6 +70,8 @@ class Segmented:
         first, restoring in the last).
     uncertainty : ndarray, shape as the labels, float32, or None
         Predictive entropy in [0, 1]; 0 where the preprocessing saw nothing.
+    bytes_sent, bytes_received : int
+        Of all bodies; 0 where nothing leaves.
     """
 
     labels: LabelMap
@@ -75,6 +79,8 @@ class Segmented:
     warnings: list[str]
     seconds: dict[str, float] = field(default_factory=dict)
     uncertainty: Float32Array | None = None
+    bytes_sent: int = 0
+    bytes_received: int = 0
 
 
 def channel_files(image: Path, manifest: ClientManifest) -> tuple[Path, ...]:
@@ -114,6 +120,7 @@ def protect(
     manifest: ClientManifest,
     half: ClientHalf,
     mixture: int = 0,
+    watcher: Watcher = UNWATCHED,
 ) -> Outgoing:
     """Read, bring to the bundle's grid and protect one image. Nothing is sent.
 
@@ -132,10 +139,13 @@ def protect(
         If the image cannot be used.
     """
     started = time.perf_counter()
+    watcher.began("preparing")
     volume = read_image(files)
+    watcher.read(volume)
     spacing_mm = spacing_for(volume, manifest, str(files[0]))
     prepared = prepare(volume, spacing_mm, manifest.intensity, manifest.tile_shape)
     warnings = warnings_for(volume, prepared.array, manifest.expectation, manifest.unit)
+    watcher.began("protecting")
     proxy, receipt = half.protect(prepared.array, subject, mixture)
     seconds = time.perf_counter() - started
     return Outgoing(proxy, receipt, prepared.restoration, warnings, seconds)
@@ -182,6 +192,7 @@ def recover(
     halves: Sequence[ClientHalf],
     processor: TileProcessor,
     progress: Progress | None,
+    watcher: Watcher = UNWATCHED,
 ) -> Recovered:
     """Have each proxy of one image processed, recover it on its own, and average.
 
@@ -211,8 +222,11 @@ def recover(
 
     for number, one in enumerate(outgoing):
         started = time.perf_counter()
+        watcher.began("sending")
         answer = process(one.proxy, manifest, processor, count(number))
         answered = time.perf_counter()
+        watcher.answered(one.proxy, one.restoration, answer)
+        watcher.began("recovering")
         found = [half.recover(answer, one.receipt) for half in halves]
         sums = [total + new for total, new in zip(sums, found, strict=True)] if sums else found
         seconds["process"] += answered - started
@@ -232,6 +246,7 @@ def segment(
     progress: Progress | None = None,
     mixtures: int = 1,
     uncertainty: bool = False,
+    watcher: Watcher = UNWATCHED,
 ) -> Segmented:
     """Segment one image from end to end.
 
@@ -245,16 +260,24 @@ def segment(
         Proxies whose results are averaged (test-time augmentation). Each shows the server more.
     uncertainty : bool
         Whether to map the predictive entropy as well.
+    watcher : Watcher
+        Is told each stage, and shown what there is.
 
     Raises
     ------
     InvalidInput, ServerError
         Nothing is written then.
     """
-    outgoing = [protect(files, subject, manifest, half, number) for number in range(mixtures)]
+    outgoing = [
+        protect(files, subject, manifest, half, number, watcher) for number in range(mixtures)
+    ]
     if before_sending is not None:
         before_sending([one.proxy for one in outgoing])
-    recovered = recover(outgoing, manifest, [half], processor, progress)
+    traffic = traffic_of(processor)
+    recovered = recover(outgoing, manifest, [half], processor, progress, watcher)
+    sent, received = (
+        after - before for after, before in zip(traffic_of(processor), traffic, strict=True)
+    )
     started = time.perf_counter()
     probabilities, restoration = recovered.probabilities[0], outgoing[0].restoration
     labels = restore(probabilities, restoration)
@@ -264,33 +287,4 @@ def segment(
     seconds = {"protect": sum(one.seconds for one in outgoing), **recovered.seconds}
     seconds["recover"] += time.perf_counter() - started
     volumes = volumes_ml(labels, manifest)
-    return Segmented(labels, volumes, outgoing[0].warnings, seconds, entropy)
-
-
-def volumes_ml(labels: LabelMap, manifest: ClientManifest) -> dict[str, float]:
-    """Volume of each foreground class in millilitres; none in 2D."""
-    quantity, found = sizes(labels, manifest)
-    return found if quantity == "volumes_ml" else {}
-
-
-def sizes(labels: LabelMap, manifest: ClientManifest) -> tuple[str, dict[str, float]]:
-    """Size of each foreground class, and what it is.
-
-    Returns
-    -------
-    str
-        ``volumes_ml`` in 3D, ``areas_mm2`` in 2D, or ``areas_px`` where the unit is the pixel.
-    dict
-        By name of the class.
-    """
-    counts = np.bincount(labels.array.ravel(), minlength=len(manifest.labels))
-    geometry = labels.geometry
-    if geometry.ndim == 3:
-        quantity, each = "volumes_ml", geometry.voxel_volume_ml
-    else:
-        quantity = "areas_px" if geometry.unit == "pixel" else "areas_mm2"
-        each = geometry.pixel_area
-    found = {
-        label.name: float(counts[label.value]) * each for label in manifest.labels if label.value
-    }
-    return quantity, found
+    return Segmented(labels, volumes, outgoing[0].warnings, seconds, entropy, sent, received)

@@ -35,3 +35,23 @@ class ManyTiles(Protocol):
 def answers_of(processor: TileProcessor, tiles: Iterable[Float32Array]) -> Iterator[Float32Array]:
     """Answers in the order of the tiles, several at a time where the processor can."""
     return processor.each(tiles) if isinstance(processor, ManyTiles) else map(processor, tiles)
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A processor that is far away and counts what passes."""
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of all request bodies."""
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of all answer bodies."""
+
+
+def traffic_of(processor: TileProcessor) -> tuple[int, int]:
+    """Bytes that left and came so far; none of a processor at the site."""
+    if isinstance(processor, Counting):
+        return processor.bytes_sent, processor.bytes_received
+    return 0, 0

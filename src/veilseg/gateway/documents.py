@@ -11,7 +11,8 @@ from scipy import ndimage
 
 from veilseg import __version__
 from veilseg.bundle import ClientManifest
-from veilseg.client.pipeline import Segmented, sizes
+from veilseg.client.pipeline import Segmented
+from veilseg.client.sizes import sizes
 from veilseg.gateway.errors import InvalidRequest
 from veilseg.imaging.volume import LabelMap
 

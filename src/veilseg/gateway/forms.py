@@ -1,12 +1,13 @@
 """What users upload: forms within limits, and files under names that say nothing."""
 
 import hashlib
+import json
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import anyio
 from starlette.datastructures import FormData, UploadFile
@@ -75,6 +76,33 @@ async def form_of(request: Request, settings: Settings) -> AsyncIterator[FormDat
         yield form
     finally:
         await form.close()
+
+
+async def fields_of(request: Request, settings: Settings) -> dict[str, Any]:
+    """The JSON object in a request, which is small.
+
+    Raises
+    ------
+    BodyTooLarge
+        If it is not.
+    InvalidRequest
+        If it is no JSON object.
+    TimeoutError
+        If it does not arrive in time.
+    """
+    body = b""
+    with anyio.fail_after(settings.body_timeout_s):
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > FIELD_BYTES:
+                raise BodyTooLarge(f"body: more than the {FIELD_BYTES} bytes of a question")
+    try:
+        fields = json.loads(body or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest("body: no JSON") from error
+    if not isinstance(fields, dict):
+        raise InvalidRequest("body: no JSON object")
+    return fields
 
 
 def uploads_in(form: FormData, field: str) -> list[Upload]:

@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -54,20 +55,25 @@ def refusal(message: str, status: int, headers: dict[str, str] | None = None) ->
     return JSONResponse({"detail": message}, status, headers)
 
 
-def handle_errors(app: FastAPI, folders: tuple[Path, ...]) -> None:
-    """Answer every error of an app in one line.
+class Explainer:
+    """Says of every error what it is over HTTP, in one line, and logs what is this side's.
 
     Parameters
     ----------
-    folders : tuple of Path
+    folders : sequence of Path
         Left out of messages: where things lie on this machine is nobody's business.
     """
-    inside = "|".join(re.escape(str(folder)) for folder in folders)
-    paths = re.compile(rf"(?:{inside})[/\\](?:[0-9a-f-]{{36}}[/\\])?")
 
-    @app.exception_handler(VeilsegError)
-    async def on_purpose(_: Request, error: VeilsegError) -> JSONResponse:
-        status = next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 500)
+    def __init__(self, folders: Sequence[Path]) -> None:
+        inside = "|".join(re.escape(str(folder)) for folder in folders)
+        # A session's folder, and a page's within, have names of random digits.
+        self._paths = re.compile(rf"(?:{inside})[/\\](?:[0-9a-f-]{{32,36}}[/\\])*")
+
+    def __call__(self, error: Exception) -> tuple[int, str]:
+        """Status and line."""
+        status = next(
+            (STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), INTERNAL
+        )
         if isinstance(error, ServerError):
             # Of the other side and of this site's set-up; neither knows a patient.
             logger.warning("server: %s", error)
@@ -75,13 +81,22 @@ def handle_errors(app: FastAPI, folders: tuple[Path, ...]) -> None:
             log_failure(error)
             if isinstance(error, IntegrityError | InvalidVault):
                 logger.error("bundle or vault: %s", error)
-            return refusal("this gateway cannot segment at the moment; its log says why", status)
+            return status, "this gateway cannot segment at the moment; its log says why"
+        return status, self._paths.sub("", str(error))
+
+
+def handle_errors(app: FastAPI, explain: Explainer) -> None:
+    """Answer every error of an app in one line."""
+
+    @app.exception_handler(VeilsegError)
+    async def on_purpose(_: Request, error: VeilsegError) -> JSONResponse:
+        status, line = explain(error)
         headers = {}
         if isinstance(error, NotAuthenticated):
             headers["WWW-Authenticate"] = "Bearer"
         elif isinstance(error, Busy):
             headers["Retry-After"] = str(math.ceil(error.retry_after_s))
-        return refusal(paths.sub("", str(error)), status, headers)
+        return refusal(line, status, headers)
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:

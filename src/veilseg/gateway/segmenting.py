@@ -8,11 +8,13 @@ from pathlib import Path
 from veilseg.bundle import ClientManifest
 from veilseg.client.pipeline import Progress, Segmented, channel_files, segment
 from veilseg.client.processor import TileProcessor
+from veilseg.client.watching import UNWATCHED, Watcher
 from veilseg.errors import WrongUsage
 from veilseg.imaging.formats import identity_of, require_source, write_segmentation
 from veilseg.imaging.volume import LabelMap
 from veilseg.payload import Proxy
 from veilseg.scheme import ClientHalf
+from veilseg.vault.ledger import Sent
 from veilseg.vault.vault import Vault
 
 Connect = Callable[[], AbstractContextManager[TileProcessor]]
@@ -57,6 +59,8 @@ class Segmenter:
         the scheme has no secret.
     needs_subject : bool
         Whether a person must have been told, since references are of people.
+    servers : sequence of str
+        Addresses of the servers; none where nothing leaves.
     """
 
     def __init__(
@@ -66,12 +70,32 @@ class Segmenter:
         connect: Connect,
         vault: Path | None = None,
         needs_subject: bool = False,
+        servers: Sequence[str] = (),
     ) -> None:
         self.manifest = manifest
+        self.needs_subject = needs_subject
+        self.servers = tuple(servers)
         self._half = half
         self._connect = connect
         self._vault = vault
-        self._needs_subject = needs_subject
+
+    @property
+    def has_ledger(self) -> bool:
+        """Whether what leaves is entered in a ledger."""
+        return self._vault is not None
+
+    def sent(self, subject: str) -> list[Sent]:
+        """What was sent of somebody; nothing where there is no ledger.
+
+        Raises
+        ------
+        InvalidVault, VaultIntegrity
+            If the ledger cannot be used.
+        """
+        if self._vault is None:
+            return []
+        with Vault.open(self._vault, self.manifest.protection_id) as vault:
+            return vault.sent(subject)
 
     def run(
         self,
@@ -82,6 +106,7 @@ class Segmenter:
         allow_repeat: bool = False,
         dtype: str = "uint8",
         progress: Progress | None = None,
+        watcher: Watcher = UNWATCHED,
     ) -> Segmented:
         """Segment an image and write its labels.
 
@@ -98,13 +123,15 @@ class Segmenter:
             Of the labels, where the format has a choice.
         progress : callable, optional
             Called with (tiles done, tiles in all).
+        watcher : Watcher
+            Is told each stage, and shown what there is.
 
         Raises
         ------
         InvalidInput, ServerError, IntegrityError
             As ``veilseg segment``. Nothing is written then.
         """
-        if self._needs_subject and not subject.told:
+        if self.needs_subject and not subject.told:
             raise WrongUsage(
                 "subject: say who it is, as in the references' cases.csv: nobody must be mixed "
                 "with their own image"
@@ -120,6 +147,7 @@ class Segmenter:
             found = segment(
                 *(files, subject.name, self.manifest, self._half, processor),
                 *(before_sending, progress),
+                watcher=watcher,
             )
         found.warnings.extend(warnings)
         labels = LabelMap(found.labels.array.astype(dtype), found.labels.geometry)

@@ -52,6 +52,11 @@ class Session:
     used: float = field(default_factory=time.time)
     in_use: int = 0
 
+    @property
+    def folder(self) -> Path:
+        """Its own, in which the image lies and whatever is made of it."""
+        return self.image.parent
+
     def document(self) -> dict[str, object]:
         """What MONAI Label's clients are told, without a path of this machine."""
         return {
@@ -170,6 +175,17 @@ class Sessions:
             with self._lock:
                 session.in_use -= 1
                 session.used = time.time()
+
+    def grow(self, session: Session, size: int) -> None:
+        """Count what was made of an upload, and lies beside it.
+
+        Raises
+        ------
+        StorageFull
+            If all uploads together are too large then.
+        """
+        with self._room_for(size), self._lock:
+            session.size += size
 
     def remove(self, owner: str, name: str) -> Session:
         """Delete a session; what uses it goes on to its end. Raises as :meth:`find`."""

@@ -1,13 +1,15 @@
 """How DICOM is told from other files, without any library: a site may have none that reads it."""
 
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, Literal
 
 ENDING = ".dcm"
 ZIP_ENDING = ".zip"
 ENDINGS = (ENDING, ZIP_ENDING)
 MAGIC = b"DICM"
 MAGIC_AT = 128
+# Of segmentations: one bit per voxel and label, or one number per voxel.
+Kind = Literal["binary", "labelmap"]
 
 
 @dataclass(frozen=True)

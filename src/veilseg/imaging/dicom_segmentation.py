@@ -4,7 +4,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import highdicom as hd
 import numpy as np
@@ -23,7 +22,7 @@ from veilseg.imaging.dicom_files import (
     reading,
     require_readable,
 )
-from veilseg.imaging.dicom_marks import ENDING
+from veilseg.imaging.dicom_marks import ENDING, Kind
 from veilseg.imaging.dicom_references import LONGEST_TEXT, description, reference, short_text
 from veilseg.imaging.dicom_series import (
     SPACING_TOLERANCE,
@@ -33,8 +32,6 @@ from veilseg.imaging.dicom_series import (
     read_series,
 )
 from veilseg.imaging.volume import Geometry, LabelMap
-
-Kind = Literal["binary", "labelmap"]
 
 # Beside the series of the study, whose numbers are small.
 SERIES_NUMBER = 1000

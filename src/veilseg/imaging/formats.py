@@ -11,7 +11,7 @@ from types import ModuleType
 from veilseg.bundle import ClientManifest
 from veilseg.errors import InvalidImage, MissingDependency
 from veilseg.imaging import dicom_marks, nifti, png
-from veilseg.imaging.dicom_marks import Identity
+from veilseg.imaging.dicom_marks import Identity, Kind
 from veilseg.imaging.volume import Geometry, LabelMap, Volume
 from veilseg.payload import Float32Array
 
@@ -69,7 +69,11 @@ def write_label_map(path: Path, labels: LabelMap) -> None:
 
 
 def write_segmentation(
-    path: Path, labels: LabelMap, files: Sequence[Path], manifest: ClientManifest
+    path: Path,
+    labels: LabelMap,
+    files: Sequence[Path],
+    manifest: ClientManifest,
+    kind: Kind = "binary",
 ) -> None:
     """Write the labels of an image; as DICOM, with its source and the meaning of each label.
 
@@ -82,6 +86,8 @@ def write_segmentation(
         The image, as :func:`read_image` takes it.
     manifest : ClientManifest
         What the labels are, and what segmented them.
+    kind : "binary" or "labelmap"
+        As DICOM: one bit per voxel and label, or one number per voxel.
 
     Raises
     ------
@@ -89,7 +95,7 @@ def write_segmentation(
         As the formats.
     """
     if path.name.lower().endswith(dicom_marks.ENDING):
-        _dicom().write_segmentation(path, labels, files, manifest)
+        _dicom().write_segmentation(path, labels, files, manifest, kind)
     elif path.name.lower().endswith(NRRD_ENDING):
         from veilseg.imaging import nrrd
 

@@ -189,7 +189,8 @@ def _states_size(header: Any) -> bool:
 
 
 def _write_on(geometry: Geometry, path: Path, array: NDArray[Any]) -> None:
-    affine = geometry.affine if geometry.sized else None
+    placed = geometry.sized and geometry.unit == "mm"
+    affine = geometry.affine if placed else None
     _write(path, array[..., None] if geometry.third_axis else array, affine)
 
 

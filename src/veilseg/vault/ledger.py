@@ -1,6 +1,8 @@
 """What was sent: digests of proxies by subject, in SQLite. Never pixels, never names."""
 
 import sqlite3
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from veilseg.errors import InvalidVault, RepeatRefused, VaultIntegrity, VeilsegError
@@ -28,8 +30,32 @@ CREATE TABLE IF NOT EXISTS proxies (
     subject TEXT NOT NULL, digest TEXT NOT NULL, sent INTEGER NOT NULL DEFAULT 1,
     PRIMARY KEY (subject, digest)
 );
+CREATE TABLE IF NOT EXISTS sendings (
+    subject TEXT NOT NULL, digest TEXT NOT NULL, sent_at INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS sendings_by_subject ON sendings (subject);
 """
 DIGESTS = "SELECT digest FROM proxies WHERE subject = ?"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One proxy that was sent.
+
+    Attributes
+    ----------
+    digest : str
+        SHA-256, as :meth:`~veilseg.payload.Proxy.digest`.
+    times : int
+        How often.
+    at : tuple of int
+        When, in seconds since the epoch, the earliest first; vaults of earlier versions did not
+        keep that, so there may be fewer than ``times``.
+    """
+
+    digest: str
+    times: int
+    at: tuple[int, ...]
 
 
 class Ledger:
@@ -117,6 +143,9 @@ class Ledger:
                     subject,
                     digest,
                 )
+                self._query(
+                    "INSERT INTO sendings VALUES (?, ?, ?)", subject, digest, int(time.time())
+                )
             self._query("COMMIT")
         except BaseException:
             # A full disk or the like has rolled back already.
@@ -128,13 +157,26 @@ class Ledger:
         """How many different proxies of a subject were recorded."""
         return len(self._query(DIGESTS, subject))
 
+    def sent(self, subject: str) -> list[Sent]:
+        """What was sent of a subject, in the order in which it was sent first."""
+        times: dict[str, list[int]] = {}
+        rows = "SELECT digest, sent_at FROM sendings WHERE subject = ? ORDER BY sent_at"
+        for digest, at in self._query(rows, subject):
+            times.setdefault(digest, []).append(int(at))
+        rows = "SELECT digest, sent FROM proxies WHERE subject = ? ORDER BY rowid"
+        return [
+            Sent(digest, int(count), tuple(times.get(digest, ())))
+            for digest, count in self._query(rows, subject)
+        ]
+
     def forget(self, subject: str) -> int:
-        """Remove a subject's entries; returns how many there were."""
+        """Remove a subject's entries; returns how many different proxies there were."""
         count = self.different_proxies(subject)
+        self._query("DELETE FROM sendings WHERE subject = ?", subject)
         self._query("DELETE FROM proxies WHERE subject = ?", subject)
         return count
 
-    def _query(self, statement: str, *values: str) -> list[tuple[str, ...]]:
+    def _query(self, statement: str, *values: str | int) -> list[tuple[str, ...]]:
         try:
             return list(self._connection.execute(statement, values))
         except sqlite3.DatabaseError as error:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from veilseg.errors import InvalidVault, OutputNotWritable, VaultIntegrity
 from veilseg.payload import Float32Array
-from veilseg.vault.ledger import Ledger
+from veilseg.vault.ledger import Ledger, Sent
 from veilseg.vault.permissions import OWNER_ONLY_FOLDER, require_private, write_private
 
 KEY_BYTES = 32
@@ -211,6 +211,10 @@ class Vault:
         pseudonym = _mac(self._key, "subject", subject)
         self._ledger.record(pseudonym, *proxy_digests, allow_repeat=allow_repeat)
         return self._ledger.different_proxies(pseudonym)
+
+    def sent(self, subject: str) -> list[Sent]:
+        """What was sent of a subject, how often and when."""
+        return self._ledger.sent(_mac(self._key, "subject", subject))
 
     def forget(self, subject: str) -> int:
         """Remove a subject from the ledger; returns how many proxies were forgotten."""

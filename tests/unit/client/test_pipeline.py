@@ -12,6 +12,7 @@ from servers import ideal_server
 
 from veilseg.bundle import ClientBundle, ClientManifest, open_client_half
 from veilseg.client import pipeline
+from veilseg.client.sizes import sizes, volumes_ml
 from veilseg.client.uncertainty import predictive_entropy
 from veilseg.errors import InvalidAnswer, InvalidImage, RepeatRefused, WrongUsage
 from veilseg.imaging.nifti import read_label_map, write_label_map
@@ -280,11 +281,11 @@ def test_an_unusual_image_draws_a_warning(plain: ClientManifest, phantom: Callab
 
 def test_volumes_of_absent_classes(plain: ClientManifest):
     labels = LabelMap(np.zeros((2, 2, 2), dtype=np.uint8), Geometry((2, 2, 2), np.eye(4)))
-    assert pipeline.volumes_ml(labels, plain) == {"shell": 0.0, "core": 0.0}
+    assert volumes_ml(labels, plain) == {"shell": 0.0, "core": 0.0}
     labels.array[0] = 2
     affine = np.diag([1, 2, 5.0, 1])
     labels = LabelMap(labels.array, Geometry((2, 2, 2), affine))
-    assert pipeline.volumes_ml(labels, plain) == {"shell": 0.0, "core": pytest.approx(0.04)}
+    assert volumes_ml(labels, plain) == {"shell": 0.0, "core": pytest.approx(0.04)}
 
 
 def test_areas_of_slices_and_pictures(plain: ClientManifest):
@@ -292,10 +293,10 @@ def test_areas_of_slices_and_pictures(plain: ClientManifest):
     labels[0] = 2
     in_mm = LabelMap(labels, Geometry((3, 4), np.diag([0.5, 2, 9, 1])))
     expected = {"shell": 0.0, "core": pytest.approx(4.0)}
-    assert pipeline.sizes(in_mm, plain) == ("areas_mm2", expected)
+    assert sizes(in_mm, plain) == ("areas_mm2", expected)
     in_pixels = LabelMap(labels, Geometry((3, 4), np.eye(4), "pixel"))
-    assert pipeline.sizes(in_pixels, plain) == ("areas_px", {"shell": 0.0, "core": 4.0})
-    assert pipeline.volumes_ml(in_mm, plain) == {}
+    assert sizes(in_pixels, plain) == ("areas_px", {"shell": 0.0, "core": 4.0})
+    assert volumes_ml(in_mm, plain) == {}
 
 
 @pytest.mark.parametrize("axes", [np.eye(4), phantoms.TURNED, TILTED])

@@ -13,6 +13,7 @@ import numpy as np
 import phantoms
 import pytest
 from fastapi import FastAPI
+from refusals import refused
 
 from veilseg.bundle import open_client_half
 from veilseg.errors import ServerUnreachable, VaultIntegrity, WrongUsage
@@ -23,7 +24,6 @@ from veilseg.gateway.site import open_site
 from veilseg.schemes.plain.client import PlainClient
 
 MODEL = "phantom-plain"
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "gateway.md"
 
 
 class Away:
@@ -72,16 +72,6 @@ def asked(app: FastAPI, method: str, path: str, **more: Any) -> httpx.Response:
             return await client.request(method, path, **more)
 
     return anyio.run(send)
-
-
-def refused(answer: httpx.Response, status: int) -> str:
-    """The one line of a refusal, whose status is documented."""
-    assert answer.status_code == status, answer.text
-    documented = {int(found) for found in re.findall(r"\b([45]\d\d)\b", PAGE.read_text())}
-    assert status in documented
-    line = answer.json()["detail"]
-    assert "\n" not in line
-    return line
 
 
 INFER = f"/infer/{MODEL}"

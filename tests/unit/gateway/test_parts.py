@@ -170,7 +170,7 @@ def test_a_site_installs_nothing_that_computes():
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({absent}));"
         "import veilseg.cli.main, veilseg.cli.gateway, veilseg.cli.pacs, veilseg.gateway.app,"
-        "veilseg.gateway.listening, veilseg.gateway.pacs.dicomweb, veilseg.gateway.pacs.dimse,"
+        "veilseg.gateway.pacs.dicomweb, veilseg.gateway.pacs.dimse, veilseg.serving.service,"
         "veilseg.gateway.pacs.watching, veilseg.gateway.site, veilseg.serving.logs,"
         "veilseg.serving.sockets, veilseg.serving.tls"
     )

@@ -41,6 +41,39 @@ def test_a_repeat_can_be_allowed_and_is_counted(folder: Path):
             vault.record(SUBJECT, "four", allow_repeat=False)
 
 
+def test_what_was_sent_how_often_and_when(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    now = iter((100.9, 200.0, 300.0, 400.0))
+    monkeypatch.setattr(ledger.time, "time", lambda: next(now))
+    with Vault.open(folder, BUNDLE) as vault:
+        for digest in ("one", "two", "one"):
+            vault.record(SUBJECT, digest, allow_repeat=True)
+        vault.record("somebody else", "three", allow_repeat=False)
+        assert vault.sent(SUBJECT) == [
+            ledger.Sent("one", 2, (100, 300)),
+            ledger.Sent("two", 1, (200,)),
+        ]
+        assert vault.forget(SUBJECT) == 2
+        assert vault.sent(SUBJECT) == []
+        assert [one.digest for one in vault.sent("somebody else")] == ["three"]
+    # Nothing is left of when, either.
+    with sqlite3.connect(folder / "vault.sqlite") as connection:
+        assert connection.execute("SELECT count(*) FROM sendings").fetchone() == (1,)
+    connection.close()
+
+
+def test_a_vault_of_before_tells_how_often_but_not_when(folder: Path):
+    with Vault.open(folder, BUNDLE) as vault:
+        vault.record(SUBJECT, "one", allow_repeat=False)
+    with sqlite3.connect(folder / "vault.sqlite") as connection:
+        connection.execute("DROP TABLE sendings")
+    connection.close()
+    with Vault.open(folder, BUNDLE) as vault:
+        assert vault.sent(SUBJECT) == [ledger.Sent("one", 1, ())]
+        vault.record(SUBJECT, "one", allow_repeat=False)
+        (sent,) = vault.sent(SUBJECT)
+        assert (sent.times, len(sent.at)) == (2, 1)
+
+
 def test_the_proxies_of_one_call_are_one_choice(folder: Path):
     with Vault.open(folder, BUNDLE) as vault:
         assert vault.record(SUBJECT, "one", "two", "three", allow_repeat=False) == 3
