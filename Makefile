@@ -56,7 +56,7 @@ FITTING := tests/unit/training tests/unit/audit tests/integration/test_audit.py 
 
 # A file to a core. Small networks are fitted on one thread each: two threads wait for each other
 # longer than they compute.
-SPREAD := $(BIN)/pytest -m "not long" --numprocesses auto --dist loadfile
+SPREAD := $(BIN)/pytest -m "not long" --numprocesses auto --dist loadfile --durations 10
 
 test: setup check ## Checks and tests
 	$(SPREAD) $(addprefix --ignore=,$(FITTING))

@@ -21,7 +21,6 @@ PEOPLE = tuple(f"person{number:02d}" for number in range(20))
 # After few, classes are nearly tied and no self-test can tell which should win.
 STEPS = 40
 FILES = {"noise": set(), "deformation": {GENERATOR_FILE}, "privacy_net": {ENCODER_FILE}}
-EVERY_SCHEME = pytest.mark.parametrize("scheme", FILES)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +51,9 @@ def image(data):
     return lambda dims: min((data[dims] / "imagesTr").iterdir())
 
 
-@EVERY_SCHEME
+@pytest.mark.parametrize(
+    "scheme", ["noise", "privacy_net", pytest.param("deformation", marks=pytest.mark.long)]
+)
 @pytest.mark.parametrize("dims", [2, pytest.param(3, marks=pytest.mark.long)])
 def test_every_command(veilseg, start_server, trained, data, image, tmp_path, scheme, dims):
     bundle = trained(scheme, dims)

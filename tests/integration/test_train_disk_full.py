@@ -47,6 +47,7 @@ def refused(ended, beginning):
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.long
 def test_disk_full_at_a_checkpoint_and_at_the_bundle(train):
     out, run = train
     checkpoint = out / "weights" / "checkpoint.safetensors"

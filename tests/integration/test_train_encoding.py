@@ -243,6 +243,7 @@ def test_control_of_another_scheme(veilseg, people, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.long
 def test_minutes_of_all_stages_become_steps(veilseg, people, tmp_path):
     bundle = tmp_path / "timed"
     options = ["--scheme", "encoding", "--minutes", 0.1, "--out", bundle]
@@ -275,7 +276,10 @@ def unbroken(people, tmp_path_factory):
     return bundle, options
 
 
-@pytest.mark.parametrize("saved", [1, 2, 4, 7])
+@pytest.mark.parametrize(
+    "saved",
+    [pytest.param(1, marks=pytest.mark.long), 2, pytest.param(4, marks=pytest.mark.long), 7],
+)
 def test_resumed_in_any_stage_equals_an_unbroken_run(
     unbroken, tmp_path, monkeypatch, one_thread, saved
 ):

@@ -257,6 +257,7 @@ def interrupted(provider, data, bundles, tmp_path, kills, views):
     assert len(pairs) == 8 * views
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
 @pytest.mark.timeout(400)
 def test_site_or_service_killed_and_resumed(provider, data, bundles, tmp_path):

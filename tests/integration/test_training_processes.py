@@ -70,6 +70,7 @@ def test_two_processes_train_as_one(veilseg, dataset, torchrun, tmp_path):
     assert not list(two.rglob(".veilseg-*"))
 
 
+@pytest.mark.long
 def test_two_processes_resume_what_one_began(veilseg, dataset, torchrun, tmp_path, monkeypatch):
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     options = [dataset, "--scheme", "plain", "--steps", 2, "--out"]
@@ -110,6 +111,7 @@ def test_three_processes_share_a_batch_of_sixteen(veilseg, dataset, torchrun, tm
     assert difference(three, one) < LARGEST_DIFFERENCE
 
 
+@pytest.mark.long
 def test_two_processes_train_all_stages_of_an_encoding(veilseg, dataset, torchrun, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     options = [dataset, "--scheme", "encoding", "--steps", 4, "--out"]

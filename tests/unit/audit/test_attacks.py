@@ -147,6 +147,7 @@ def test_synthetic_reference_shows_nobody(mixup, session_workshop, attack):
         attack(session_workshop(mixup))
 
 
+@pytest.mark.long
 def test_two_deep_image_priors_share_a_mixture(mixup, workshop):
     (one,) = deep_image_prior.attack(workshop(mixup, fitted=4, iterations=60))
     assert one.positive_control.passed
