@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -10,7 +11,7 @@ from typing import Self
 JOIN_S = 30
 
 
-class Relay:
+class Relay(ABC):
     """Takes connections while the block runs; ``url`` says where.
 
     Subclasses say in ``_taken`` what becomes of a connection, and use ``_start`` for threads and
@@ -41,8 +42,8 @@ class Relay:
         for end in (self._listener, *self._sockets):
             end.close()
 
-    def _taken(self, site: socket.socket) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _taken(self, site: socket.socket) -> None: ...
 
     def _start(self, work: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=work, args=arguments, daemon=True)
