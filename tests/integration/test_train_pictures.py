@@ -52,7 +52,17 @@ KINDS = {
     "slice of two channels": Kind(".nii.gz", 2, files=2),
     "slice that states no size": Kind(".nii.gz", 1, affine=None),
 }
-EVERY_SCHEME = pytest.mark.parametrize("scheme", ["plain", "mixup", "encoding"])
+# Each kind by each scheme; the slowest scheme by one kind only where it has to be quick.
+EVERY_COMBINATION = [
+    pytest.param(
+        kind,
+        scheme,
+        marks=[pytest.mark.long] if scheme == "encoding" and name != "RGB PNG" else [],
+        id=f"{name}-{scheme}",
+    )
+    for name, kind in KINDS.items()
+    for scheme in ("plain", "mixup", "encoding")
+]
 
 
 def make_dataset(folder, kind=KINDS["slice"], shape=SHAPE):
@@ -91,8 +101,7 @@ def write(kind, path, channels):
         phantoms.write_nifti(path, array, kind.affine)
 
 
-@EVERY_SCHEME
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize(("kind", "scheme"), EVERY_COMBINATION)
 def test_every_command(veilseg, start_server, tmp_path, kind, scheme):
     """train, serve, site init, segment through the server and locally, evaluate."""
     data, bundle = make_dataset(tmp_path / "discs", kind), tmp_path / "bundle"

@@ -122,7 +122,7 @@ def contribution(provider, data, bundle, project, site, token, *more):
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("scheme", ["encoding", "mixup"])
+@pytest.mark.parametrize("scheme", ["encoding", pytest.param("mixup", marks=pytest.mark.long)])
 def test_two_sites_contribute_and_use_what_was_fitted(
     veilseg, start_server, provider, data, bundles, tmp_path, scheme
 ):
