@@ -25,6 +25,7 @@ from veilseg.bundle import (
     open_client_half,
     seal,
 )
+from veilseg.child_processes import stop
 
 # Unequal axes, so that a swapped pair of them cannot go unnoticed.
 TINY_TILE = (1, 8, 6, 4)
@@ -152,7 +153,7 @@ def start_server() -> Iterator[Callable[..., ServerProcess]]:
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            running.callback(_stop, process)
+            running.callback(stop, process)
             assert process.stdout is not None
             lines: list[str] = []
             for line in process.stdout:
@@ -162,15 +163,6 @@ def start_server() -> Iterator[Callable[..., ServerProcess]]:
             raise AssertionError(f"the server did not start: {lines}")
 
         yield start
-
-
-def _stop(process: "subprocess.Popen[str]") -> None:
-    process.terminate()
-    try:
-        process.communicate(timeout=20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,15 @@ from typing import Final
 
 import openvino as ov
 
+from veilseg.bundle import open_client_half, open_server_half
 from veilseg.errors import InvalidInput
 
 RISING: Final = "ConvolutionBackpropData"
 CONVOLUTIONS: Final = frozenset({"Convolution", RISING})
-# Of others than these there would be multiplications that nobody has counted.
-UNKNOWN: Final = frozenset({"GroupConvolution", "GroupConvolutionBackpropData", "MatMul"})
+# What :func:`operations` does not describe. Pooling, norms, activations and sums are linear in the
+# voxels, without a factor of the channels, and counted as nothing.
+GROUPED: Final = frozenset({"GroupConvolution", "GroupConvolutionBackpropData"})
+PRODUCT: Final = "MatMul"
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def operations(model_file: Path) -> Operations:
     convolutions, rectified = [], []
     for operation in ov.Core().read_model(model_file).get_ordered_ops():
         kind = operation.get_type_name()
-        if kind in UNKNOWN:
+        if kind in GROUPED or kind == PRODUCT:
             raise InvalidInput(f"{model_file}: {kind} is not counted")
         if kind in CONVOLUTIONS:
             convolutions.append(_convolution(operation, kind == RISING))
@@ -115,6 +118,43 @@ def operations(model_file: Path) -> Operations:
     if not any(map(Convolution.sees_around, convolutions)):
         raise InvalidInput(f"{model_file}: no convolution that sees around and keeps the grid")
     return Operations(tuple(convolutions), len(rectified), sum(rectified))
+
+
+def multiply_adds(model_file: Path) -> int:
+    """Of convolutions, grouped ones too, and of matrix products of a model of fixed shapes."""
+    return sum(map(_multiply_adds, ov.Core().read_model(model_file).get_ordered_ops()))
+
+
+def multiply_adds_of_bundle(folder: Path) -> dict[str, int]:
+    """Multiply-adds of one tile: at the server, and at the site.
+
+    Raises
+    ------
+    InvalidInput, IntegrityError
+        If a half of the bundle is missing or damaged.
+    """
+    client, server = open_client_half(folder), open_server_half(folder)
+    at_site = [client.file(name) for name in client.manifest.files if name.endswith(".onnx")]
+    return {
+        "server": multiply_adds(server.model_file),
+        "site": sum(map(multiply_adds, at_site)),
+    }
+
+
+def _multiply_adds(operation: ov.Node) -> int:
+    kind = operation.get_type_name()
+    if kind in CONVOLUTIONS:
+        return _convolution(operation, kind == RISING).multiply_adds
+    if kind in GROUPED:
+        # Weights are (groups, out, in, *kernel), or (groups, in, out, *kernel) where it rises.
+        groups, *weights = operation.input(1).get_shape()
+        used = operation.input(0) if RISING in kind else operation.output(0)
+        return int(groups * math.prod(weights) * math.prod(used.get_shape()[2:]))
+    if kind == PRODUCT:
+        summed = operation.input(0).get_shape()
+        across = operation.get_attributes()["transpose_a"]
+        return int(math.prod(operation.output(0).get_shape()) * summed[-2 if across else -1])
+    return 0
 
 
 def _convolution(operation: ov.Node, rising: bool) -> Convolution:

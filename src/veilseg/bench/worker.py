@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from veilseg.bench.contenders import NotRun
+from veilseg.child_processes import stop
 
 ANSWER_TIMEOUT_S: Final = 600.0
 STOP_TIMEOUT_S: Final = 5.0
@@ -76,17 +77,4 @@ def worker(python: Path, program: Path, options: Sequence[object]) -> Iterator[W
         try:
             yield Worker(program.stem, process, errors)
         finally:
-            _stop(process)
-
-
-def _stop(process: "subprocess.Popen[str]") -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
+            stop(process, STOP_TIMEOUT_S)

@@ -1,7 +1,6 @@
 """A real server process for the demo and for measurements, gone when they are."""
 
 import contextlib
-import ctypes
 import os
 import queue
 import signal
@@ -13,21 +12,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from veilseg.child_processes import END_WITH_PARENT, stop
 from veilseg.errors import ServerUnreachable
 
 LISTENING = "listening on "
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
-PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
-
-
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-# Run in a child process before its program: the kernel ends it when whoever started it is gone,
-# even if that was killed.
-END_WITH_PARENT = _end_with_parent if sys.platform == "linux" else None
 
 
 @contextlib.contextmanager
@@ -84,18 +74,7 @@ def running(
             yield url
         finally:
             if process is not None:
-                _stop(process)
-
-
-def _stop(process: "subprocess.Popen[str]") -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+                stop(process, STOP_TIMEOUT_S)
 
 
 @contextlib.contextmanager

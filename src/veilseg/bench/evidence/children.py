@@ -5,16 +5,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from veilseg.demo.server import END_WITH_PARENT
+from veilseg.child_processes import END_WITH_PARENT, stop
 from veilseg.errors import IntegrityError, InvalidInput, ServerError, VeilsegError
 
 Note = Callable[[str], None]
 
-STOP_TIMEOUT_S: Final = 20.0
 # Progress as cli.progress writes it where there is no terminal.
 PROGRESS: Final = re.compile(r"\S.*: (\d+/\d+)(?: (.*))?$")
 ERROR: Final = "veilseg: "
@@ -64,14 +62,6 @@ def veilseg(*arguments: str | Path, note: Note) -> None:
         raise VeilsegError(f"{arguments[0]}: ended by signal {-child.returncode}")
     if child.returncode:
         raise ERRORS.get(child.returncode, VeilsegError)(f"{arguments[0]}: {told}")
-
-
-def stop(child: "subprocess.Popen[str]") -> None:
-    """End a child that may be ending already."""
-    child.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        child.wait(STOP_TIMEOUT_S)
-    child.kill()
 
 
 def written(file: Path, bundle_id: str, *command: str | Path, note: Note) -> dict[str, Any]:

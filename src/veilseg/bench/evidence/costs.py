@@ -6,8 +6,8 @@ from typing import Any
 
 from veilseg.bench.evidence.cells import TIMED_IMAGES, Cell, digest
 from veilseg.bench.evidence.children import Note, prefixed, written
-from veilseg.bench.evidence.operations import of_bundle
 from veilseg.bench.evidence.trained import Places, bundle_of, content_hash
+from veilseg.bench.operations import multiply_adds_of_bundle
 from veilseg.bench.rounds import ratio
 from veilseg.bundle import open_client_half
 from veilseg.datasets.layout import read_dataset
@@ -34,7 +34,7 @@ def cost_of(cell: Cell, places: Places, note: Note) -> Document:
     command: list[str | Path] = ["bench", "site", *beside, bundle, "--dataset", source]
     command += ["--budget-images", images, *places.key_options(cell.run)]
     timed = written(folder / "timing.json", bundle_id, *command, note=prefixed("timing", note))
-    return cost(timed, bundle_id) | {"multiply_adds": of_bundle(bundle)}
+    return cost(timed, bundle_id) | {"multiply_adds": multiply_adds_of_bundle(bundle)}
 
 
 def cost(timed: Mapping[str, Any], bundle_id: str) -> Document:
