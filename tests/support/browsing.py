@@ -6,7 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import dicoms
 import pytest
+
+# What the site of these tests has: models by name, and scans.
+MIXUP, PLAIN, FLAT = "phantom-mixup", "phantom-plain", "phantom-flat"
+SHAPE = (18, 16, 20)
+AFFINE = dicoms.oblique(7, (1, 1, 1))
+NAME = "Mustermann_Erika.nii.gz"
 
 CHROMIUM = shutil.which("chromium")
 OPTIONS = (

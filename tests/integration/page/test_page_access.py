@@ -5,10 +5,9 @@ from pathlib import Path
 
 import phantoms
 import pytest
-from browsing import Visit, chromium
+from browsing import Visit
 from processes import GatewayProcess
 
-MODEL = "phantom-plain"
 # The Web Content Accessibility Guidelines, level AA, for text of this size.
 LEAST_CONTRAST = 4.5
 SCHEMES = ("light", "dark")
@@ -47,12 +46,6 @@ TWICE = """() => {
   const ids = [...document.querySelectorAll("[id]")].map((one) => one.id);
   return ids.filter((id, at) => ids.indexOf(id) !== at);
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
