@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pytest
 from evidence import background, jobs, runs
 from evidence.places import Places, write
 from records import leave_run
+from running import alive, until
 
 from veilseg.bench.alone import only_one, running
 from veilseg.bundle import open_client_half
@@ -331,25 +331,6 @@ def test_two_never_work_at_once_and_a_kill_leaves_nothing_behind(tmp_path):
     assert running(lock) is None
     with only_one(lock):
         assert lock.read_text().strip()
-
-
-def alive(process: int) -> bool:
-    """Whether it runs; what waits to be buried does not."""
-    stat = Path(f"/proc/{process}/stat")
-    try:
-        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def until(condition):
-    """The first true value of a condition that soon comes true."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError("it did not come true")
 
 
 def test_a_service_runs_while_it_is_needed():

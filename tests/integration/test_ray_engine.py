@@ -1,19 +1,18 @@
 """Networks on Ray: a replica that is killed, a version that changes, ports that nobody reaches."""
 
+import contextlib
 import importlib.util
-import os
-import re
+import ipaddress
 import shutil
-import signal
 import threading
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from processes import ServeProcess
+from running import alive, descendants, until
 
 from veilseg.access import token_file
 from veilseg.wire import InferRequest, Tensor, decode_answer, encode_request
@@ -76,10 +75,8 @@ class Load:
 
     def more(self, count: int) -> None:
         """Wait for so many further answers."""
-        wanted, deadline = len(self.versions) + count, time.monotonic() + 300
-        while len(self.versions) < wanted and not self.failures:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wanted = len(self.versions) + count
+        until(lambda: len(self.versions) >= wanted or self.failures, seconds=300)
 
     def __enter__(self) -> "Load":
         for thread in self._threads:
@@ -94,24 +91,26 @@ class Load:
 
 def test_every_port_is_on_loopback(server):
     process, _, _ = server
-    family = descendants(process.process.pid)
-    assert any("raylet" in command for command in family.values()), family
-    addresses = listening(family)
+    family = [psutil.Process(process.process.pid), *descendants(process.process.pid)]
+    assert any("raylet" in name(one) for one in family), family
+    addresses = {
+        (name(one), one.pid, socket.laddr.ip)
+        for one in family
+        for socket in one.net_connections("tcp")
+        if socket.status == psutil.CONN_LISTEN
+    }
     assert addresses
-    assert {who: where for who, where in addresses.items() if not is_loopback(where)} == {}
+    assert {one for one in addresses if not is_loopback(one[-1])} == set()
 
 
 def test_a_replica_that_is_killed_loses_no_request(server, tile: np.ndarray):
     process, _, headers = server
     with Load(process.url, headers, tile) as load:
         load.more(20)
-        replicas = [
-            pid
-            for pid, command in descendants(process.process.pid).items()
-            if command.startswith("ray::ServeReplica")
-        ]
+        family = descendants(process.process.pid)
+        replicas = [one for one in family if name(one).startswith("ray::ServeReplica")]
         assert len(replicas) >= 2
-        os.kill(replicas[0], signal.SIGKILL)
+        replicas[0].kill()
         load.more(40)
     assert load.failures == []
 
@@ -137,61 +136,18 @@ def test_it_ends_with_all_of_ray(server):
     family = descendants(process.process.pid)
     process.process.terminate()
     assert process.process.wait(120) == 0
-    deadline = time.monotonic() + 60
-    while left := [pid for pid in family if Path(f"/proc/{pid}").exists()]:
-        assert time.monotonic() < deadline, [family[pid] for pid in left]
-        time.sleep(0.1)
+    until(lambda: not any(map(alive, family)))
 
 
-def descendants(root: int) -> dict[int, str]:
-    """Processes below one, each with its command line, which Ray's own rewrite."""
-    parents: dict[int, int] = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            try:
-                # The name in brackets may hold anything, so that fields are counted from its end.
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            parents[int(folder.name)] = int(fields[1])
-    family = {root}
-    while new := {pid for pid, parent in parents.items() if parent in family} - family:
-        family |= new
-    found = {}
-    for pid in family:
-        try:
-            line = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:
-            continue
-        found[pid] = line.replace(b"\0", b" ").decode(errors="replace").strip()
-    return found
-
-
-def listening(pids: dict[int, str]) -> dict[str, str]:
-    """Local addresses, in hexadecimal, on which processes listen, by socket and process."""
-    owners = {}
-    for pid in pids:
-        for link in Path(f"/proc/{pid}/fd").glob("*"):
-            try:
-                target = str(link.readlink())
-            except OSError:
-                continue
-            if found := re.fullmatch(r"socket:\[(\d+)\]", target):
-                owners[found[1]] = pids[pid]
-    addresses = {}
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            # 0A is the state of a socket that listens.
-            if fields[3] == "0A" and fields[9] in owners:
-                addresses[f"{fields[9]} {owners[fields[9]]}"] = fields[1].partition(":")[0]
-    return addresses
+def name(process: psutil.Process) -> str:
+    """Of a process as Ray writes it into its command line; nothing of one that is gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline())
+    return ""
 
 
 def is_loopback(address: str) -> bool:
-    """127.0.0.1, ::1, or the first within the second's family; words are in the machine's order."""
-    return address in {
-        "0100007F",
-        "00000000000000000000000001000000",
-        "0000000000000000FFFF00000100007F",
-    }
+    """127.0.0.1 or ::1, or the first written in the second's family."""
+    found = ipaddress.ip_address(address)
+    mapped = getattr(found, "ipv4_mapped", None)
+    return (mapped or found).is_loopback

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 from processes import ServeProcess
+from running import until
 from tritonclient.utils import InferenceServerException
 
 from veilseg.access import token_file
@@ -55,13 +56,6 @@ class Halfway:
             answer += chunk
         self.line.close()
         return answer
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def inside(process: ServeProcess) -> float:

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import made_up
 import phantoms
 import pytest
+from running import alive, descendants, until
 from typer.testing import CliRunner
 
 from veilseg.audit import workshop
@@ -155,37 +155,6 @@ def started(options):
         process.communicate()
 
 
-def until(condition, process, seconds=90):
-    """The first true value of a condition that soon comes true, while a process runs."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    raise AssertionError("it did not come true")
-
-
-def descendants(process: int) -> list[int]:
-    """Those that run, of children and theirs."""
-    found = []
-    for path in Path(f"/proc/{process}/task").glob("*/children"):
-        try:
-            for child in map(int, path.read_text().split()):
-                found += [child, *descendants(child)]
-        except OSError:
-            continue
-    return found
-
-
-def alive(process: int) -> bool:
-    try:
-        stat = Path(f"/proc/{process}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
-
-
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(sys.platform != "linux", reason="what the kernel ends is asked of Linux")
 def test_a_cell_killed_at_any_point_goes_on(started, options, data, tmp_path):
@@ -211,10 +180,8 @@ def killed(process: subprocess.Popen, reached: Callable[[], list[Path]]) -> list
     children = descendants(process.pid)
     process.kill()
     process.communicate()
-    deadline = time.monotonic() + 20
-    while any(map(alive, children)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(map(alive, children)), "something goes on alone"
+    # Nothing goes on alone.
+    until(lambda: not any(map(alive, children)))
     return found
 
 
