@@ -56,14 +56,15 @@ FITTING := tests/unit/training tests/unit/audit tests/integration/test_audit.py 
 
 # A file to a core. Small networks are fitted on one thread each: two threads wait for each other
 # longer than they compute.
-SPREAD := $(BIN)/pytest -m "not long" --numprocesses auto --dist loadfile --durations 10
+SPREAD := $(BIN)/pytest --numprocesses auto --dist loadfile --durations 10
 
 test: setup check ## Checks and tests
-	$(SPREAD) $(addprefix --ignore=,$(FITTING))
-	OMP_NUM_THREADS=1 $(SPREAD) $(FITTING)
+	$(SPREAD) -m "not long" $(addprefix --ignore=,$(FITTING))
+	OMP_NUM_THREADS=1 $(SPREAD) -m "not long" $(FITTING)
 
 test-long: setup $(VENV)/.ray bench-families ## What takes minutes: accuracy measured anew, a fresh site, replicas on Ray
-	$(BIN)/pytest -m long
+	$(SPREAD) -m long $(addprefix --ignore=,$(FITTING))
+	OMP_NUM_THREADS=1 $(SPREAD) -m long $(FITTING)
 
 check: setup ## Format, lint, types, import contracts
 	$(BIN)/ruff format --check .
