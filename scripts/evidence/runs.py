@@ -28,6 +28,8 @@ VEILSEG = (sys.executable, "-m", "veilseg.cli.main")
 # As training records a control.
 VARIANTS = {"": "", "linear": "linear", "local": ClientAlone.__name__}
 DURATION = "weights/duration.json"
+# What DICOM calls the labels of data sets whose bundles are shipped; they do not say it themselves.
+CODES = Path(__file__).with_name("codes")
 BUNDLE_PARTS = ("client", "server", "README.md")
 
 
@@ -80,6 +82,8 @@ def train(training: Training, places: Places) -> None:
     source = places.data / training.data.folder
     started = time.monotonic()
     options = [*training.options(), *(key_options(places) if training.keyed else ())]
+    if (codes := CODES / f"{training.data.name}.json").is_file():
+        options += ["--label-codes", str(codes)]
     if training.init is not None:
         train(training.init, places)
         options += ["--init", str(trained(training.init, places))]

@@ -21,6 +21,7 @@ from running import alive, until
 
 from veilseg.bench.alone import only_one, running
 from veilseg.bundle import open_client_half
+from veilseg.datasets.layout import Dataset, with_codes
 from veilseg.errors import Busy
 
 SCRIPTS = Path(claims.__file__).parent
@@ -294,6 +295,20 @@ def test_pair_is_shipped_when_both_are_evaluated(places, commands, monkeypatch):
     for job in pair:
         shipped = open_client_half(places.models / job.name).manifest
         assert places.load(job.name)["bundle_id"] == shipped.bundle_id
+
+
+def test_codes_are_of_labels_of_shipped_bundles():
+    files = {file.stem: file for file in runs.CODES.glob("*.json")}
+    shipped = {job.data.name for job in jobs.TRAININGS if job.ship}
+    assert files.keys() == shipped
+    for name, file in files.items():
+        labels = open_client_half(shipped_bundle(name)).manifest.labels
+        known = Dataset(Path(name), name, labels, ("MRI",), (), 3)
+        assert any(label.code for label in with_codes(known, file).labels)
+
+
+def shipped_bundle(name: str) -> Path:
+    return SCRIPTS.parent / "models" / f"{name}-plain"
 
 
 CHILD = """

@@ -24,6 +24,7 @@ from veilseg.training.start import start_from
 pytestmark = pytest.mark.usefixtures("remembered_exports")
 
 SHAPE = (20, 18, 22)
+SPHERE = {"value": "41216001", "scheme": "SCT", "meaning": "Prostate"}
 # Of six patients, s1 and s4; s0 validates.
 FOLD = "2/3"
 
@@ -79,10 +80,13 @@ def reason_of(ended, code):
 @pytest.mark.parametrize("scheme", ["plain", "mixup"])
 def test_train_then_segment_and_evaluate(veilseg, dataset, tmp_path, scheme):
     bundle = tmp_path / f"spheres-{scheme}"
+    codes = tmp_path / "codes.json"
+    codes.write_text(json.dumps({"sphere": SPHERE}))
     options = ["--scheme", scheme, "--out", bundle, "--steps", 2, "--seed", 3]
-    done = veilseg("train", dataset, *options)
+    done = veilseg("train", dataset, *options, "--label-codes", codes)
     assert done.code == 0, done.err
     client, server = open_client_half(bundle), open_server_half(bundle)
+    assert [label.code for label in client.manifest.labels] == [None, SPHERE]
     assert done.out == f"{bundle}: {scheme} bundle {client.manifest.bundle_id[:12]}\n"
     assert client.manifest.bundle_id == server.manifest.bundle_id
     assert client.manifest.provenance["steps"] == 2

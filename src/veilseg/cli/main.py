@@ -108,13 +108,16 @@ def train(
     licence: Annotated[
         str, typer.Option(help="Licence of the weights, into the manifest and card.")
     ] = "unspecified: follows the training data",
+    label_codes: Annotated[
+        Path | None, typer.Option(help="JSON of codes for DICOM, as label_codes in dataset.json.")
+    ] = None,
 ) -> None:
     """Train both halves of a scheme and write a bundle."""
     from veilseg.cli.train import train as run
 
     run(
         *(dataset, scheme, out, steps, minutes, seed, resume, init, fold),
-        *(unmixing, coefficients, key_file, strength, control, licence),
+        *(unmixing, coefficients, key_file, strength, control, licence, label_codes),
     )
 
 

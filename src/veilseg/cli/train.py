@@ -30,6 +30,7 @@ def train(
     strength: float | None,
     control: str | None,
     licence: str,
+    label_codes: Path | None,
 ) -> None:
     """Train with a progress line per phase; needs the ``train`` extra."""
     with needing("train", "training needs"):
@@ -77,6 +78,7 @@ def train(
             fold=part,
             recipe=recipe,
             licence=licence,
+            label_codes=label_codes,
             report=lambda what, done, total, note: show(done, total, f"{what} {note}"),
         )
     if bundle_id is not None:

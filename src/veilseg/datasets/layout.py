@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,9 @@ def read_dataset(folder: Path) -> Dataset:
         raise InvalidDataset(f"{path}: malformed: {type(error).__name__}: {error}") from error
     if [value for value, _ in pairs] != list(range(len(pairs))) or len(pairs) < 2:
         raise InvalidDataset(f"{path}: labels: must be 0 (background), 1, 2, … without gaps")
-    codes = _codes(path, fields.get("label_codes", {}), [name for _, name in pairs])
+    codes = _codes(
+        f"{path}: label_codes", fields.get("label_codes", {}), [name for _, name in pairs]
+    )
     if ending not in formats.ENDINGS:
         raise InvalidDataset(
             f"{path}: file_ending: {ending} is none of {', '.join(formats.ENDINGS)}"
@@ -130,25 +132,48 @@ def read_dataset(folder: Path) -> Dataset:
     )
 
 
-def _codes(path: Path, given: Any, labels: Sequence[str]) -> dict[str, dict[str, str]]:
+def with_codes(dataset: Dataset, file: Path) -> Dataset:
+    """A data set whose labels have the codes of a file, in place of those of ``dataset.json``.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    file : Path
+        JSON as ``label_codes`` in ``dataset.json``. It is no part of the data set's hash.
+
+    Raises
+    ------
+    InvalidDataset
+        If it cannot be read, or a code is none or of no label.
+    """
+    try:
+        given = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidDataset(f"{file}: no file of label codes: {error}") from error
+    codes = _codes(str(file), given, [label.name for label in dataset.labels])
+    labels = tuple(replace(label, code=codes.get(label.name)) for label in dataset.labels)
+    return replace(dataset, labels=labels)
+
+
+def _codes(where: str, given: Any, labels: Sequence[str]) -> dict[str, dict[str, str]]:
     """Code of each label that has one, as DICOM codes are: value, scheme and meaning."""
     if not isinstance(given, dict):
-        raise InvalidDataset(f"{path}: label_codes: must name labels with their codes")
+        raise InvalidDataset(f"{where}: must name labels with their codes")
     for label, code in given.items():
         if label not in labels:
-            raise InvalidDataset(f"{path}: label_codes: {label}: no such label")
+            raise InvalidDataset(f"{where}: {label}: no such label")
         if not isinstance(code, dict) or code.keys() != CODE_FIELDS.keys():
             raise InvalidDataset(
-                f"{path}: label_codes: {label}: needs {', '.join(CODE_FIELDS)} and nothing else"
+                f"{where}: {label}: needs {', '.join(CODE_FIELDS)} and nothing else"
             )
         for name, longest in CODE_FIELDS.items():
             text = code[name]
             if not isinstance(text, str) or not text.strip() or len(text) > longest:
                 raise InvalidDataset(
-                    f"{path}: label_codes: {label}: {name}: must be text of 1 to {longest} letters"
+                    f"{where}: {label}: {name}: must be text of 1 to {longest} letters"
                 )
             if "\\" in text:
-                raise InvalidDataset(f"{path}: label_codes: {label}: {name}: has a backslash")
+                raise InvalidDataset(f"{where}: {label}: {name}: has a backslash")
     return given
 
 

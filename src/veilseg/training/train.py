@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 
 from veilseg.bundle import open_client_half
 from veilseg.datasets.cases import PreparedCase, prepare_case
-from veilseg.datasets.layout import Dataset, read_dataset
+from veilseg.datasets.layout import Dataset, read_dataset, with_codes
 from veilseg.datasets.lineage import has_seen_held_out
 from veilseg.datasets.split import Fold, Split, split_by_patient
 from veilseg.errors import BundleIntegrity, InvalidInput, OutputNotWritable, WrongUsage
@@ -46,6 +46,7 @@ def train(
     fold: Fold | None,
     recipe: Recipe,
     licence: str,
+    label_codes: Path | None,
     report: Report,
 ) -> str | None:
     """Train both halves of a scheme on a data set and write a bundle.
@@ -72,6 +73,8 @@ def train(
         Which patients are held out; None for the default split.
     recipe : Recipe
     licence : str
+    label_codes : Path or None
+        Codes of the labels, in place of those that the data set gives.
     report : callable
         Called with (what, done, total, note), in every process.
 
@@ -101,6 +104,8 @@ def train(
         )
     fabric = launch()
     dataset = read_dataset(folder)
+    if label_codes is not None:
+        dataset = with_codes(dataset, label_codes)
     split = split_by_patient(dataset, fold)
     data_sha256 = dataset.content_hash()
     start = None if init is None else _start(init, data_sha256, fold)

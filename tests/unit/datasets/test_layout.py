@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from veilseg.bundle import Label
-from veilseg.datasets.layout import read_dataset
+from veilseg.datasets.layout import read_dataset, with_codes
 from veilseg.errors import InvalidDataset
 
 
@@ -175,5 +175,24 @@ def test_labels_have_the_codes_that_are_given(make_dataset):
         ({"background": PROSTATE | {"meaning": "a\\b"}}, "has a backslash"),
     ],
 )
-def test_code_that_is_none(make_dataset, codes, reason):
-    refused(changed(make_dataset(), label_codes=codes), reason)
+def test_code_that_is_none(make_dataset, tmp_path, codes, reason):
+    folder, file = make_dataset(), tmp_path / "codes.json"
+    file.write_text(json.dumps(codes))
+    with pytest.raises(InvalidDataset, match=rf"codes\.json: .*{reason}"):
+        with_codes(read_dataset(folder), file)
+    refused(changed(folder, label_codes=codes), reason)
+
+
+def test_codes_of_a_file_of_their_own(make_dataset, tmp_path):
+    dataset = read_dataset(make_dataset())
+    file = tmp_path / "codes.json"
+    for no_codes in ("{", None):
+        if no_codes:
+            file.write_text(no_codes)
+        with pytest.raises(InvalidDataset, match="no file of label codes"):
+            with_codes(dataset, file)
+        file.unlink(missing_ok=True)
+    file.write_text(json.dumps({dataset.labels[1].name: PROSTATE}))
+    coded = with_codes(dataset, file)
+    assert coded.labels[1].code == PROSTATE
+    assert coded.content_hash() == dataset.content_hash()
