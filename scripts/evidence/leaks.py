@@ -89,9 +89,13 @@ def averaging(places: Places) -> str:
     result = places.load(MIXUP.name)
     if result is None:
         return NOT_YET
-    curves = [one["details"]["ssim"] for one in findings(result, "image", "A2") if one["details"]]
+    curves = [
+        one["details"]["ssim"]
+        for one in findings(result, "image", "A2")
+        if one["status"] == RUN and one["details"]
+    ]
     if not curves:
-        return "Not run: see the table above."
+        return "Not run, or its control failed: nothing is said."
     (curve,) = curves
     return "\n".join(
         [*head("fresh proxies", *curve), row("SSIM", *(f"{v:.2f}" for v in curve.values()))]
@@ -119,14 +123,19 @@ def _inverted(places: Places, titles: Mapping[str, str]) -> str:
     rows = {}
     for audit, title in titles.items():
         result = places.load(audit)
-        curves = [] if result is None else findings(result, "image", "A10")
-        if curves and curves[0]["details"]:
-            rows[title] = curves[0]["details"]["ssim_by_pairs"]
+        by_pairs = [] if result is None else findings(result, "image", "A10")
+        ran = [one for one in by_pairs if one["status"] == RUN]
+        if ran:
+            # Of how many pairs the control failed, nothing is said.
+            failed = {one["setting"].partition(": ")[2] for one in by_pairs if one not in ran}
+            curve = ran[0]["details"]["ssim_by_pairs"]
+            rows[title] = {n: None if n in failed else value for n, value in curve.items()}
     if not rows:
         return NOT_YET
     lines = head("SSIM of the image, by known pairs", *next(iter(rows.values())))
     for title, curve in rows.items():
-        lines.append(row(title, *(f"{value:.2f}" for value in curve.values())))
+        shown = ("–" if value is None else f"{value:.2f}" for value in curve.values())
+        lines.append(row(title, *shown))
     return "\n".join(lines)
 
 
@@ -176,7 +185,7 @@ def _defences(result: Result, labelled: Result | None) -> Iterator[tuple[str, st
     what = "a reference for each image, instead of a few for all"
     yield from _pair(result, "A8", what, "a reference for each", "references for all", "SSIM")
     for one in findings(result, "image", "A1"):
-        rates = one["details"].get("hit_rate", {})
+        rates = one["details"].get("hit_rate", {}) if one["status"] == RUN else {}
         for size in (name.split()[0] for name in rates if "no warp" in name):
             names = (f"{size} candidates, {warp}" for warp in ("secret warp", "no warp"))
             with_it, without = (rates[name] for name in names)

@@ -20,7 +20,7 @@ from veilseg.audit.attacks import (
     shared_reference,
     support,
 )
-from veilseg.audit.findings import CHANNELS, Control
+from veilseg.audit.findings import CHANNELS, CONTROL_FAILED, Control
 from veilseg.evaluation.bootstrap import Interval
 
 PASSED, NULL = Control("easy", 1.0, low=0.9), Control("nobody", 0.3, 0.2, 0.4)
@@ -150,6 +150,25 @@ def test_attack_that_failed_its_control_is_no_figure(places):
     assert "- **Identity.** Not measured: no attack ran with its controls." in leaks.verdicts(
         places
     )
+
+
+def test_details_of_an_attack_that_failed_its_control_are_no_figures(places):
+    """A curve of A2, hit rates of A1, the inversion by so many pairs."""
+    failed = result()
+    for one in failed["channels"]["image"]:
+        one["status"] = CONTROL_FAILED
+    curve = {"0 pairs": 0.35, "1 pairs": 0.31, "all its images": 0.72}
+    pairs = found(
+        *(inversion.FINDING, 0.72, {"mean image": 0.35}),
+        details={"ssim_by_pairs": curve},
+        setting="known pairs: all its images",
+    )
+    one_pair = {**pairs, "setting": "known pairs: 1 pairs", "status": CONTROL_FAILED}
+    places.store(audits.MIXUP.name, failed)
+    places.store(audits.ENCODED.name, {"channels": {"image": [one_pair, pairs]}})
+    assert "nothing is said" in leaks.averaging(places)
+    assert "A1, hit rate" not in leaks.defences(places)
+    assert "| without a key | 0.35 | – | 0.72 |" in leaks.inversion(places)
 
 
 def test_masks_are_told_for_each_coefficient_and_not_for_coarse_answers(places):

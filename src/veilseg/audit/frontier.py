@@ -5,23 +5,32 @@ and two attackers'. So figures are comparable with each other, and a little belo
 one point alone would reach, on either side.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from veilseg.audit.attacks.mask_recovery import Labels, read_off
-from veilseg.audit.attacks.membership import SMALLEST_PROBABILITY, auc
-from veilseg.audit.attacks.reidentification import correlated, rank_1, second_acquisitions
+from veilseg.audit.attacks.membership import auc
+from veilseg.audit.attacks.reidentification import (
+    CONTROL_RANK_1,
+    correlated,
+    rank_1,
+    second_acquisitions,
+)
+from veilseg.audit.chance import hit_interval, permutation_interval
 from veilseg.audit.findings import rounded
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import SETTINGS, Law, MixtureLaw, NobodyLaw, SweptLaw
 from veilseg.audit.linear import LinearAttacker
+from veilseg.audit.losses import SMALLEST_PROBABILITY
+from veilseg.audit.nulls import dices
+from veilseg.audit.reading_off import Labels, read_off
 from veilseg.audit.scene import evenly, on_the_wire
 from veilseg.audit.separator import Separator
-from veilseg.audit.similarity import ssim
+from veilseg.audit.similarity import similarities, ssim
 from veilseg.audit.workshop import Workshop
 from veilseg.datasets.cases import PreparedCase
 from veilseg.errors import WrongUsage
@@ -41,6 +50,10 @@ LOWEST = 0.15
 # Of the effort's steps: networks for all points need more than those for one.
 LONGER = 2
 RAW, NOTHING = "raw image", "no information"
+# What attackers have to reach on raw images, or their failing elsewhere says nothing. Of masks, by
+# so much more than where there is no information.
+OF_RAW = {"image": 0.9, "identity": CONTROL_RANK_1}
+LEAST_GAIN = 0.1
 
 
 @dataclass(frozen=True)
@@ -55,8 +68,11 @@ class Point:
     references : int
     dice : float
         Of what the site gets.
-    image, mask, identity, membership : float
-        SSIM, Dice, rank-1 and AUC of the strongest attacker.
+    image, mask, identity : float
+        SSIM, Dice and rank-1 of the strongest attacker. None in documents where the ends show that
+        it cannot be trusted: it fails on raw images, or finds somebody where nobody is.
+    membership : float
+        AUC of the loss alone, which also tells what makes people hard: A14 is the attack.
     intervals : dict of (low, high)
         95 %, patients drawn anew, of Dice kept, image and mask.
     """
@@ -92,16 +108,29 @@ def frontier(workshop: Workshop) -> list[dict[str, object]]:
     for number, (a, count) in enumerate(settings):
         points.append(sweep.point("mixture", SweptLaw(law, (a, a), (count,)), a, count))
         workshop.report(number + 1, len(settings) + 2, "frontier")
-    points.append(sweep.point(RAW, SweptLaw(law, (1, 1), (1,)), 1, 0))
+    raw = sweep.point(RAW, SweptLaw(law, (1, 1), (1,)), 1, 0)
     half = SweptLaw(law, (0.5, 0.5), (1,))
-    points.append(sweep.point(NOTHING, NobodyLaw(half, scene.auxiliary), 0, 1))
+    nothing = sweep.point(NOTHING, NobodyLaw(half, scene.auxiliary), 0, 1)
+    untrusted = dict.fromkeys(_failed(raw, nothing, sweep.chance))
     workshop.report(len(settings) + 2, len(settings) + 2, "frontier")
     return [
         {
             name: rounded(value) if isinstance(value, float) else value
             for name, value in asdict(point).items()
         }
-        for point in points
+        | untrusted
+        for point in (*points, raw, nothing)
+    ]
+
+
+def _failed(raw: Point, nothing: Point, chance: Mapping[str, float]) -> list[str]:
+    """Channels whose attackers miss what is open, or find what is not there."""
+    reached = {"image": raw.image, "mask": raw.mask, "identity": raw.identity}
+    least = OF_RAW | {"mask": nothing.mask + LEAST_GAIN}
+    return [
+        channel
+        for channel, value in reached.items()
+        if value < least[channel] or getattr(nothing, channel) > chance[channel]
     ]
 
 
@@ -141,6 +170,8 @@ class _Sweep:
         self.audited = evenly(cases, most)
         self.members = evenly(scene.members, most)
         self.counts = max(COUNTS)
+        # By channel, of what was measured last: the end without information.
+        self.chance: dict[str, float] = {}
 
     def point(self, what: str, law: Law, coefficient: float, references: int) -> Point:
         """What is kept and what is learned at one setting."""
@@ -169,6 +200,12 @@ class _Sweep:
             "image": _best(self._interval(_ssim(some, truths)) for some in seen),
             "mask": _best(self._dice(some, labels) for some in masks),
         }
+        if what == NOTHING:
+            self.chance = {
+                "image": max(self._by_chance(similarities(some, truths)) for some in seen),
+                "mask": max(self._by_chance(dices(some, labels, self.classes)) for some in masks),
+                "identity": hit_interval(len(drawn), 1 / len(self.gallery))[1],
+            }
         return Point(
             *(what, coefficient, references),
             dice=measured["dice"].mean,
@@ -219,6 +256,9 @@ class _Sweep:
                 for one, truth in zip(found, labels, strict=True)
             ]
         )
+
+    def _by_chance(self, scores: NDArray[np.float64]) -> float:
+        return permutation_interval(scores, self.seed)[1]
 
     def _interval(self, scores: Sequence[float]) -> Interval:
         return bootstrap_mean(scores, [case.patient for case in self.audited])

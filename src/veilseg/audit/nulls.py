@@ -86,13 +86,17 @@ def null_of_images(
 
 def null_of_masks(workshop: Workshop, found: Sequence[Labels]) -> Control:
     """What was found in such proxies or their answers, by Dice."""
-    classes = workshop.scene.classes
     masks = [case.labels for case in truths(workshop)]
+    return null_control(workshop, dices(found, masks, workshop.scene.classes))
+
+
+def dices(found: Sequence[Labels], masks: Sequence[Labels], classes: int) -> NDArray[np.float64]:
+    """Mean foreground Dice of every result to every mask: (n found, n masks)."""
     scores = np.array(
         [[mean_foreground(dice_per_class(one, truth, classes)) for truth in masks] for one in found]
     )
     # A case without foreground in truth and result has no Dice and says nothing.
-    return null_control(workshop, np.nan_to_num(scores, nan=float(np.nanmean(scores))))
+    return np.asarray(np.nan_to_num(scores, nan=float(np.nanmean(scores))), dtype=np.float64)
 
 
 def null_control(workshop: Workshop, scores: NDArray[np.float64]) -> Control:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from veilseg.audit.attacks.encoded_masks import answer_decoder, masks_of_groups
 from veilseg.audit.attacks.inversion import inverter
 from veilseg.audit.attacks.layout import drawn
-from veilseg.audit.attacks.mask_recovery import read_off
 from veilseg.audit.encodings import own_tiles
 from veilseg.audit.linear import LinearAttacker
+from veilseg.audit.reading_off import read_off
 from veilseg.audit.scene import Observation
 from veilseg.audit.separator import separated, separator
 from veilseg.audit.workshop import Workshop, mean_image
@@ -109,7 +109,7 @@ def draw_frontier(figure: Figure, points: Sequence[Mapping[str, Any]]) -> None:
         axis.set_xlabel(f"{channel}: {metric} of the attacker")
         axis.grid(alpha=0.3)
         if any(point[channel] is None for point in points):
-            axis.set_title("not known on these data", fontsize=9)
+            axis.set_title("not known", fontsize=9)
             continue
         for count in sorted({point["references"] for point in mixtures}):
             line = [point for point in mixtures if point["references"] == count]
@@ -125,7 +125,9 @@ def draw_frontier(figure: Figure, points: Sequence[Mapping[str, Any]]) -> None:
                 _named(axis, f"a = {point['coefficient']:g}", point, channel)
     for axis in axes[::2]:
         axis.set_ylabel("Dice that the site gets")
-    axes[0].legend(fontsize=8)
+    drawn = [axis for axis in axes if axis.lines]
+    if drawn:
+        drawn[0].legend(fontsize=8)
 
 
 def _spread(axis: Axes, point: Mapping[str, Any], channel: str) -> None:
@@ -165,7 +167,7 @@ def _panels(
     return [
         ("patient", _slice(_shown(one.image), level), grey),
         ("proxy", _slice(_shown(one.proxy), level), grey),
-        ("best reconstruction", _slice(_shown(image), level), grey),
+        ("reconstruction", _slice(_shown(image), level), grey),
         ("its error", _slice(error, level), wrong),
         ("patient's mask", _slice(one.labels, level), labels),
         ("recovered mask", _slice(mask, level), labels),

@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+import veilseg
 from veilseg import __version__
 from veilseg.audit.comparators import law_of
 from veilseg.audit.grids import central, fitted
@@ -137,7 +138,7 @@ class Scene:
     def fingerprint(self) -> str:
         """Of all that a finding depends on but the effort and the seed, the code included."""
         digest = hashlib.sha256(f"{__version__} {self.manifest.bundle_id}".encode())
-        for path in sorted(Path(__file__).parent.rglob("*.py")):
+        for path in sorted(Path(veilseg.__file__).parent.rglob("*.py")):
             digest.update(path.read_bytes())
         for cases in (self.auxiliary, self.audited, self.members, self.references):
             digest.update(b"|")

@@ -12,7 +12,9 @@ LEAKS, LEAKS_IN_PART = 0.5, 0.1
 # From fewer people nothing is said of others.
 LEAST_PATIENTS = 4
 
-MEASURES = ("SSIM", "Dice", "rank-1", "AUC")
+# Of all of them 1 is everything. Of others it is not: a reference named right is no image yet (A1),
+# and gains over one proxy, shares of voxels (A4) and errors (A11) have scales of their own.
+MEASURES = ("SSIM", "Dice", "rank-1", "AUC", "matched fraction")
 # What the server can do; what it can do in part; what 1 would be.
 WORDS: dict[Channel, tuple[str, str, str]] = {
     "image": (
@@ -60,18 +62,22 @@ def nothing_known(finding: Document) -> float:
 
 
 def strongest(
-    findings: Sequence[Document], occurs: Occurs = "by default", person: Person = "patient"
+    findings: Sequence[Document],
+    occurs: Occurs = "by default",
+    person: Person = "patient",
+    alone: bool = False,
 ) -> Document | None:
     """The finding of a channel by which most is surely learned of somebody, when a site does that.
 
     Sure is what lies above knowing nothing with its whole interval; where nothing is, the one that
-    reaches most.
+    reaches most. ``alone``: of those by a server that no site colludes with.
     """
     scored = [
         (_sure(one), share, one)
         for one in findings
         if (one["occurs"], one["person"]) == (occurs, person)
         and one["n_patients"] >= LEAST_PATIENTS
+        and not (alone and one["threat"]["colluding_site"])
         and (share := share_learned(one)) is not None
     ]
     return max(scored, key=lambda found: found[:2])[2] if scored else None
@@ -108,6 +114,10 @@ def sentence(channel: Channel, findings: Sequence[Document]) -> str:
     more = ""
     if worse is not None and (share_learned(worse) or 0.0) > share:
         more = f" With {worse['setting']}, {_reached(worse)}."
+    if best["threat"]["colluding_site"]:
+        by_itself = strongest(findings, alone=True)
+        if by_itself is not None:
+            more = f" Without a colluding site, {_reached(by_itself)}.{more}"
     if other is not None:
         more += (
             f" Of the person whose case is the reference, {_reached(other)}; knowing nothing gives "
@@ -133,7 +143,8 @@ def _leaks_all_the_same(one: Document) -> bool:
 
 
 def _reached(one: Document) -> str:
-    name = f"{one['title'].lower()} ({one['attack']})"
+    helped = ", with a colluding site" if one["threat"]["colluding_site"] else ""
+    name = f"{one['title'].lower()} ({one['attack']}{helped})"
     low, high = one["interval"]
     spread = "" if low is None else f" ({low:.2f} to {high:.2f})"
     return f"{name} reaches {one['metric']} {one['value']:.2f}{spread}"

@@ -83,7 +83,7 @@ def audit(request: Request) -> None:
         "scheme": manifest.scheme,
         "coefficient": scene.coefficient,
         "strength": manifest.settings.get("strength"),
-        "references": "labelled" if references else "synthetic",
+        "references": ("labelled" if references else "synthetic") if scene.mixes else "none",
         "dataset": dataset.name,
         "data_sha256": dataset.content_hash(),
         "effort": effort.name,

@@ -9,9 +9,9 @@ from scipy import ndimage
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from veilseg.audit.attacks.mask_recovery import read_off
 from veilseg.audit.laws import MixtureLaw
 from veilseg.audit.linear import LinearAttacker
+from veilseg.audit.reading_off import read_off
 from veilseg.audit.scene import on_the_wire
 from veilseg.training.examples import one_hot
 

@@ -7,10 +7,10 @@ reference are of two people, dealt out at random, so that they are uncorrelated 
 import numpy as np
 import pytest
 
-from veilseg.audit.attacks.mask_recovery import read_off
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import MixtureLaw
 from veilseg.audit.linear import LinearAttacker
+from veilseg.audit.reading_off import read_off
 from veilseg.audit.scene import on_the_wire
 from veilseg.datasets.cases import PreparedCase, prepare_case_for
 from veilseg.datasets.layout import read_dataset

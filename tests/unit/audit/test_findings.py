@@ -1,12 +1,17 @@
 """Without passed controls a finding is no finding, and no verdict is better than the strongest."""
 
+from dataclasses import replace
+from importlib import import_module
+from pkgutil import iter_modules
+
 import numpy as np
 import pytest
 
+from veilseg.audit import attacks
 from veilseg.audit.chance import hit_interval, label_interval, permutation_interval, rate
 from veilseg.audit.findings import CONTROL_FAILED, Control, Finding, Threat
 from veilseg.audit.report import shown
-from veilseg.audit.verdict import nothing_known, sentence, share_learned, strongest
+from veilseg.audit.verdict import MEASURES, nothing_known, sentence, share_learned, strongest
 from veilseg.evaluation.bootstrap import Interval
 
 FOUND = Interval(0.8, 0.7, 0.9, 5, 10)
@@ -166,6 +171,33 @@ def test_what_a_site_can_be_told_to_do_is_said_beside():
 def test_interval_that_holds_chance_is_no_finding():
     wide = FINDING.measured(Interval(0.64, 0.41, 0.83, 5, 10), {"chance": 0.5}, PASSED, NULL)
     assert "cannot be told from 5 people" in sentence("membership", [wide.document()])
+
+
+def test_help_of_a_colluding_site_is_said_and_what_there_is_without_it():
+    alone = document(0.5, 0.3)
+    helped = FINDING.measured(FOUND, {"mean image": 0.3}, PASSED, NULL)
+    helped = replace(helped, threat=Threat(colluding_site=True)).document()
+    text = sentence("image", [alone, helped])
+    assert "(A5, with a colluding site) reaches SSIM 0.80" in text
+    assert "Without a colluding site, separation (A5) reaches SSIM 0.50" in text
+    assert "Without" not in sentence("image", [alone])
+
+
+# Of these, 1 is not everything: a reference named right, gains, shares of voxels, errors.
+ON_SCALES_OF_THEIR_OWN = {"hit rate", "% of voxels"}
+
+
+def test_every_attack_counts_for_the_verdict_or_has_a_reason_not_to():
+    """Errors, of which less leaks more, never do."""
+    names = [f"{attacks.__name__}.{one.name}" for one in iter_modules(attacks.__path__)]
+    of_attacks = [vars(import_module(name)).values() for name in names]
+    metrics = {
+        one.metric.partition(",")[0]
+        for some in of_attacks
+        for one in some
+        if isinstance(one, Finding) and one.direction == "higher leaks more"
+    }
+    assert metrics - ON_SCALES_OF_THEIR_OWN == set(MEASURES)
 
 
 def test_gain_of_one_attack_over_another_is_no_measure_of_all():

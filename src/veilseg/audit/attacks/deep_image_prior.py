@@ -12,9 +12,10 @@ from torch.nn.functional import l1_loss
 
 from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
 from veilseg.audit.grids import central
-from veilseg.audit.nulls import null_of_images, proxies_of_nobody
-from veilseg.audit.scene import Observation
+from veilseg.audit.nulls import null_control, proxies_of_nobody, truths
+from veilseg.audit.scene import Observation, evenly
 from veilseg.audit.similarity import ssim
+from veilseg.audit.verdict import LEAST_PATIENTS
 from veilseg.audit.workshop import Workshop, mean_image
 from veilseg.evaluation.bootstrap import bootstrap_mean
 from veilseg.networks.u_net import context_network
@@ -31,8 +32,6 @@ LEARNING_RATE = 3e-3
 # Of the part in the middle that is taken apart, by the number of axes.
 LARGEST_SIDE = {2: 96, 3: 32}
 CONTROL_COEFFICIENT, CONTROL_SSIM, EASY = 0.9, 0.9, 3
-# Images that are fitted: from fewer nothing can be said of others.
-LEAST_FITTED = 4
 
 Layers = tuple[Float32Array, Float32Array]
 
@@ -42,10 +41,13 @@ def attack(workshop: Workshop) -> list[Finding]:
     scene, tile = workshop.scene, workshop.scene.manifest.tile_shape
     if not scene.mixes:
         raise NotRun("nothing is mixed")
-    if workshop.effort.fitted < LEAST_FITTED:
+    if workshop.effort.fitted < LEAST_PATIENTS:
         raise NotRun(f"left out of a {workshop.effort.name} audit: it takes minutes for each image")
     window = (slice(None), *central(tile, tuple(min(n, LARGEST_SIDE[len(tile)]) for n in tile)))
-    seen = [_part(one, window) for one in workshop.observed()[: workshop.effort.fitted]]
+    chosen = evenly(workshop.observed(), workshop.effort.fitted)
+    if len({one.patient for one in chosen}) < LEAST_PATIENTS:
+        raise NotRun(f"fewer than {LEAST_PATIENTS} patients are audited")
+    seen = [_part(one, window) for one in chosen]
     easy = scene.simulate(scene.law(CONTROL_COEFFICIENT), workshop.audited[:EASY], answered=False)
     nobody = proxies_of_nobody(workshop, scene.law())
     rounds = {
@@ -53,15 +55,15 @@ def attack(workshop: Workshop) -> list[Finding]:
         "easy": ([_part(one, window) for one in easy], CONTROL_COEFFICIENT),
         "nobody": ([_part(one, window) for one in nobody], scene.coefficient),
     }
-    best: dict[str, list[Float32Array]] = {}
+    found: dict[str, list[Layers]] = {}
     for name, (observations, a) in rounds.items():
-        best[name] = []
+        found[name] = []
         for number, one in enumerate(observations):
             layers = decompose(one.proxy, a, workshop.effort.iterations, scene.seed + number)
-            best[name].append(_better(layers, one.image))
+            found[name].append(layers)
             workshop.report(number + 1, len(observations), f"A6 {name}")
     scores = {
-        name: [ssim(image, one.image) for image, one in zip(best[name], some, strict=True)]
+        name: [_better(layers, one.image) for layers, one in zip(found[name], some, strict=True)]
         for name, (some, _) in rounds.items()
     }
     overall = bootstrap_mean(scores["audited"], [one.patient for one in seen])
@@ -72,7 +74,10 @@ def attack(workshop: Workshop) -> list[Finding]:
     }
     what = f"mixtures at a = {CONTROL_COEFFICIENT:g}"
     positive = Control(what, float(np.mean(scores["easy"])), low=CONTROL_SSIM)
-    null = null_of_images(workshop, best["nobody"], window)
+    # The better of both here as well, for whomever it is compared with.
+    people = [case.image[window] for case in truths(workshop)]
+    missed = np.array([[_better(layers, image) for image in people] for layers in found["nobody"]])
+    null = null_control(workshop, missed)
     details = {
         "iterations": workshop.effort.iterations,
         "images": [rounded(score) for score in scores["audited"]],
@@ -85,9 +90,8 @@ def _part(one: Observation, window: tuple[slice, ...]) -> Observation:
     return replace(one, proxy=one.proxy[window], image=one.image[window])
 
 
-def _better(layers: Layers, image: Float32Array) -> Float32Array:
-    first, second = layers
-    return first if ssim(first, image) >= ssim(second, image) else second
+def _better(layers: Layers, image: Float32Array) -> float:
+    return max(ssim(layer, image) for layer in layers)
 
 
 def decompose(proxy: Float32Array, coefficient: float, steps: int, seed: int) -> Layers:

@@ -11,7 +11,7 @@ from torch import Tensor, from_numpy, nn
 from torch.utils.data import Dataset
 
 from veilseg.audit.attacks.mask_recovery import population_map
-from veilseg.audit.encodings import layout_of, own_tiles
+from veilseg.audit.encodings import decoded, layout_of, own_tiles
 from veilseg.audit.findings import Control, Finding, Threat, rounded
 from veilseg.audit.fitting import run
 from veilseg.audit.nulls import null_of_masks, proxies_of_nobody
@@ -37,7 +37,7 @@ Attack = Callable[[Sequence[Observation]], list[Labels]]
 
 
 def attack(workshop: Workshop) -> list[Finding]:
-    """Dice of the patient's mask: by clusters of tokens, and by a decoder of known answers."""
+    """Dice of the mask: by clusters of tokens, a decoder of known answers, and a site's own."""
     scene = workshop.scene
     layout = layout_of(scene, "mask")
     seen = workshop.observed()
@@ -60,11 +60,18 @@ def attack(workshop: Workshop) -> list[Finding]:
             "tokens of the masks themselves",
         ),
         (
-            f"known answers to {len(pairs)} images of its own (a colluding site)",
-            Threat(known_pairs=len(pairs), colluding_site=True),
+            f"known answers to {len(pairs)} images of its own",
+            Threat(known_pairs=len(pairs)),
             lambda some: [network.labels(one.answer) for one in some],
             [network.labels(one.answer) for one in pairs[: len(seen)]],
             "answers it was fitted to",
+        ),
+        (
+            "the decoder of a colluding site",
+            Threat(colluding_site=True),
+            lambda some: _decoded(workshop, some),
+            _decoded(workshop, pairs[: len(seen)]),
+            "answers to the attacker's own images",
         ),
     )
     findings = []
@@ -85,6 +92,13 @@ def attack(workshop: Workshop) -> list[Finding]:
             )
         )
     return findings
+
+
+def _decoded(workshop: Workshop, seen: Sequence[Observation]) -> list[Labels]:
+    """What the site itself gets of an answer: whoever has its half gets no less."""
+    return [
+        np.asarray(one.answer.argmax(axis=0), np.uint8) for one in decoded(workshop.scene, seen)
+    ]
 
 
 def _groups(workshop: Workshop) -> "Groups":

@@ -1,29 +1,40 @@
 """A15 on encodings: whose is it, asked by somebody who has the encoder."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from veilseg.audit.attacks.inversion import encoder_of, inverter
 from veilseg.audit.attacks.layout import nearness, with_little_noise
+from veilseg.audit.attacks.matching import HALVINGS
 from veilseg.audit.attacks.reidentification import (
     CONTROL_RANK_1,
+    Siamese,
     correlated,
     correlations,
+    embedded,
     mean_average_precision,
     null_of_hits,
     rank_1,
     second_acquisitions,
+    second_scan,
+    with_other_noise,
 )
 from veilseg.audit.chance import rate
+from veilseg.audit.encodings import FreshEncodings, layout_of, own_tiles
 from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import NobodyLaw
 from veilseg.audit.scene import Observation
 from veilseg.audit.workshop import Workshop
+from veilseg.datasets.cases import PreparedCase
 from veilseg.payload import Float32Array
+from veilseg.scheme import ClientHalf
+from veilseg.schemes.encoding.sequence import Layout
+from veilseg.training.examples import Arrays
 
 FINDING = Finding(
     *("A15e", "Re-identification of encodings", "identity"),
@@ -32,11 +43,24 @@ FINDING = Finding(
 )
 
 
+@dataclass(frozen=True)
+class EncodedAgain:
+    """An encoding's finest grid, and the same person's image acquired another time."""
+
+    half: ClientHalf
+    layout: Layout
+
+    def example(self, case: PreparedCase, rng: Generator) -> Arrays:
+        sequence = self.half.protect(case.image, "")[0].array[0]
+        again = with_other_noise(second_scan(case, rng), rng)
+        return {"proxy": self.layout.grids(sequence)[0], "gallery": again}
+
+
 def attack(workshop: Workshop) -> list[Finding]:
-    """Rank-1 of the strongest of three comparisons with a gallery of raw images.
+    """Rank-1 of the strongest of several comparisons with a gallery of raw images.
 
     Of encodings, after encoding the gallery; of answers, after asking the network as well; of
-    images, after inverting what was sent (A10).
+    images, after inverting what was sent (A10); and by networks that are taught to tell people.
     """
     scene = workshop.scene
     if not scene.encodes:
@@ -45,18 +69,23 @@ def attack(workshop: Workshop) -> list[Finding]:
     seen = scene.observe(cases)
     nobody = scene.simulate(NobodyLaw(scene.law(), scene.auxiliary), cases, answered=True)
     encode, network = encoder_of(scene), inverter(workshop)
+    layout = layout_of(scene, "image")
 
     def compared(
         some: Sequence[Observation], images: Sequence[Float32Array]
     ) -> dict[str, NDArray[np.float64]]:
         entries = [encode(image) for image in images]
-        return {
+        found = {
             "encodings": nearness([one.proxy for one in some], entries),
             "answers": nearness(
                 [one.answer for one in some], [scene.server(entry) for entry in entries]
             ),
             "images after A10": correlations([network.inverted(one.proxy) for one in some], images),
         }
+        if workshop.effort.thorough:
+            shown = [layout.grids(one.proxy)[0] for one in some]
+            found["Siamese network"] = embedded(_siamese(workshop, layout), shown, images)
+        return found
 
     found = compared(seen, gallery)
     hits = {name: rank_1(scores) for name, scores in found.items()}
@@ -84,3 +113,21 @@ def attack(workshop: Workshop) -> list[Finding]:
             f"gallery: {source}",
         )
     ]
+
+
+def _siamese(workshop: Workshop, layout: Layout) -> Siamese:
+    """Encodings and images to one space, in which those of one person lie close together."""
+    scene, batch = workshop.scene, workshop.effort.people_per_step
+    steps = max(1, workshop.effort.steps // 2)
+    dims, channels = len(scene.manifest.tile_shape), len(scene.manifest.channels)
+    law = EncodedAgain(scene.client(), layout)
+    found = workshop.fitted(
+        "siamese-of-encodings",
+        lambda: Siamese(dims, channels, layout.levels[0].channels, HALVINGS),
+        FreshEncodings(own_tiles(scene), law, steps * batch, scene.seed),
+        lambda network, batch: network.loss(batch),  # type: ignore[operator]  # it is a Siamese
+        steps,
+        batch,
+    )
+    assert isinstance(found, Siamese)
+    return found

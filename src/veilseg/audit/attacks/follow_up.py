@@ -5,14 +5,15 @@ from collections.abc import Callable
 import numpy as np
 from scipy import fft
 
-from veilseg.audit.attacks.averaging import MeanLaw
+from veilseg.audit.attacks.averaging import MeanLaw, separated_mean
 from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import MixtureLaw
 from veilseg.audit.linear import LinearAttacker
 from veilseg.audit.nulls import carried, null_of_images, said_to_show
 from veilseg.audit.scene import evenly, on_the_wire
-from veilseg.audit.similarity import ssim
+from veilseg.audit.separator import separator
+from veilseg.audit.similarity import psnr_db, ssim
 from veilseg.audit.workshop import Workshop
 from veilseg.datasets.cases import PreparedCase
 from veilseg.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
@@ -27,6 +28,7 @@ GUESS_WEIGHT = 1e-3
 # In SSIM, of integrating over averaging where the reference is the same.
 LEAST_GAIN = 0.05
 INTEGRATED, AVERAGED = "integrated difference", "mean of both, linear attacker"
+ALONE, SEPARATED = "trained network on one of them", "trained network on the mean of both"
 SAME, NEW = "same reference on both scans", "a second, different proxy of a person (--allow-repeat)"
 
 Attacker = Callable[[Float32Array, Float32Array], Float32Array]
@@ -35,9 +37,9 @@ Attacker = Callable[[Float32Array, Float32Array], Float32Array]
 def attack(workshop: Workshop) -> list[Finding]:
     """SSIM of the image that two scans' proxies give, the later scan shifted by one voxel.
 
-    Two attackers, the stronger one is reported. With one reference and one fill the reference
-    cancels: ``z₁ − z₂ = a·(x(v) − x(v − 1))``, a derivative, which is integrated. With two
-    references their mean hides less than one does (A2).
+    The strongest attacker is reported. With one reference and one fill the reference cancels:
+    ``z₁ − z₂ = a·(x(v) − x(v − 1))``, a derivative, which is integrated. With two references their
+    mean hides less than one does (A2), and one proxy alone no more than ever (A5).
     """
     scene = workshop.scene
     law = scene.law()
@@ -67,11 +69,17 @@ def attack(workshop: Workshop) -> list[Finding]:
             positive = Control(what, gain.low, low=LEAST_GAIN)
         nobody = [_proxies(scene.seed, law, case, n, same) for n, case in enumerate(others)]
         null = null_of_images(workshop, [attackers[best](*pair) for pair in nobody])
-        by_attacker = {name: rounded(float(np.mean(some))) for name, some in scores.items()}
+        details = {
+            "strongest": best,
+            "ssim": {name: rounded(float(np.mean(some))) for name, some in scores.items()},
+            "psnr_db_of_the_change": rounded(
+                float(np.mean([_of_change(*both, law) for both in zip(pairs, truths, strict=True)]))
+            ),
+        }
         findings.append(
             FINDING.measured(
                 *(bootstrap_mean(scores[best], patients), baseline, positive, null),
-                {"strongest": best, "ssim": by_attacker},
+                details,
                 setting=setting,
                 occurs="never" if same else "if asked for",
             )
@@ -90,7 +98,28 @@ def _attackers(workshop: Workshop, law: MixtureLaw, same: bool) -> dict[str, Att
     def integrated(first: Float32Array, later: Float32Array) -> Float32Array:
         return integral((first - later) / a, averaged(first, later))
 
-    return {INTEGRATED: integrated, AVERAGED: averaged}
+    attackers: dict[str, Attacker] = {INTEGRATED: integrated, AVERAGED: averaged}
+    if same:
+        return attackers
+    network = separator(workshop, law.coefficient, sees_answer=False)
+    attackers[ALONE] = lambda first, _: network.separate(first)[0]
+    if workshop.effort.thorough:
+
+        def separated(first: Float32Array, later: Float32Array) -> Float32Array:
+            both = (first + np.roll(later, -1, axis=SHIFT_AXIS)) / np.float32(2)
+            return separated_mean(workshop, both, 2)[0]
+
+        attackers[SEPARATED] = separated
+    return attackers
+
+
+def _of_change(
+    pair: tuple[Float32Array, Float32Array], image: Float32Array, law: MixtureLaw
+) -> float:
+    """How well the difference of two proxies shows what changed between two scans."""
+    first, later = pair
+    changed = image - np.roll(image, 1, axis=SHIFT_AXIS)
+    return psnr_db((first - later) / np.float32(law.coefficient), changed)
 
 
 def integral(derivative: Float32Array, guess: Float32Array) -> Float32Array:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.random import Generator
 
 from veilseg.audit.attacks.known_reference import known_reference
+from veilseg.audit.attacks.registered_template import registered_template
 from veilseg.audit.chance import hit_interval, rate
 from veilseg.audit.findings import Control, Finding, NotRun, Occurs, Threat, rounded
 from veilseg.audit.grids import fitted
@@ -107,6 +108,7 @@ def attack(workshop: Workshop) -> list[Finding]:
     return [
         finding.measured(overall, chance, positive, null, details, setting, occurs),
         known_reference(workshop, law),
+        *([] if law.template is None else [registered_template(workshop, law)]),
     ]
 
 

@@ -110,7 +110,10 @@ def attack(workshop: Workshop) -> list[Finding]:
         for name, images in found.items()
     }
     nobody = proxies_of_nobody(workshop, scene.law())
-    means = {name: rounded(float(np.mean(values))) for name, values in scores.items()}
+    means = {
+        "0 pairs": rounded(workshop.ssim_of_nobody()),
+        **{name: rounded(float(np.mean(values))) for name, values in scores.items()},
+    }
     findings = []
     for name, values in scores.items():
         network, familiar = curve[name], known[name][: len(seen)]

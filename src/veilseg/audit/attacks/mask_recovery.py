@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
 from veilseg.audit.attacks.averaging import means, separated_mean
 from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
@@ -17,7 +15,15 @@ from veilseg.audit.nulls import (
     said_to_show,
     several_of_nobody,
 )
-from veilseg.audit.scene import Observation, Scene
+from veilseg.audit.reading_off import (
+    COARSE,
+    Labels,
+    read_off,
+    strongest,
+    strongest_class,
+    unchanged,
+)
+from veilseg.audit.scene import Observation, Scene, evenly
 from veilseg.audit.separator import easy_separator, separated, separator
 from veilseg.audit.workshop import Workshop
 from veilseg.evaluation.bootstrap import bootstrap_mean
@@ -25,35 +31,20 @@ from veilseg.evaluation.dice import dice_per_class, mean_foreground
 from veilseg.payload import Float32Array
 from veilseg.training.examples import one_hot
 
-Labels = NDArray[np.uint8]
 # By how much a trained network has to beat the mask of nobody where the proxy is nearly raw.
 LEAST_GAIN = 0.1
+# Of what is read off answers without any error.
+EXACT_DICE = 0.99
 READ_OFF, STRONGEST_READ_OFF = "read off the answer", "read off its strongest classes"
 FROM_PROXY, FROM_BOTH = "network on proxy", "network on both"
 MEAN_READ_OFF, FROM_MEAN = "read off the mean answer", "network on the mean proxy"
 # Proxies of one image, where a site allows several.
 SEVERAL = (4, 16)
+# From which is learned where references have their masks.
+DRAWN_REFERENCES = 60
 FINDING = Finding("A16", "Mask recovery", "mask", Threat(), "Dice")
 # Where classes of patient and reference can be told apart by their weights.
 OTHER_COEFFICIENTS = (0.3, 0.7)
-LEVELS = 4
-
-
-def strongest_class(answer: Float32Array) -> Float32Array:
-    """1 for the strongest class of each voxel, 0 for the others."""
-    return one_hot(_labels(answer), len(answer))
-
-
-def rounded_answer(answer: Float32Array) -> Float32Array:
-    """Probabilities in quarters."""
-    return np.asarray(np.round(answer * LEVELS) / LEVELS, dtype=np.float32)
-
-
-def _unchanged(answer: Float32Array) -> Float32Array:
-    return answer
-
-
-COARSE = {"strongest class only": strongest_class, "probabilities in quarters": rounded_answer}
 
 
 def attack(workshop: Workshop) -> list[Finding]:
@@ -86,7 +77,7 @@ def _found_at(workshop: Workshop, a: float) -> Finding:
     scores = {name: _scores(maps, truths, scene.classes) for name, maps in found.items()}
     best = max(scores, key=lambda name: _mean(scores[name]))
     overall = bootstrap_mean(scores[best], [one.patient for one in seen])
-    population = [_labels(population_map(workshop))] * len(seen)
+    population = [strongest(population_map(workshop))] * len(seen)
     baseline = {"population-mean mask": _mean(_scores(population, truths, scene.classes))}
     if scene.mixes:
         of_others = [one.reference_labels for one in seen if one.reference_labels is not None]
@@ -96,7 +87,7 @@ def _found_at(workshop: Workshop, a: float) -> Finding:
         "dice": {name: rounded(_mean(values)) for name, values in scores.items()},
         "volume_correlation": _volume_correlations(scene, found[best], truths),
     }
-    positive = _positive(workshop, baseline["population-mean mask"])
+    positive = _positive(workshop, baseline["population-mean mask"], best)
     null = _null(workshop, a, best)
     if a == scene.coefficient:
         return FINDING.measured(overall, baseline, positive, null, details)
@@ -119,7 +110,7 @@ def _coarse(workshop: Workshop, name: str, default: Finding) -> Finding:
     whole = [case.labels for case in workshop.audited]
     kept = {
         what: rounded(_mean(_scores(scene.recovered(workshop.audited, how), whole, scene.classes)))
-        for what, how in (("all probabilities", _unchanged), (name, change))
+        for what, how in (("all probabilities", unchanged), (name, change))
     }
     details = {
         "strongest": best,
@@ -162,14 +153,14 @@ def _masks_of_means(
     workshop: Workshop, seen: Sequence[Sequence[Observation]]
 ) -> dict[str, list[Labels]]:
     """Masks from the mean proxies and answers of each case, by attacker."""
-    of_others = (1 - workshop.scene.coefficient) * population_map(workshop)
+    of_others = (1 - workshop.scene.coefficient) * _reference_map(workshop)
     answers = [
         np.mean([one.answer for one in of_case], axis=0) for of_case in zip(*seen, strict=True)
     ]
-    found = {MEAN_READ_OFF: [_labels(answer - of_others) for answer in answers]}
+    found = {MEAN_READ_OFF: [strongest(answer - of_others) for answer in answers]}
     if workshop.effort.thorough:
         mixed = means(seen)
-        found[FROM_MEAN] = [_labels(separated_mean(workshop, z, len(seen))[1]) for z in mixed]
+        found[FROM_MEAN] = [strongest(separated_mean(workshop, z, len(seen))[1]) for z in mixed]
     return found
 
 
@@ -184,38 +175,8 @@ def recovered_masks(
     if workshop.scene.hides:
         for name, sees_answer in ((FROM_PROXY, False), (FROM_BOTH, True)):
             network = separator(workshop, coefficient, sees_answer)
-            found[name] = [_labels(logits) for _, logits in separated(network, seen)]
+            found[name] = [strongest(logits) for _, logits in separated(network, seen)]
     return found
-
-
-def read_off(answer: Float32Array, coefficient: float) -> Labels:
-    """The patient's labels, read off an answer without any training.
-
-    Each voxel of a segmentation mixture is ``a·e_k + (1 − a)·e_j`` for the patient's class k and
-    the reference's j; the nearest of the K² possibilities names k. At a = ½ the two classes cannot
-    be told apart, and the higher label is taken: the union of both masks.
-
-    Parameters
-    ----------
-    answer : ndarray, shape (K, *tile), float32
-    coefficient : float in (0, 1]
-
-    Returns
-    -------
-    ndarray, shape tile, uint8
-    """
-    classes = len(answer)
-    unit = np.eye(classes, dtype=np.float32)
-    nearest = np.full(answer.shape[1:], np.inf, dtype=np.float32)
-    labels = np.zeros(answer.shape[1:], dtype=np.uint8)
-    # From the highest class down: of equally near ones the first stays.
-    for patient, reference in product(reversed(range(classes)), range(classes)):
-        level = coefficient * unit[patient] + (1 - coefficient) * unit[reference]
-        distance = ((answer - level.reshape(-1, *[1] * (answer.ndim - 1))) ** 2).sum(axis=0)
-        closer = distance < nearest - 1e-6
-        labels[closer] = patient
-        nearest[closer] = distance[closer]
-    return labels
 
 
 def population_map(workshop: Workshop) -> Float32Array:
@@ -226,24 +187,56 @@ def population_map(workshop: Workshop) -> Float32Array:
     return np.asarray(np.mean(maps, axis=0), dtype=np.float32)
 
 
-def _positive(workshop: Workshop, nobody: float) -> Control:
-    """The same attack, trained and tried where the proxy is nearly the patient."""
+def _reference_map(workshop: Workshop) -> Float32Array:
+    """How frequent each class is in references, as the attacker draws them: (K, *tile)."""
     scene = workshop.scene
+    people = evenly(scene.auxiliary, DRAWN_REFERENCES)
+    drawn = scene.simulate(scene.law(), people, answered=False)
+    maps = [
+        one_hot(one.reference_labels, scene.classes)
+        for one in drawn
+        if one.reference_labels is not None
+    ]
+    return np.asarray(np.mean(maps, axis=0), dtype=np.float32)
+
+
+def _positive(workshop: Workshop, nobody: float, best: str) -> Control:
+    """The same attacker where its task is easy: the proxy is nearly the patient, or the answer is
+    exact and says which class is whose.
+    """
+    scene = workshop.scene
+    if scene.mixes and best in (READ_OFF, STRONGEST_READ_OFF):
+        return _of_exact_answers(workshop)
     if not scene.hides:
         value = _mean(_of(workshop.observed(), scene.classes))
         return Control("the answer is the segmentation", value, low=nobody + LEAST_GAIN)
     network, law, what = easy_separator(workshop)
     seen = scene.simulate(law, workshop.audited, answered=False)
-    maps = [_labels(logits) for _, logits in separated(network, seen)]
+    maps = [strongest(logits) for _, logits in separated(network, seen)]
     value = _mean(_scores(maps, [one.labels for one in seen], scene.classes))
     return Control(f"network on {what}", value, low=nobody + LEAST_GAIN)
+
+
+def _of_exact_answers(workshop: Workshop) -> Control:
+    """Read off answers that a server would give that makes no mistake."""
+    a, classes = max(OTHER_COEFFICIENTS), workshop.scene.classes
+    read, truths = [], []
+    for one in workshop.observed():
+        assert one.reference_labels is not None
+        of_patient, of_reference = (
+            one_hot(labels, classes) for labels in (one.labels, one.reference_labels)
+        )
+        read.append(read_off(a * of_patient + (1 - a) * of_reference, a))
+        truths.append(one.labels)
+    value = _mean(_scores(read, truths, classes))
+    return Control(f"read off exact answers at a = {a:g}", value, low=EXACT_DICE)
 
 
 def _null(
     workshop: Workshop,
     coefficient: float,
     best: str,
-    change: Callable[[Float32Array], Float32Array] = _unchanged,
+    change: Callable[[Float32Array], Float32Array] = unchanged,
 ) -> Control:
     """The same attack on proxies of other people, scored as if they were of the audited."""
     nobody = proxies_of_nobody(workshop, workshop.scene.law(coefficient), answered=True)
@@ -252,7 +245,7 @@ def _null(
 
 
 def _of(seen: Sequence[Observation], classes: int) -> list[float]:
-    return _scores([_labels(one.answer) for one in seen], [one.labels for one in seen], classes)
+    return _scores([strongest(one.answer) for one in seen], [one.labels for one in seen], classes)
 
 
 def _scores(found: Sequence[Labels], truths: Sequence[Labels], classes: int) -> list[float]:
@@ -265,10 +258,6 @@ def _dice(found: Labels, truth: Labels, classes: int) -> float:
 
 def _mean(values: Sequence[float]) -> float:
     return float(np.nanmean(values))
-
-
-def _labels(maps: Float32Array) -> Labels:
-    return np.asarray(maps.argmax(axis=0), dtype=np.uint8)
 
 
 def _volume_correlations(

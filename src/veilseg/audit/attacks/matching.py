@@ -44,7 +44,7 @@ FINDING = Finding(
     Threat(knows_networks=False, gallery=1),
     "matched fraction",
 )
-# Encoders of the attacker's own: what is learned must hold for one that it does not know.
+# Encoders of the attacker's own to learn by; what is learned must hold for one more.
 SURROGATES = 2
 BATCH = 4
 # From the image's grid to the finest of an encoding.
@@ -105,10 +105,11 @@ def attack(workshop: Workshop) -> list[Finding]:
 
     seen = scene.observe(cases, answered=False)
     hits = matched([one.proxy for one in seen])
-    own = [surrogates[0].encoded(fitted(c, scene.manifest.tile_shape).image) for c in cases]
+    unknown = _surrogate(workshop, SURROGATES)
+    own = [unknown.encoded(fitted(c, scene.manifest.tile_shape).image) for c in cases]
     _, more_than_chance = hit_interval(len(cases), 1 / len(gallery))
     positive = Control(
-        "encodings by an encoder of the attacker's own",
+        "encodings by an encoder that the matcher was not fitted to",
         float(matched(own).mean()),
         low=more_than_chance,
     )
@@ -159,7 +160,7 @@ def _length(grid: Float32Array) -> Float32Array:
 def _surrogate(workshop: Workshop, number: int) -> Surrogate:
     scene = workshop.scene
     # Each from other people, too: two encoders that differ as sites' would.
-    own = own_tiles(scene)[number::SURROGATES]
+    own = own_tiles(scene)[number :: SURROGATES + 1]
     steps = workshop.effort.steps
     examples = FreshEncodings(own, RawLaw(scene.classes), steps * BATCH, scene.seed + number)
     found = workshop.fitted(

@@ -1,6 +1,6 @@
 """A14: was this person among those whom the server's network was trained on?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,14 +14,14 @@ from veilseg.audit.encodings import EncodedSegmenter, FreshEncodings, decoded, l
 from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
 from veilseg.audit.fitting import run
 from veilseg.audit.grids import fitted
-from veilseg.audit.laws import EncodedLaw, Law, RawLaw
+from veilseg.audit.laws import EncodedLaw, Law, MixtureLaw, RawLaw
+from veilseg.audit.losses import STATISTICS, all_losses
 from veilseg.audit.scene import Observation, evenly
 from veilseg.audit.workshop import Workshop, attack_batch_size
 from veilseg.datasets.cases import PreparedCase
 from veilseg.evaluation.bootstrap import LEVEL, Interval
 from veilseg.networks.segmenter import Segmenter
 from veilseg.payload import Float32Array
-from veilseg.training.examples import one_hot
 from veilseg.training.loader import Batch
 from veilseg.training.losses import soft_target_loss
 
@@ -33,8 +33,9 @@ SHADOW_PART = 3  # of the steps, which are meant for harder tasks
 FALSE_POSITIVE_RATE = 0.01
 # A network that has seen four people, over and over, without augmentation.
 OVERFITTED_PEOPLE, CONTROL_AUC = 4, 0.9
-SMALLEST_PROBABILITY = 1e-6
-LOSS, CALIBRATED = "loss", "loss, calibrated by a shadow network"
+LOSS, CALIBRATED = "loss", "loss, calibrated by shadow networks"
+# Trained on, audited, and neither.
+MEMBERS, OTHERS, UNSEEN = range(3)
 
 
 def attack(workshop: Workshop) -> list[Finding]:
@@ -43,63 +44,99 @@ def attack(workshop: Workshop) -> list[Finding]:
     The attacker holds a candidate's image and labels, makes proxies of it and looks at how well the
     network answers: compared with how well a network of its own does, fitted to other people, which
     says how hard the candidate is. Members and others may differ in more than that the network has
-    seen them, by site or by age of the scanner: so a second network of the attacker, which has seen
-    neither, must not tell them apart.
+    seen them, by site or by age of the scanner: so the same scores must not tell the audited from
+    others whom the network has not seen either.
 
     Of encodings it is membership in the fit of the mapping network: shadows are fitted to the same
     encoder's encodings, so that what the encoder itself remembers is not looked for.
     """
-    scene = workshop.scene
+    scene, law = workshop.scene, workshop.scene.law()
     if not scene.members:
         raise NotRun("not the data the bundle was trained on: who was in is unknown")
-    first, second, candidates = _thirds(scene.members)
-    if not first or not second or not candidates:
-        raise NotRun("fewer than three patients were trained on")
-    members, others = evenly(candidates, workshop.effort.audited), workshop.audited
-    law = scene.law()
-    groups = [_observed(workshop, law, people) for people in (members, others)]
-    people = [case.patient for case in (*members, *others)]
-    member = np.arange(len(people)) < len(members)
+    # Whose cases references are made of is nobody of the others: no shadow sees a candidate.
+    mixed_in = isinstance(law, MixtureLaw) and law.template is None
+    first, second, candidates, *rest = _parts(scene.members, 4 if mixed_in else 3)
+    if not (first and second and candidates and all(rest)):
+        few = "four" if mixed_in else "three"
+        raise NotRun(f"fewer than {few} patients were trained on")
+    trained_on = {case.patient for case in scene.members}
+    unseen = [case for case in scene.auxiliary if case.patient not in trained_on]
+    most = workshop.effort.audited
+    groups_of = [evenly(candidates, most), workshop.audited, evenly(unseen, most)]
+    people = [case.patient for group in groups_of for case in group]
+    group = np.repeat([MEMBERS, OTHERS, UNSEEN], [len(cases) for cases in groups_of])
+    asked = _with_bases(law, rest[0] if rest else ())
+    groups = [_observed(workshop, asked, cases) for cases in groups_of if cases]
     shadows = [
-        _network(workshop, f"shadow-{number}", law, own)
+        _network(workshop, f"shadow-{number}", _with_bases(law, own), own)
         for number, own in enumerate((first, second))
     ]
-    statistic, rehearsed = _rehearsed(workshop, law, shadows, (first, second))
+    statistic, rehearsed = _rehearsed(workshop, asked, shadows, (first, second))
 
-    all_of_server = _all_losses(groups, scene.coefficient)
+    all_of_server = all_losses(groups, scene.coefficient)
     all_of_shadow = [
-        _all_losses([_answered_by(shadow, group) for group in groups], scene.coefficient)
+        all_losses([_answered_by(shadow, some) for some in groups], scene.coefficient)
         for shadow in shadows
     ]
     calibrated = {
         name: np.mean([losses[name] for losses in all_of_shadow], axis=0) - all_of_server[name]
         for name in STATISTICS
     }
-    of_server = all_of_server[statistic]
     of_shadow = [losses[statistic] for losses in all_of_shadow]
-    scores = {LOSS: -of_server, CALIBRATED: calibrated[statistic]}
+    scores = {LOSS: -all_of_server[statistic], CALIBRATED: calibrated[statistic]}
+    without = {LOSS: -of_shadow[0], CALIBRATED: of_shadow[1] - of_shadow[0]}
+    nulls = {
+        name: _null(values, without[name], group, people, scene.seed)
+        for name, values in scores.items()
+    }
+    asked_about = group != UNSEEN
+    member, own = (group == MEMBERS)[asked_about], np.array(people)[asked_about]
+    scores = {name: values[asked_about] for name, values in scores.items()}
     found = {name: auc(values, member) for name, values in scores.items()}
-    # What an uncalibrated loss tells, networks that saw neither may tell as well.
-    best = CALIBRATED
-    overall = _bootstrap_auc(scores[best], member, people, scene.seed)
-    unseen = of_shadow[1] - of_shadow[0]
-    low, high = label_interval(unseen, member, people, auc, scene.seed)
-    null = Control("a network that saw neither", auc(unseen, member), low, high)
+    # What a loss tells where nobody was trained on, it tells of something else: it is not counted.
+    counted = [name for name, null in nulls.items() if null.passed] or [CALIBRATED]
+    best = max(counted, key=lambda name: found[name])
+    overall = _bootstrap_auc(scores[best], member, own.tolist(), scene.seed)
     details = {
+        "strongest": best,
         "statistic": statistic,
         "auc": {name: rounded(value) for name, value in found.items()},
-        "auc_of_shadows": [rounded(auc(-losses, member)) for losses in of_shadow],
+        "null": {name: rounded(null.value) for name, null in nulls.items()},
+        "auc_of_shadows": [rounded(auc(-losses[asked_about], member)) for losses in of_shadow],
         "auc_by_statistic": {
-            name: rounded(auc(values, member)) for name, values in calibrated.items()
+            name: rounded(auc(values[asked_about], member)) for name, values in calibrated.items()
         },
         "auc_in_rehearsal": {name: rounded(value) for name, value in rehearsed.items()},
         "tpr_at_1_percent_fpr": rounded(true_positive_rate(scores[best], member)),
-        "non_members": len(others),
+        "non_members": len(groups_of[1]),
     }
     # The labels are compared with what a site decodes.
     finding = replace(FINDING, threat=replace(FINDING.threat, colluding_site=scene.encodes))
-    positive = _positive(workshop)
-    return [finding.measured(overall, {"chance": 0.5}, positive, null, details)]
+    positive = _positive(workshop, first)
+    return [finding.measured(overall, {"chance": 0.5}, positive, nulls[best], details)]
+
+
+def _null(
+    scores: NDArray[np.float64],
+    without: NDArray[np.float64],
+    group: NDArray[np.int_],
+    people: Sequence[str],
+    seed: int,
+) -> Control:
+    """The same scores of people whom the server's network has not seen either, against the audited.
+
+    Where all of the attacker's people were trained on: what a network that saw neither says of
+    members and others.
+    """
+    if UNSEEN in group:
+        asked, what = group != MEMBERS, "people it was not trained on, by the same scores"
+        values, inside = scores[asked], (group == UNSEEN)[asked]
+    else:
+        asked, what = group != UNSEEN, "a network that saw neither"
+        values, inside = without[asked], (group == MEMBERS)[asked]
+    owners = np.array(people)[asked].tolist()
+    low, high = label_interval(values, inside, owners, auc, seed)
+    return Control(what, auc(values, inside), low, high)
 
 
 def _rehearsed(
@@ -115,41 +152,25 @@ def _rehearsed(
     groups = [[scene.simulate(law, people, answered=False)] for people in of_shadows]
     in_first = np.arange(sum(map(len, of_shadows))) < len(of_shadows[0])
     first, second = (
-        _all_losses([_answered_by(shadow, group) for group in groups], scene.coefficient)
+        all_losses([_answered_by(shadow, group) for group in groups], scene.coefficient)
         for shadow in shadows
     )
     told = {name: auc(second[name] - first[name], in_first) for name in STATISTICS}
     return max(told, key=lambda name: told[name]), told
 
 
-def _thirds(
-    members: Sequence[PreparedCase],
-) -> tuple[list[PreparedCase], list[PreparedCase], list[PreparedCase]]:
-    """Whole patients, dealt out in turn: for one shadow, the other, and as candidates."""
+def _parts(members: Sequence[PreparedCase], count: int) -> list[list[PreparedCase]]:
+    """Whole patients, dealt out in turn: for one shadow, the other, as candidates, and the rest."""
     names = list(dict.fromkeys(case.patient for case in members))
-    groups = [set(names[part::3]) for part in range(3)]
-    first, second, third = ([c for c in members if c.patient in group] for group in groups)
-    return first, second, third
+    groups = [set(names[part::count]) for part in range(count)]
+    return [[case for case in members if case.patient in group] for group in groups]
 
 
-def _all_losses(
-    groups: Sequence[list[list[Observation]]], coefficient: float
-) -> dict[str, NDArray[np.float64]]:
-    """Each statistic of each candidate's loss maps, mean over draws."""
-    maps = [
-        [[_loss_map(one, coefficient) for one in of_case] for of_case in zip(*group, strict=True)]
-        for group in groups
-    ]
-    return {
-        name: np.array(
-            [
-                np.mean([statistic(*drawn) for drawn in of_case])
-                for group in maps
-                for of_case in group
-            ]
-        )
-        for name, statistic in STATISTICS.items()
-    }
+def _with_bases(law: Law, people: Sequence[PreparedCase]) -> Law:
+    """The law, its labelled references made of these people's cases."""
+    if not people or not isinstance(law, MixtureLaw) or law.template is not None:
+        return law
+    return replace(law, bases=people)
 
 
 def auc(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> float:
@@ -169,17 +190,21 @@ def true_positive_rate(scores: NDArray[np.float64], member: NDArray[np.bool_]) -
     return float((scores[member] > threshold).mean())
 
 
-def _positive(workshop: Workshop) -> Control:
-    """The same attack on a network that knows four people by heart."""
+def _positive(workshop: Workshop, shadowed: Sequence[PreparedCase]) -> Control:
+    """The same attack on a network that knows four people by heart, calibrated by one that a
+    shadow's people taught."""
     scene = workshop.scene
-    few = evenly(scene.members, OVERFITTED_PEOPLE)
+    in_shadow = {case.patient for case in shadowed}
+    few = evenly([c for c in scene.members if c.patient not in in_shadow], OVERFITTED_PEOPLE)
     law = RawLaw(scene.classes)
-    network = _network(workshop, "overfitted", law, few, augment=False)
-    groups = [
-        _answered_by(network, [scene.simulate(law, people, answered=False)])
-        for people in (few, workshop.audited)
-    ]
-    scores = -_all_losses(groups, 1.0)["mean"]
+    known = _network(workshop, "overfitted", law, few, augment=False)
+    shadow = _network(workshop, "shadow-of-raw", law, shadowed)
+    drawn = [[scene.simulate(law, people, answered=False)] for people in (few, workshop.audited)]
+    of_known, of_shadow = (
+        all_losses([_answered_by(network, some) for some in drawn], 1.0)["mean"]
+        for network in (known, shadow)
+    )
+    scores = of_shadow - of_known
     value = auc(scores, np.arange(len(scores)) < len(few))
     return Control(f"a network that was trained on {len(few)} people", value, low=CONTROL_AUC)
 
@@ -236,31 +261,6 @@ def _answered_by(network: nn.Module, groups: list[list[Observation]]) -> list[li
         [replace(one, answer=_softmax(run(network, one.proxy))) for one in group]
         for group in groups
     ]
-
-
-def _loss_map(
-    one: Observation, coefficient: float
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Cross-entropy of one answer, voxel by voxel, and where the candidate has a structure."""
-    classes = len(one.answer)
-    labels = one.labels if one.shown_labels is None else one.shown_labels
-    target = one_hot(labels, classes)
-    if one.reference_labels is not None:
-        reference = one_hot(one.reference_labels, classes)
-        target = coefficient * target + (1 - coefficient) * reference
-    log = np.log(np.maximum(one.answer, SMALLEST_PROBABILITY))
-    return np.asarray(-(target * log).sum(axis=0), dtype=np.float64), labels > 0
-
-
-def _in_structures(losses: NDArray[np.float64], structure: NDArray[np.bool_]) -> float:
-    return float(losses[structure].mean()) if structure.any() else float(losses.mean())
-
-
-STATISTICS: dict[str, Callable[[NDArray[np.float64], NDArray[np.bool_]], float]] = {
-    "mean": lambda losses, _: float(losses.mean()),
-    "mean in structures": _in_structures,
-    "worst hundredth": lambda losses, _: float(np.percentile(losses, 99)),
-}
 
 
 def _softmax(logits: Float32Array) -> Float32Array:

@@ -164,13 +164,15 @@ def _positive(workshop: Workshop) -> Control:
 
 
 def _null(workshop: Workshop, law: MixtureLaw, best: str) -> Control:
-    """What the same attacker finds, against references that were drawn for others."""
+    """What the same attacker finds where proxies are said to have other references than theirs."""
     scene = workshop.scene
     tile = scene.manifest.tile_shape
-    people = [fitted(case, tile) for case in evenly(workshop.audited, OUTPUTS)]
-    found = ATTACKERS[best](workshop, scene.simulate(law, people, answered=True))
     others = carried(workshop)
     drawn_for = [fitted(others[n % len(others)], tile) for n in range(OUTPUTS + POOL)]
     drawn = replace(scene, seed=scene.seed + 1).simulate(law, drawn_for, answered=False)
     truths = [_reference(one) for one in drawn]
-    return null_control(workshop, similarities(found, truths))
+    people = [fitted(case, tile) for case in evenly(workshop.audited, OUTPUTS)]
+    seen = scene.simulate(law, people, answered=True)
+    # Whoever looked at what is said to have been mixed in would find just that.
+    said = [replace(one, reference=truth) for one, truth in zip(seen, truths, strict=False)]
+    return null_control(workshop, similarities(ATTACKERS[best](workshop, said), truths))

@@ -41,13 +41,12 @@ SMOOTHED, OTHER_NOISE = 0.7, 0.03
 DETAIL = 3.0
 # Proxies of one person, where the site allows several.
 AVERAGED = 4
-WHOLE, DETAILS, STRUCTURE, ANSWERS, ENCODED, SEPARATED, SIAMESE = (
+WHOLE, DETAILS, STRUCTURE, ANSWERS, ENCODED, SIAMESE = (
     "correlation",
     "correlation of details",
     "MS-SSIM",
     "correlation of answers",
     "correlation of encodings",
-    "correlation after A5",
     "Siamese network",
 )
 
@@ -85,7 +84,7 @@ class AcquiredAgain:
     law: Law
 
     def example(self, case: PreparedCase, rng: Generator) -> Arrays:
-        again = second_scan(case, rng)
+        again = with_other_noise(second_scan(case, rng), rng)
         return self.law.example(case, rng) | {"gallery": again}
 
 
@@ -165,7 +164,10 @@ def comparisons(
     if scene.hides:
         network = separator(workshop, scene.coefficient, sees_answer=True)
         images = [image for image, _ in separated(network, seen)]
-        found[SEPARATED] = correlations(images, gallery)
+        for name, scores in correlated(images, gallery).items():
+            found[f"{name} after A5"] = scores
+        if workshop.effort.thorough:
+            found[f"{STRUCTURE} after A5"] = structure(images, gallery)
     # What the server's network makes of the gallery, against what it answered.
     answers = [one.answer[1:] for one in seen]
     sent = scene.as_sent(gallery)
@@ -174,7 +176,7 @@ def comparisons(
         found[ENCODED] = correlations(proxies, sent)
     if not workshop.effort.thorough:
         return found
-    found[STRUCTURE] = np.array([[ms_ssim(one, entry) for entry in gallery] for one in proxies])
+    found[STRUCTURE] = structure(proxies, gallery)
     siamese = workshop.trained(
         "siamese",
         lambda: Siamese(len(tile), len(scene.manifest.channels)),
@@ -210,13 +212,11 @@ def second_acquisitions(
     for number, case in enumerate(cases):
         rng = np.random.default_rng([scene.seed, 8, number])
         image = second_scan(case, rng)
-        gallery.append(
-            _with_other_noise(image, rng)[(slice(None), *central(image.shape[1:], tile))]
-        )
+        gallery.append(with_other_noise(image, rng)[(slice(None), *central(image.shape[1:], tile))])
     return cases, gallery, "the same images, altered as a second scan would be"
 
 
-def _with_other_noise(image: Float32Array, rng: Generator) -> Float32Array:
+def with_other_noise(image: Float32Array, rng: Generator) -> Float32Array:
     """A second scan has noise of its own: most of the first one's is smoothed away."""
     smooth = ndimage.gaussian_filter(image, (0, *[SMOOTHED] * (image.ndim - 1)))
     noisy = smooth + OTHER_NOISE * rng.standard_normal(image.shape, dtype=np.float32)
@@ -246,15 +246,22 @@ def correlations(
     return np.array([[_best_shift(row, column) for column in columns] for row in rows])
 
 
+def structure(
+    queries: Sequence[Float32Array], gallery: Sequence[Float32Array]
+) -> NDArray[np.float64]:
+    """MS-SSIM of every query to every entry: (queries, gallery)."""
+    return np.array([[ms_ssim(one, entry) for entry in gallery] for one in queries])
+
+
 def rank_1(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """1 where the own entry of the gallery, at the same position, has the highest score."""
     return np.asarray(scores.argmax(axis=1) == np.arange(len(scores)), dtype=np.float64)
 
 
 def mean_average_precision(scores: NDArray[np.float64], depth: int) -> float:
-    """Mean over queries of one over the own entry's rank; nothing beyond a depth."""
+    """Mean over queries of one over the own entry's rank, ties lost; nothing beyond a depth."""
     own = np.diag(scores)[:, None]
-    ranks = 1 + (scores > own).sum(axis=1)
+    ranks = (scores >= own).sum(axis=1)
     return float(np.where(ranks <= depth, 1 / ranks, 0).mean())
 
 
