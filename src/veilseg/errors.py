@@ -22,6 +22,7 @@
     └── ServerError             the other side of the wire
         ├── ServerUnreachable
         ├── ServerRefused       it answered with an error
+        │   └── ModelFailed     about what it was sent, and would again
         └── InvalidAnswer       it answered with something that is no answer
 
 Each message is one line that names the file or field and the reason. The command line
@@ -107,6 +108,10 @@ class ServerUnreachable(ServerError):
 
 class ServerRefused(ServerError):
     """The server answered with an error."""
+
+
+class ModelFailed(ServerRefused):
+    """The network could not process what it was sent (500)."""
 
 
 class InvalidAnswer(ServerError):

@@ -15,6 +15,7 @@ from veilseg.errors import (
     GeometryMismatch,
     InvalidAnswer,
     InvalidInput,
+    ModelFailed,
     ServerRefused,
 )
 from veilseg.payload import Float32Array
@@ -237,7 +238,9 @@ class RemoteServer:
         if reply.status == httpx.codes.NOT_FOUND:
             raise ServerRefused(f"{self.url}: no model {name} in version {version}")
         if reply.status != httpx.codes.OK:
-            raise ServerRefused(f"{self.url}: {reply.error_text}")
+            failed = reply.status == httpx.codes.INTERNAL_SERVER_ERROR
+            kind = ModelFailed if failed else ServerRefused
+            raise kind(f"{self.url}: {reply.error_text}")
 
     def _require_same_bundle(self, parameters: dict[str, object]) -> None:
         stated = parameters.get(documents.BUNDLE_ID)

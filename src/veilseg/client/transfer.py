@@ -84,7 +84,7 @@ class Transfer:
     ) -> None:
         self.url = _usable(url)
         self._credentials = credentials or Credentials()
-        if self._credentials.token and not _is_safe_for_tokens(httpx.URL(url)):
+        if self._credentials.token and not is_safe_for_tokens(url):
             raise InvalidInput(f"server URL {self.url}: a token goes over https:// only")
         if not timeout_s > 0 or retries < 0:
             raise InvalidInput("timeout_s is a positive number and retries is not negative")
@@ -244,7 +244,9 @@ def _usable(url: str) -> str:
     return str(parsed).rstrip("/")
 
 
-def _is_safe_for_tokens(url: httpx.URL) -> bool:
+def is_safe_for_tokens(address: str) -> bool:
+    """Whether nobody on the way can read what is sent there: by TLS, or to this machine itself."""
+    url = httpx.URL(address)
     if url.scheme == "https" or url.host == "localhost":
         return True
     try:

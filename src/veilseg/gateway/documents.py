@@ -78,7 +78,7 @@ class Wish:
         ending = fields.get("result_extension") or ".nii.gz"
         if output == DICOM_SEG:
             ending = DICOM_ENDING
-        elif ending not in MEDIA_TYPES or ending == DICOM_ENDING:
+        elif not isinstance(ending, str) or ending not in MEDIA_TYPES or ending == DICOM_ENDING:
             raise InvalidRequest("result_extension: there is .nrrd, .nii.gz, .nii")
         dtype = fields.get("result_dtype") or DTYPES[0]
         if dtype not in DTYPES:

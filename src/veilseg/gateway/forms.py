@@ -38,8 +38,20 @@ class Upload:
 
 
 @asynccontextmanager
-async def form_of(request: Request, settings: Settings) -> AsyncIterator[FormData]:
+async def form_of(
+    request: Request,
+    settings: Settings,
+    most_bytes: int | None = None,
+    most_files: int | None = None,
+) -> AsyncIterator[FormData]:
     """The form of a request; its files lie on disk until the end of the block.
+
+    Parameters
+    ----------
+    request : Request
+    settings : Settings
+    most_bytes, most_files : int or None
+        None: those of an upload.
 
     Raises
     ------
@@ -50,7 +62,8 @@ async def form_of(request: Request, settings: Settings) -> AsyncIterator[FormDat
     TimeoutError
         If it does not arrive in time.
     """
-    limit = settings.upload_bytes
+    limit = settings.upload_bytes if most_bytes is None else most_bytes
+    files = settings.upload_files if most_files is None else most_files
     too_large = BodyTooLarge(f"body: more than the {limit} bytes of an upload")
     declared, received = request.headers.get("content-length", ""), 0
     if declared.isdecimal() and int(declared) > limit:
@@ -68,7 +81,7 @@ async def form_of(request: Request, settings: Settings) -> AsyncIterator[FormDat
     with anyio.fail_after(settings.body_timeout_s):
         try:
             form = await bounded.form(
-                max_files=settings.upload_files, max_fields=MOST_FIELDS, max_part_size=FIELD_BYTES
+                max_files=files, max_fields=MOST_FIELDS, max_part_size=FIELD_BYTES
             )
         except HTTPException as error:
             raise InvalidRequest(f"body: {error.detail}") from error

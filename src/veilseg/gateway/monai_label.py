@@ -16,7 +16,7 @@ from veilseg.client.pipeline import Progress, Segmented
 from veilseg.gateway import documents
 from veilseg.gateway.documents import Wish
 from veilseg.gateway.errors import InvalidRequest, NotOffered
-from veilseg.gateway.forms import form_of, text_in, uploads_in
+from veilseg.gateway.forms import FIELD_BYTES, form_of, text_in, uploads_in
 from veilseg.gateway.jobs import Job
 from veilseg.gateway.segmenting import Segmenter, Subject
 from veilseg.gateway.site import Site
@@ -48,7 +48,8 @@ def router(site: Site) -> APIRouter:
     @routes.post("/auth/token")
     async def token(request: Request) -> dict[str, Any]:
         # Slicer asks for a name and a password: the token is the password.
-        async with form_of(request, site.settings) as form:
+        # Whoever asks for it has shown none yet: two words, and no file.
+        async with form_of(request, site.settings, FIELD_BYTES, most_files=0) as form:
             password = text_in(form, "password")
         visitor_of(f"Bearer {password}", site.tokens)
         return {"access_token": password, "token_type": "Bearer"}
@@ -118,7 +119,11 @@ def router(site: Site) -> APIRouter:
             session_id = session.id if uploads else session_id
             if not session_id and (named := site.sessions.labelled(owner, _label(wish, image))):
                 session_id = named.id
-            with _source(site, owner, session_id, image) as source:
+            stored = None
+            if image and not session_id:
+                # It may have to look into every file: not while all others wait.
+                stored = await anyio.to_thread.run_sync(site.datastore.find, image)
+            with _source(site, owner, session_id, stored) as source:
                 return await _segmented(site, request, segmenter, wish, source)
         finally:
             if uploads:
@@ -140,14 +145,15 @@ def _label(wish: Wish, image: str) -> str:
 
 
 @contextmanager
-def _source(site: Site, owner: str, session_id: str, image: str) -> Iterator[tuple[Path, str]]:
+def _source(
+    site: Site, owner: str, session_id: str, stored: Path | None
+) -> Iterator[tuple[Path, str]]:
     """An image, kept while it is used, and who it is of if nothing else tells."""
     if session_id:
         with site.sessions.used(owner, session_id) as session:
             yield session.image, f"upload {session.digest}"
-    elif image:
-        found = site.datastore.find(image)
-        yield found, stem_of(found)
+    elif stored is not None:
+        yield stored, stem_of(stored)
     else:
         raise InvalidRequest("image, session_id, file: give one of them")
 

@@ -8,11 +8,12 @@ import io
 import logging
 import os
 import struct
+import threading
 import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -72,21 +73,44 @@ class _File:
     content: Callable[[], bytes]
 
 
+class _Silence:
+    """Of the whole process, for as long as any thread needs it: levels and filters are global."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._undo = ExitStack()
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        with self._lock:
+            if not self._inside:
+                self._begin()
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    self._undo.close()
+
+    def _begin(self) -> None:
+        for logger in map(logging.getLogger, LOGGERS):
+            self._undo.callback(logger.setLevel, logger.level)
+            # Their children have no level of their own and ask for this one.
+            logger.setLevel(logging.CRITICAL + 1)
+        self._undo.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+
+
+_SILENCE = _Silence()
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep what the libraries have to say of a header to themselves: it quotes the header."""
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        # Their children have no level of their own and ask for this one.
-        logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    with _SILENCE.kept():
+        yield
 
 
 @contextmanager

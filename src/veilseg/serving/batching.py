@@ -47,6 +47,16 @@ class FairQueue(Generic[Item]):
             self._waiting[site] = items
         return item
 
+    def keep(self, site: str, wanted: Callable[[Item], bool]) -> None:
+        """Let go of those items of a site that are not wanted any more; its turn stays."""
+        items = self._waiting.get(site, deque())
+        left = deque(filter(wanted, items))
+        self._count -= len(items) - len(left)
+        if left:
+            self._waiting[site] = left
+        else:
+            self._waiting.pop(site, None)
+
 
 class Job:
     """The tiles of one request on their way through a network.
@@ -76,9 +86,14 @@ class Job:
             self._left -= 1
             last = self._left == 0
         if last:
+            try:
+                whole = np.stack([one for one in self._found if one is not None])
+            except MemoryError:
+                self.fail(ModelError("no memory for the answer"))
+                return
             # Cancelled in this very moment: nobody wants it any more.
             with contextlib.suppress(InvalidStateError):
-                self.answers.set_result(np.stack([one for one in self._found if one is not None]))
+                self.answers.set_result(whole)
 
     def fail(self, error: ModelError) -> None:
         """End the job with an error."""
@@ -168,7 +183,14 @@ class Batcher:
             for index in range(len(tiles)):
                 self._queue.put(site, (job, index))
             self._changed.notify_all()
+        job.answers.add_done_callback(lambda answers: self._forget(site, job, answers))
         return job
+
+    def _forget(self, site: str, job: Job, answers: "Future[FloatArray]") -> None:
+        """What nobody waits for any more gives its body back, however busy other sites are."""
+        if answers.cancelled() or answers.exception() is not None:
+            with self._changed:
+                self._queue.keep(site, lambda item: item[0] is not job)
 
     def close(self) -> None:
         """Answer what waits, take nothing more, end the threads."""
@@ -181,10 +203,9 @@ class Batcher:
     def _work(self) -> None:
         while batch := self._next_batch():
             jobs = [job for job, _ in batch]
-            tiles = np.stack([job.tiles[index] for job, index in batch])
             begun = self._clock()
             try:
-                found = self._compute(tiles)
+                found = self._compute(np.stack([job.tiles[index] for job, index in batch]))
             # Whatever it is, the thread goes on and the requests get an answer; no message is
             # passed on, since array libraries quote data.
             except Exception as error:  # noqa: BLE001

@@ -15,6 +15,8 @@ import pytest
 from fastapi import FastAPI
 from refusals import refused
 
+from veilseg.access import token_file
+from veilseg.access.token_file import TokenFile
 from veilseg.bundle import open_client_half
 from veilseg.errors import ServerUnreachable, VaultIntegrity, WrongUsage
 from veilseg.gateway.app import create_app
@@ -53,13 +55,15 @@ def opened(tmp_path: Path, manifest) -> Iterator[Any]:
     (tmp_path / "data" / "broken.nii.gz").write_bytes(b"nothing")
     with ExitStack() as open_until_the_end:
 
-        def open_app(error: Exception | None = None, **limits: Any) -> FastAPI:
+        def open_app(
+            error: Exception | None = None, tokens: TokenFile | None = None, **limits: Any
+        ) -> FastAPI:
             def connect():
                 return Away(error) if error else nullcontext(phantoms.nearest_centre)
 
             segmenter = Segmenter(manifest, PlainClient(), connect)
             settings = Settings(data=tmp_path / "data", work=tmp_path, **limits)
-            site = open_until_the_end.enter_context(open_site([segmenter], settings))
+            site = open_until_the_end.enter_context(open_site([segmenter], settings, tokens))
             return create_app(site)
 
         yield open_app
@@ -86,6 +90,13 @@ INFER = f"/infer/{MODEL}"
         (
             f"{INFER}?image=head",
             {"result_extension": ".mha"},
+            None,
+            400,
+            "result_extension: there is .nrrd, .nii.gz, .nii",
+        ),
+        (
+            f"{INFER}?image=head",
+            {"result_extension": [".nrrd"]},
             None,
             400,
             "result_extension: there is .nrrd, .nii.gz, .nii",
@@ -160,6 +171,17 @@ def test_bodies_beyond_limits(opened):
     )
     head = {"X-Long": "x" * 20000}
     assert asked(app, "GET", "/info/", headers=head).status_code == 431
+
+
+def test_who_shows_no_token_yet_sends_two_words_and_no_file(opened, tmp_path):
+    token_file.add(tmp_path / "tokens.json", "ward", ["infer"], 1)
+    app = opened(tokens=TokenFile(tmp_path / "tokens.json"), upload_bytes=10**9)
+    much = {"password": "x" * 70_000}
+    assert refused(asked(app, "POST", "/auth/token", data=much), 413)
+    file = {"file": ("a.nii.gz", b"x")}
+    answer = asked(app, "POST", "/auth/token", data={"password": "x"}, files=file)
+    assert "Too many files" in refused(answer, 400)
+    assert refused(asked(app, "POST", "/auth/token", data={"password": "x"}), 401)
 
 
 def test_when_it_cannot_segment(opened, caplog):

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from veilseg.client.pipeline import Segmented
-from veilseg.errors import InvalidImage, InvalidVault, ServerUnreachable, VaultIntegrity, WrongUsage
+from veilseg.errors import (
+    InvalidAnswer,
+    InvalidImage,
+    InvalidVault,
+    ModelFailed,
+    ServerUnreachable,
+    VaultIntegrity,
+    WrongUsage,
+)
 from veilseg.gateway.pacs.backoff import FIRST_S, LONGEST_S, Backoff
 from veilseg.gateway.pacs.dimse import Peer
 from veilseg.gateway.pacs.inbox import Inbox
@@ -169,6 +177,17 @@ def test_what_nobody_foresaw_is_tried_some_times(worker, caplog):
     assert "KeyError" in caplog.text
 
 
+@pytest.mark.parametrize("error", [ModelFailed("server: 500"), InvalidAnswer("server: NaN")])
+def test_what_the_server_cannot_do_with_one_series_does_not_go_on_for_ever(worker, error):
+    made, lines = worker
+    made.segmenters["m"].error = error
+    for _ in range(MOST_ATTEMPTS):
+        with pytest.raises(type(error)):
+            watch(lambda: None, made, Pace(0, 0), once=True)
+    watch(lambda: None, made, Pace(0, 0), once=True)
+    assert lines == ["series 1: not segmented: begun 5 times and never brought to an end"]
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), VaultIntegrity("vault: damaged")])
 def test_what_is_no_fault_of_a_series_does_not_count(worker, error):
     made, lines = worker
@@ -208,7 +227,11 @@ def test_what_is_received_is_kept_under_names_that_say_nothing(tmp_path: Path):
     assert not any("1.1" in path.name for path in (*files, *tmp_path.iterdir()))
     assert {path.stat().st_mode & 0o077 for path in files} == {0}
     assert inbox.size() == len(b"again" + b"second")
+    # As it is counted anew, but for what is only being written.
+    (inbox.of("1.1") / ".veilseg-part.dcm").write_bytes(b"half")
+    assert Inbox(tmp_path).size() == inbox.size()
     inbox.forget("1.1")
+    assert inbox.size() == 0
     assert list(tmp_path.iterdir()) == []
 
 

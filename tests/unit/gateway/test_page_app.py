@@ -157,11 +157,14 @@ def test_what_fails_says_why_in_the_last_state(opened, scan: bytes, tmp_path: Pa
     anyio.run(use)
 
 
-def test_pictures_that_have_no_room_end_it(opened, scan: bytes):
+def test_pictures_that_have_no_room_end_it_and_do_not_stay(opened, scan: bytes, tmp_path: Path):
     async def use() -> None:
         async with opened(stored_bytes=len(scan) + 1000) as client:
             last = (await states(client, await begun(client, scan)))[-1]
             assert (last["stage"], last["status"]) == ("failed", 507)
+            # Nobody asks for them any more, and no limit would count them.
+            (session,) = tmp_path.glob("veilseg-gateway-*/*/")
+            assert [file.name for file in session.iterdir()] == ["image.nii.gz"]
 
     anyio.run(use)
 

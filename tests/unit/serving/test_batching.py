@@ -6,6 +6,7 @@ from concurrent.futures import CancelledError
 import numpy as np
 import pytest
 
+from veilseg.serving import batching
 from veilseg.serving.batching import Batcher, FairQueue
 from veilseg.serving.errors import DeadlinePassed, ModelError, ModelNotReady
 
@@ -131,6 +132,37 @@ def test_what_nobody_waits_for_is_not_computed(start, network: Network):
     with pytest.raises(CancelledError):
         left.answers.result(60)
     assert network.batches == [[0], [5]]
+
+
+def test_what_nobody_waits_for_is_held_no_longer(start, network: Network):
+    """Not until its turn comes, which another site's tiles can put off for ever."""
+    batcher = start()
+    busy = [batcher.submit(tiles(n), "busy", 60) for n in range(1, 4)]
+    left = batcher.submit(tiles(*range(10, 60)), "leaver", 60)
+    late = batcher.submit(tiles(8), "leaver", 60)
+    assert len(batcher) == 54
+    assert left.answers.cancel()
+    assert len(batcher) == 4
+    network.go.set()
+    assert late.answers.result(60) == 16
+    assert [job.answers.result(60).item() for job in busy] == [2, 4, 6]
+
+
+def test_no_memory_for_a_batch_ends_no_thread(network: Network, monkeypatch):
+    batcher = Batcher(network)
+    with monkeypatch.context() as patch:
+        patch.setattr(batching.np, "stack", raises(MemoryError))
+        with pytest.raises(ModelError, match="MemoryError"):
+            batcher.submit(tiles(1), "a", 60).answers.result(60)
+    assert batcher.submit(tiles(2), "a", 60).answers.result(60) == 4
+    batcher.close()
+
+
+def raises(error: type[Exception]):
+    def function(*_: object) -> None:
+        raise error
+
+    return function
 
 
 def test_a_client_that_leaves_in_between(network: Network):

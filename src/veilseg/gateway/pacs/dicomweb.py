@@ -11,6 +11,7 @@ import pydicom
 import requests
 from dicomweb_client.api import DICOMwebClient
 
+from veilseg.client.transfer import is_safe_for_tokens
 from veilseg.errors import InvalidImage, InvalidInput, ServerRefused, ServerUnreachable
 from veilseg.gateway.pacs.errors import Rejected
 from veilseg.gateway.pacs.rules import ATTRIBUTES
@@ -25,6 +26,9 @@ PAGE: Final = 200
 ANY_SYNTAX: Final = (("application/dicom", "*"),)
 LARGEST_SERIES_BYTES: Final = 4 * 1024**3
 # The PACS understood, and does not want this object, or has it no more.
+# Reasons A7xx of DICOM: it may have room later.
+OUT_OF_RESOURCES: Final = 0xA700
+OUT_OF_RESOURCES_MASK: Final = 0xFF00
 REJECTIONS: Final = frozenset({400, 404, 409, 410, 413, 415, 422})
 IMAGES: Final = {
     "study": "NumberOfStudyRelatedInstances",
@@ -65,6 +69,8 @@ class DicomWeb:
             self._client = DICOMwebClient(url, session, headers=headers, timeout=timeout_s)
         except ValueError as error:
             raise InvalidInput(f"--dicomweb {url}: no address of a DICOMweb service") from error
+        if authorization and not is_safe_for_tokens(url):
+            raise InvalidInput(f"--dicomweb {url}: --pacs-auth goes over https:// only")
         # Who waits how long is decided in one place, and not here.
         self._client.set_http_retry_params(retry=False)
         self._url = url
@@ -130,16 +136,22 @@ class DicomWeb:
             answer = self._client.store_instances([pydicom.dcmread(segmentation)])
         if answer.get("FailedSOPSequence"):
             reason = int(answer.FailedSOPSequence[0].get("FailureReason", 0))
-            raise Rejected(f"the PACS does not take the segmentation (reason {reason:04X})")
+            told = f"does not take the segmentation (reason {reason:04X})"
+            if reason & OUT_OF_RESOURCES_MASK == OUT_OF_RESOURCES:
+                raise ServerRefused(f"{self._url}: {told}")
+            raise Rejected(f"the PACS {told}")
 
     def _pages(self, **asked: Any) -> Iterator[Mapping[str, Any]]:
-        offset = 0
+        """Until nothing new comes: a page may be shorter than was asked for."""
+        offset, known = 0, set[str]()
         while True:
             with self._asking():
                 found = self._client.search_for_studies(limit=PAGE, offset=offset, **asked)
-            yield from found
-            if len(found) < PAGE:
+            uids = {_text(study, "StudyInstanceUID") for study in found}
+            if not uids - known:
                 return
+            yield from found
+            known |= uids
             offset += len(found)
 
     @contextmanager

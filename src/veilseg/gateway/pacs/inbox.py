@@ -14,6 +14,8 @@ from veilseg.gateway.pacs.state import synced
 
 ABOUT: Final = "about.json"
 DIGITS: Final = 32
+# But for what is being written.
+IMAGES: Final = "*/[!.]*.dcm"
 
 
 class Inbox:
@@ -28,6 +30,7 @@ class Inbox:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
+        self._bytes = sum(map(_size, folder.glob(IMAGES)))
 
     def keep(
         self,
@@ -47,7 +50,10 @@ class Inbox:
             if not (folder / ABOUT).exists():
                 about = {"study": study, "series": series, "attributes": dict(attributes)}
                 _write(folder / ABOUT, json.dumps(about).encode())
-        _write(folder / f"{_hashed(instance)}.dcm", content)
+        file = folder / f"{_hashed(instance)}.dcm"
+        with self._lock:
+            self._bytes += len(content) - _size(file)
+        _write(file, content)
 
     def of(self, series: str) -> Path:
         """Where a series lies."""
@@ -62,11 +68,22 @@ class Inbox:
 
     def forget(self, series: str) -> None:
         """Delete a series."""
-        shutil.rmtree(self.of(series), ignore_errors=True)
+        folder = self.of(series)
+        with self._lock:
+            self._bytes -= sum(map(_size, folder.glob("[!.]*.dcm")))
+            shutil.rmtree(folder, ignore_errors=True)
 
     def size(self) -> int:
         """Bytes of all that is kept."""
-        return sum(file.stat().st_size for file in self._folder.rglob("*.dcm"))
+        return self._bytes
+
+
+def _size(file: Path) -> int:
+    """Bytes; none of what is not there, or not any more."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _write(path: Path, content: bytes) -> None:

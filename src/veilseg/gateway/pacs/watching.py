@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from veilseg.errors import ServerError
+from veilseg.errors import InvalidAnswer, ModelFailed, ServerError
 from veilseg.gateway.pacs.backoff import Backoff
 from veilseg.gateway.pacs.worker import Unforeseen, Worker
 
@@ -66,7 +66,8 @@ def watch(
                 try:
                     worker.work_on(row)
                 except ServerError as error:
-                    counted = isinstance(error, Unforeseen)
+                    # Of these, somebody may be the cause whose series comes again and again.
+                    counted = isinstance(error, Unforeseen | InvalidAnswer | ModelFailed)
                     worker.state.postponed(row, counted=counted)
                     raise
                 backoff.reset()

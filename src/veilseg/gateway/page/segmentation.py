@@ -62,12 +62,17 @@ def segmented(
     with site.sessions.used(task.owner, task.session_id) as session:
         folder = session.folder / task.id
         folder.mkdir(mode=0o700)
-        subject = Subject.of(session.image, told, f"upload {session.digest}")
-        looking = Looking(folder, segmenter.manifest, began)
-        options: dict[str, Any] = {"allow_repeat": allow_repeat, "watcher": looking}
-        found = segmenter.run(session.image, subject, folder / RESULT, progress=sent, **options)
-        looking.found(found.labels)
-        site.sessions.grow(session, sum(one.stat().st_size for one in folder.iterdir()))
+        try:
+            subject = Subject.of(session.image, told, f"upload {session.digest}")
+            looking = Looking(folder, segmenter.manifest, began)
+            options: dict[str, Any] = {"allow_repeat": allow_repeat, "watcher": looking}
+            found = segmenter.run(session.image, subject, folder / RESULT, progress=sent, **options)
+            looking.found(found.labels)
+            site.sessions.grow(session, sum(one.stat().st_size for one in folder.iterdir()))
+        except BaseException:
+            # Pictures that nobody will ask for, and that no limit counts.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
     return {
         **documents.told(found, segmenter.manifest),
         "linked": looking.linked,
