@@ -17,7 +17,7 @@ from evidence.jobs import (
 )
 from evidence.places import Places, Result
 from veilseg.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
-from veilseg.evaluation.dice import mean_foreground
+from veilseg.evaluation.dice import mean_foreground, side_by_side
 
 Load = Callable[[str], Result | None]
 Case = dict[str, Any]
@@ -214,7 +214,7 @@ def mean(cases: Sequence[Case], scheme: str) -> Result:
 
 def difference(cases: Sequence[Case], first: str, second: str) -> Result:
     """Mean difference of two schemes, paired by case, with its interval over patients."""
-    one, other = (_scores(cases, scheme) for scheme in (first, second))
+    one, other = side_by_side(*(_scores(cases, scheme) for scheme in (first, second)))
     found = bootstrap_difference(one, other, [case["patient"] for case in cases])
     return {"difference": _number(found.mean), **_interval(found)}
 

@@ -158,11 +158,12 @@ def test_margin_and_gain_are_paired_by_case(places):
     assert found["margin"]["n_patients"] == 2
 
 
-def test_case_without_a_value_on_one_side_is_left_out():
+def test_case_that_one_side_rightly_leaves_empty_counts_for_it():
+    """Left out, it would hide the other side's false alarm."""
     plain, mixup = result("plain", [0.9, None, 0.5, 0.7]), result("plain", [0.8, 0.1, 0.5, None])
     found = summaries.compared(summaries.joined({"plain": plain, "mixup": mixup}))
-    assert found["margin"]["n_cases"] == 2
-    assert found["margin"]["difference"] == pytest.approx(-0.05)
+    assert found["margin"]["n_cases"] == 4
+    assert found["margin"]["difference"] == pytest.approx((-0.1 - 0.9 + 0 + 0.3) / 4)
 
 
 def test_different_cases_are_never_compared():

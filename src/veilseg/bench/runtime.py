@@ -20,6 +20,7 @@ from veilseg.bench.rounds import alternating, median, ratio, significant
 from veilseg.bundle import ServerBundle
 from veilseg.errors import VeilsegError
 from veilseg.evaluation.bootstrap import bootstrap_difference
+from veilseg.evaluation.dice import side_by_side
 from veilseg.wire.tensors import FloatArray
 
 Progress = Callable[[int, int, str], None]
@@ -135,7 +136,7 @@ def _timed(contender: Contender, tile: FloatArray) -> Callable[[], float]:
 
 
 def _compared(base: Accuracy, other: Accuracy) -> dict[str, Any]:
-    found = bootstrap_difference(other.dice, base.dice, other.patients)
+    found = bootstrap_difference(*side_by_side(other.dice, base.dice), other.patients)
     return {
         "mean": round(float(np.nanmean(other.dice)), 5),
         "difference": round(found.mean, 5),

@@ -58,3 +58,23 @@ def mean_foreground(scores: Sequence[float]) -> float:
     """
     defined = [score for score in scores if not np.isnan(score)]
     return float(np.mean(defined)) if defined else float("nan")
+
+
+def side_by_side(
+    first: Sequence[float], second: Sequence[float]
+) -> tuple[list[float], list[float]]:
+    """Dice of two networks, to be compared image by image.
+
+    An image that one of them rightly leaves empty (NaN) counts as 1 where the other has a value:
+    left out, it would hide the other's false alarm.
+
+    Parameters
+    ----------
+    first, second : sequence of float
+        Of the same images.
+    """
+    values = np.array([first, second], dtype=np.float64)
+    rightly_empty = np.isnan(values) & ~np.isnan(values).all(axis=0)
+    values[rightly_empty] = 1.0
+    one, other = values.tolist()
+    return one, other

@@ -10,7 +10,7 @@ from veilseg.bench.evidence.cells import Cell, table
 from veilseg.bench.evidence.comparisons import comparisons, nearest, shortfalls, verdict
 from veilseg.bench.evidence.data import CARDIAC
 from veilseg.bench.evidence.leakage import leakage
-from veilseg.bench.evidence.means import averaged, difference, over_seeds
+from veilseg.bench.evidence.means import averaged, difference_of_dice, over_seeds
 from veilseg.bench.evidence.measure import accuracy
 
 CHANNELS = tuple(made_up.NOTHING)
@@ -43,7 +43,7 @@ def test_cases_count_once_by_their_mean_over_seeds():
 
 def test_a_constant_loss_has_an_interval_without_width():
     first, second = cases(0.8, 0.6, 0.5, 0.9), cases(0.9, 0.7, 0.6, 1.0)
-    found = difference(first, second, "dice")
+    found = difference_of_dice(first, second)
     assert found["value"] == -0.1
     assert found["interval"] == [-0.1, -0.1]
 
@@ -51,7 +51,7 @@ def test_a_constant_loss_has_an_interval_without_width():
 def test_what_is_of_other_cases_is_not_compared():
     other = [{**case, "case": "another"} for case in cases(0.8, 0.6, 0.5, 0.9)]
     with pytest.raises(ValueError, match="schemes were measured on different cases"):
-        difference(cases(0.8, 0.6, 0.5, 0.9), other, "dice")
+        difference_of_dice(cases(0.8, 0.6, 0.5, 0.9), other)
     with pytest.raises(ValueError, match="cells of one scheme were measured on different cases"):
         over_seeds([{"cases": cases(0.8, 0.6, 0.5, 0.9)}, {"cases": other}], "dice")
 

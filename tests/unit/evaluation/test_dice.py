@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from monai.metrics import DiceMetric, compute_dice
 
 from veilseg.errors import GeometryMismatch
-from veilseg.evaluation.dice import dice_per_class, mean_foreground
+from veilseg.evaluation.dice import dice_per_class, mean_foreground, side_by_side
 
 
 def one_hot(labels, classes):
@@ -87,3 +87,11 @@ def test_evaluation_is_imported_without_torch():
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+
+
+def test_what_one_of_two_rightly_leaves_empty_counts_as_1_for_it():
+    nan = float("nan")
+    first, second = side_by_side([0.5, nan, 0.25, nan], [nan, 0.0, 0.75, nan])
+    assert (first[:3], second[:3]) == ([0.5, 1, 0.25], [1, 0, 0.75])
+    # Of what both leave empty nothing is to be compared.
+    assert np.isnan([first[3], second[3]]).all()

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from veilseg.audit.findings import CHANNELS
 from veilseg.bench.evidence.cells import COMPARATORS, PLAIN, PRIVATE
-from veilseg.bench.evidence.means import averaged, difference, over_seeds
+from veilseg.bench.evidence.means import averaged, difference_of_dice, over_seeds
 from veilseg.bench.evidence.measure import METRICS
 
 Document = dict[str, Any]
@@ -83,7 +83,7 @@ def _paired(own: BySeed, other: BySeed) -> Document | None:
     if not seeds:
         return None
     first, second = ([those[seed] for seed in seeds] for those in (own, other))
-    found = difference(over_seeds(first, "dice"), over_seeds(second, "dice"), "dice")
+    found = difference_of_dice(over_seeds(first, "dice"), over_seeds(second, "dice"))
     return {"seeds": seeds, **found}
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from veilseg.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
+from veilseg.evaluation.dice import side_by_side
 
 Document = dict[str, Any]
 Case = Mapping[str, Any]
@@ -49,7 +50,7 @@ def over_seeds(cells: Sequence[Document], name: str) -> list[Document]:
     return joined
 
 
-def difference(first: Sequence[Case], second: Sequence[Case], name: str) -> Document:
+def difference_of_dice(first: Sequence[Case], second: Sequence[Case]) -> Document:
     """Mean of first − second, paired by case.
 
     Raises
@@ -61,7 +62,8 @@ def difference(first: Sequence[Case], second: Sequence[Case], name: str) -> Docu
         raise ValueError("schemes were measured on different cases")
     return interval(
         bootstrap_difference(
-            _values(first, name), _values(second, name), [case["patient"] for case in first]
+            *side_by_side(_values(first, "dice"), _values(second, "dice")),
+            [case["patient"] for case in first],
         )
     )
 
