@@ -1,7 +1,17 @@
 """Privacy-SF against plain, its controls, and keyed against unkeyed."""
 
 from evidence.cells import NOT_YET, change, dice, head, people, row
-from evidence.jobs import BRAIN, CARDIAC, HIPPOCAMPUS, KEY_SEEDS, LINEAR, LOCAL, keyed_name
+from evidence.jobs import (
+    BRAIN,
+    CARDIAC,
+    HIPPOCAMPUS,
+    KEY_SEEDS,
+    LINEAR,
+    LOCAL,
+    Data,
+    keyed_name,
+    longer,
+)
 from evidence.places import Places, Result
 from evidence.summaries import Case, Load, difference, joined, mean, origin
 
@@ -19,7 +29,7 @@ def encodings(load: Load) -> Result | None:
     comparisons = {}
     for data in DATA:
         cases, sources = _together(
-            load, {"plain": f"{data.name}-plain", "encoding": f"{data.name}-encoding"}
+            load, {"plain": plain_name(data), "encoding": f"{data.name}-encoding"}
         )
         if cases:
             comparisons[data.name] = {
@@ -39,6 +49,11 @@ def encodings(load: Load) -> Result | None:
             }
     found = {"comparisons": comparisons, "controls": controls, "keyed": _keyed(load)}
     return found if comparisons else None
+
+
+def plain_name(data: Data) -> str:
+    """Of the network for raw images that was trained for as many steps as the encoded one."""
+    return longer(data).name if data.raw_steps else f"{data.name}-plain"
 
 
 def _keyed(load: Load) -> Result | None:

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from evidence import audits, blocks, goals, plots, sites, summaries, together, verdicts
+from evidence import audits, blocks, encodings, goals, plots, sites, summaries, together, verdicts
 from evidence.jobs import (
     BRAIN,
     COEFFICIENTS,
@@ -123,6 +123,15 @@ def test_plain_is_trained_longer_wherever_the_others_go_on_from_it():
     assert {job.data for job in checked} == data
     for job in checked:
         assert (job.scheme, job.init.scheme, all_steps(job)) == ("plain", "plain", job.data.steps)
+
+
+def test_encoded_and_raw_images_are_compared_after_as_many_steps():
+    by_name = {job.name: job for job in TRAININGS}
+    for data in encodings.DATA:
+        names = encodings.plain_name(data), f"{data.name}-encoding"
+        plain, encoded = (by_name[name] for name in names)
+        assert all_steps(plain) == all_steps(encoded) == data.steps
+        assert (plain.fold, plain.seed) == (encoded.fold, encoded.seed)
 
 
 def all_steps(job: Training) -> int:

@@ -8,6 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from veilseg.audit import workshop
+from veilseg.bench.evidence.cells import Run
+from veilseg.bench.evidence.data import HIPPOCAMPUS
 from veilseg.bundle import open_client_half
 from veilseg.cli.main import app
 from veilseg.schemes.deformation.client import GENERATOR_FILE
@@ -61,6 +63,9 @@ def test_every_command(veilseg, start_server, trained, data, image, tmp_path, sc
     assert (manifest.scheme, manifest.spatial_dims) == (scheme, dims)
     assert set(manifest.files) == FILES[scheme]
     assert manifest.settings["strength"] > 0
+    # As `veilseg bench evidence` looks for it.
+    wanted = Run(HIPPOCAMPUS, scheme, STEPS, 0).defined("", "")["variant"]
+    assert manifest.provenance["variant"] == wanted
     card = " ".join((bundle / "README.md").read_text().split())
     assert f"{manifest.settings['strength']:g}" in card
     assert "comparator" in card

@@ -30,7 +30,7 @@ from veilseg.training.stage import Prepare, Stage
 
 # Data sets have one image of most people: the other is placed and coloured anew, as a second scan.
 SECOND_SCAN = 0.3
-# Of the discriminator's loss against the segmentation's.
+# Of the discriminator's loss against the segmentation's, where nothing else is its strength.
 ADVERSARIAL_WEIGHT = 1.0
 # In one step there have to be two people to be told apart.
 SMALLEST_BATCH = 2

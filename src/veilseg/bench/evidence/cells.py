@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 from veilseg.bench.evidence.data import ALL, CARDIAC, HIPPOCAMPUS, Data
 from veilseg.errors import WrongUsage
+from veilseg.schemes.strength import DEFAULT_STRENGTHS, variant_of
 from veilseg.training.recipe import Recipe
 
 # Of the attackers; with none, nothing is known of what leaks.
@@ -69,9 +70,13 @@ class Run:
             "fold": self.data.fold,
             "data_sha256": data_sha256,
             "recipe": json.loads(json.dumps(asdict(Recipe()))),
-            "variant": f"key {key}" if self.keyed else "",
+            "variant": f"key {key}" if self.keyed else _variant(self.scheme),
             "start": None if self.start is None else self.start.defined(data_sha256, key),
         }
+
+
+def _variant(scheme: str) -> str:
+    return variant_of(DEFAULT_STRENGTHS[scheme]) if scheme in DEFAULT_STRENGTHS else ""
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from veilseg.schemes.deformation.client import GENERATOR_FILE
 from veilseg.schemes.deformation.field import code_shape
 from veilseg.schemes.deformation.generator import VelocityGenerator, displacement, warped
 from veilseg.schemes.references import Template
+from veilseg.schemes.strength import DEFAULT_STRENGTHS, variant_of
 from veilseg.training.export import export_onnx
 from veilseg.training.loader import Batch
 from veilseg.training.run import Run
 from veilseg.training.stage import Prepare
 
-# Root mean square of the velocity, as a share of the image's side.
-DEFAULT_STRENGTH = 0.04
+DEFAULT_STRENGTH = DEFAULT_STRENGTHS["deformation"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class DeformationTraining(AdversarialTraining):
         super().__init__(spatial_dims, channels, classes, template, cases, judged)
         self.strength = strength
         self.generator = VelocityGenerator(spatial_dims, strength)
-        self.variant = f"strength {strength:g}"
+        self.variant = variant_of(strength)
 
     def prepare(self, run: Run) -> Prepare:
         return WithCodes(run.seed)

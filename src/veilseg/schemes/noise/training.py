@@ -11,10 +11,10 @@ from veilseg.schemes.noise.adding import with_noise
 from veilseg.schemes.noise.leakage import DELTA, epsilon
 from veilseg.schemes.plain.training import PlainTraining
 from veilseg.schemes.references import Template
+from veilseg.schemes.strength import DEFAULT_STRENGTHS, variant_of
 from veilseg.training.examples import Arrays
 
-# Standard deviation, of intensities in [0, 1].
-DEFAULT_STRENGTH = 0.3
+DEFAULT_STRENGTH = DEFAULT_STRENGTHS["noise"]
 
 
 class NoiseTraining(PlainTraining):
@@ -41,7 +41,7 @@ class NoiseTraining(PlainTraining):
     ) -> None:
         super().__init__(spatial_dims, channels, classes, template)
         self.strength, self.channels = strength, channels
-        self.variant = f"strength {strength:g}"
+        self.variant = variant_of(strength)
 
     def example(self, case: PreparedCase, rng: Generator) -> Arrays:
         return super().example(case, rng) | {"proxy": with_noise(case.image, self.strength, rng)}

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from veilseg.datasets.cases import PreparedCase
 from veilseg.networks.image_encoder import ImageEncoder
-from veilseg.schemes.adversarial import ADVERSARIAL_WEIGHT, AdversarialTraining, Shown
+from veilseg.schemes.adversarial import AdversarialTraining, Shown
 from veilseg.schemes.privacy_net.client import ENCODER_FILE
 from veilseg.schemes.references import Template
+from veilseg.schemes.strength import DEFAULT_STRENGTHS, variant_of
 from veilseg.training.export import export_onnx
 from veilseg.training.loader import Batch
 
-DEFAULT_STRENGTH = ADVERSARIAL_WEIGHT
+DEFAULT_STRENGTH = DEFAULT_STRENGTHS["privacy_net"]
 
 
 class PrivacyNetTraining(AdversarialTraining):
@@ -48,7 +49,7 @@ class PrivacyNetTraining(AdversarialTraining):
         super().__init__(spatial_dims, channels, classes, template, cases, judged=channels)
         self.channels, self.adversarial_weight = channels, strength
         self.encoder = ImageEncoder(spatial_dims, channels)
-        self.variant = f"strength {strength:g}"
+        self.variant = variant_of(strength)
 
     def shown(self, batch: Batch, again: bool = False) -> Shown:
         suffix = "_again" if again else ""
