@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from veilseg.errors import TrainingDiverged
 from veilseg.training.allocator import keep_freed_memory
 from veilseg.training.checkpoint import load_checkpoint, save_checkpoint
+from veilseg.training.convolution import right_gradients
 from veilseg.training.loader import batches
 from veilseg.training.optimizer import optimizers
 from veilseg.training.stage import Stage
@@ -71,27 +72,28 @@ def fit(
     mine = batches(stage.examples, stage.batch, done, *part, prepare, in_turn)
     last = min(stage.steps, len(cast(Sized, stage.examples)) // stage.batch)
     smoothed = math.nan
-    for step, batch in enumerate(mine, start=done):
-        for optimizer in moved_by:
-            for group in optimizer.param_groups:
-                group["lr"] = stage.learning_rate * learning_rate_factor(step, stage.steps)
-        loss = module(fabric.to_device(batch))
-        fabric.backward(loss)
-        torch.nn.utils.clip_grad_norm_(module.parameters(), LARGEST_GRADIENT_NORM)
-        for optimizer in moved_by:
-            optimizer.step()
-        module.zero_grad()
-        mean = fabric.all_reduce(loss.detach(), reduce_op="mean")
-        value = float(cast(torch.Tensor, mean))
-        if not math.isfinite(value):
-            kept = "what was written before it is kept: --resume goes on from there"
-            after = "" if checkpoint is None else f"; {kept}"
-            raise TrainingDiverged(f"step {step + 1}: the loss is {value}{after}")
-        smoothed = value if math.isnan(smoothed) else 0.95 * smoothed + 0.05 * value
-        progress(step + 1, smoothed)
-        due = (step + 1) % STEPS_PER_CHECKPOINT == 0 or step + 1 == last
-        if due and checkpoint is not None and fabric.is_global_zero:
-            save_checkpoint(checkpoint, stage.module, moved_by, step + 1, run)
+    with right_gradients(stage.module):
+        for step, batch in enumerate(mine, start=done):
+            for optimizer in moved_by:
+                for group in optimizer.param_groups:
+                    group["lr"] = stage.learning_rate * learning_rate_factor(step, stage.steps)
+            loss = module(fabric.to_device(batch))
+            fabric.backward(loss)
+            torch.nn.utils.clip_grad_norm_(module.parameters(), LARGEST_GRADIENT_NORM)
+            for optimizer in moved_by:
+                optimizer.step()
+            module.zero_grad()
+            mean = fabric.all_reduce(loss.detach(), reduce_op="mean")
+            value = float(cast(torch.Tensor, mean))
+            if not math.isfinite(value):
+                kept = "what was written before it is kept: --resume goes on from there"
+                after = "" if checkpoint is None else f"; {kept}"
+                raise TrainingDiverged(f"step {step + 1}: the loss is {value}{after}")
+            smoothed = value if math.isnan(smoothed) else 0.95 * smoothed + 0.05 * value
+            progress(step + 1, smoothed)
+            due = (step + 1) % STEPS_PER_CHECKPOINT == 0 or step + 1 == last
+            if due and checkpoint is not None and fabric.is_global_zero:
+                save_checkpoint(checkpoint, stage.module, moved_by, step + 1, run)
 
 
 def learning_rate_factor(step: int, steps: int) -> float:
