@@ -201,7 +201,7 @@ def received(provider, project):
     """SHA-256 of each shard of a project by its number, and pairs in all."""
     database = provider.database()
     with database.session() as session:
-        site = projects.find_site(session, project, "north")
+        site = projects.find_site(session, project, "south")
         (one,) = session.query(Contribution).filter_by(site_id=site.id)
         assert one.state == "complete"
         shards = session.query(Shard).filter_by(contribution_id=one.id).all()
@@ -220,9 +220,9 @@ def interrupted(provider, data, bundles, tmp_path, kills, views):
     provider.start()
     rng = random.Random(7)
     for project in ("calm", "stormy"):
-        token = provider.token(project, "north", tmp_path)
+        token = provider.token(project, "south", tmp_path)
         command = contribution(
-            *(provider, data, bundle, project, "north", token, "--views", views, "--split", "all")
+            *(provider, data, bundle, project, "south", token, "--views", views, "--split", "all")
         )
         left = kills if project == "stormy" else 0
         while True:

@@ -3,9 +3,10 @@
 import contextlib
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from veilseg.binding import client_digest_of
 from veilseg.bundle import ClientBundle, open_client_half
@@ -14,8 +15,9 @@ from veilseg.cli.key import read_key
 from veilseg.cli.progress import progress
 from veilseg.client.credentials import Credentials
 from veilseg.client.projects import ProjectClient
-from veilseg.datasets.layout import Dataset, read_dataset
-from veilseg.datasets.split import split_by_patient
+from veilseg.datasets.layout import Case, Dataset, read_dataset
+from veilseg.datasets.lineage import runs_behind
+from veilseg.datasets.split import Fold, split_by_patient
 from veilseg.errors import BundleIntegrity, InvalidAnswer, WrongUsage
 from veilseg.schemes.mixup.mixing import price_of_averaging
 from veilseg.schemes.registry import NEEDS_VAULT
@@ -58,7 +60,7 @@ def contribute(request: Request) -> None:
         raise WrongUsage(f"--split {request.split}: choose train or all")
     bundle = open_client_half(request.bundle)
     dataset = read_dataset(request.dataset)
-    cases = dataset.cases if request.split == "all" else split_by_patient(dataset).train
+    cases = _cases(request.split, dataset, bundle.manifest.provenance)
     credentials = Credentials.read(request.token_file, request.ca)
     with (
         _vault(request, bundle) as vault,
@@ -93,6 +95,27 @@ def contribute(request: Request) -> None:
             f"{request.project}: contribution {key}: {plan.pairs} pairs of {len(prepared)} cases "
             f"in {plan.shards} shards, {client.bytes_sent} bytes"
         )
+
+
+def _cases(split: str, dataset: Dataset, provenance: Mapping[str, Any]) -> Sequence[Case]:
+    """Of the bundle's own data never those by whom it is tested: a fit to them would know them.
+
+    Raises
+    ------
+    WrongUsage
+        If all of them are asked for.
+    """
+    data = dataset.content_hash()
+    own = [run for run in runs_behind(provenance) if run.get("data_sha256") == data]
+    if split == "all":
+        if own:
+            raise WrongUsage(
+                "--split all: the bundle was trained on these data and is tested by those it has "
+                "not seen: --split train leaves them out"
+            )
+        return dataset.cases
+    fold = own[0].get("fold") if own else None
+    return split_by_patient(dataset, Fold.parse(fold) if fold else None).train
 
 
 def _seed(bundle: ClientBundle, dataset: Dataset, vault: Vault | None) -> int:

@@ -1,6 +1,7 @@
 """Shards as files in a folder, or wherever fsspec reaches."""
 
 import errno
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -63,6 +64,10 @@ class Blobs:
                     self._files.rm_file(partial)
                 raise
 
+    def has(self, path: str) -> bool:
+        """Whether there is one."""
+        return bool(self._files.exists(self._at(path)))
+
     def read(self, path: str) -> bytes:
         """Raises FileNotFoundError if there is none."""
         content: bytes = self._files.cat_file(self._at(path))
@@ -94,7 +99,10 @@ class Blobs:
         if isinstance(self._files, LocalFileSystem):
             return Path(self._at(path))
         copy = folder / path.replace("/", "-")
-        self._files.get_file(self._at(path), str(copy))
+        # Several processes fetch the same; none reads what another is still writing.
+        partial = copy.with_name(f"{copy.name}.{os.getpid()}{PARTIAL}")
+        self._files.get_file(self._at(path), str(partial))
+        partial.replace(copy)
         return copy
 
     def _at(self, path: str) -> str:

@@ -114,6 +114,9 @@ def receive(
     if number in known:
         if known[number].sha256 != sha256:
             raise Conflict(f"shard {number}: is there with another content")
+        if not blobs.has(known[number].path):
+            # Lost since: its site brings it back, or no fit could use the contribution any more.
+            blobs.write(known[number].path, content)
         return
     _require_open(site)
     if contribution.state != RECEIVING:

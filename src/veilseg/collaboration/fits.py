@@ -58,14 +58,32 @@ def last_unfinished(session: Session, project: Project) -> Fit:
     return fit
 
 
-def whole_contributions(session: Session, project: Project) -> list[dict[str, Any]]:
-    """Contributions that are complete, with their shards, in an order that does not change."""
+def outdated(session: Session, project: Project) -> list[int]:
+    """Fits that did not end well, of what is not all there any more."""
+    unfinished = select(Fit).where(Fit.project_id == project.id, Fit.state != DONE)
+    still = {one["contribution"] for one in whole_contributions(session, project)}
+    return [
+        fit.id
+        for fit in session.scalars(unfinished)
+        if not {one["contribution"] for one in fit.manifest} <= still
+    ]
+
+
+def whole_contributions(
+    session: Session, project: Project, locked: bool = False
+) -> list[dict[str, Any]]:
+    """Contributions that are complete, with their shards, in an order that does not change.
+
+    ``locked``: none of them is withdrawn before the transaction ends.
+    """
     own = (
         select(Contribution)
         .join(Site)
         .where(Site.project_id == project.id, Contribution.state == COMPLETE)
         .order_by(Contribution.id)
     )
+    if locked:
+        own = own.with_for_update(of=Contribution)
     return [
         {
             "contribution": one.id,
@@ -77,9 +95,9 @@ def whole_contributions(session: Session, project: Project) -> list[dict[str, An
     ]
 
 
-def require_unchanged(session: Session, fit: Fit) -> None:
+def require_unchanged(session: Session, fit: Fit, locked: bool = False) -> None:
     """Raise Conflict if something that was fitted to has been withdrawn since."""
-    still = {one["contribution"] for one in whole_contributions(session, fit.project)}
+    still = {one["contribution"] for one in whole_contributions(session, fit.project, locked)}
     if gone := [one["site"] for one in fit.manifest if one["contribution"] not in still]:
         raise Conflict(
             f"fit {fit.id}: {', '.join(sorted(set(gone)))} withdrew meanwhile: fit again, without"

@@ -4,22 +4,27 @@ From nothing each time: a network that went on from the last one would still hol
 has withdrawn taught it.
 """
 
+import contextlib
 import hashlib
 import json
+import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
+from safetensors import SafetensorError
 from torch import nn
 
 from veilseg.binding import seal_server_half
 from veilseg.bundle import ServerManifest, open_server_half
 from veilseg.collaboration import fits, projects
+from veilseg.collaboration.errors import Conflict, DatabaseAway
 from veilseg.collaboration.provider import Provider
 from veilseg.collaboration.shards import ShardPairs
 from veilseg.collaboration.tables import Fit, Project
@@ -35,6 +40,8 @@ from veilseg.training.processes import launch
 from veilseg.training.recipe import Recipe
 from veilseg.training.server_half import write_server_half
 from veilseg.training.stage import Stage
+
+logger = logging.getLogger(__name__)
 
 Report = Callable[[int, int, str], None]
 
@@ -68,7 +75,7 @@ def fit(
     IntegrityError
         If a shard is not what its site sent.
     Conflict
-        If a site withdrew since the fit began, or there is nothing to resume.
+        If a site withdrew since the fit began, there is nothing to resume, or it still runs.
     TrainingDiverged
         If the loss is no finite number.
     """
@@ -77,17 +84,21 @@ def fit(
     if fabric.is_global_zero:
         begun = _begun(provider, project, steps, seed, resume)
     job: _Job = fabric.broadcast(begun)
-    try:
-        network = _fitted(provider, job, resume, report, fabric)
-        if not fabric.is_global_zero:
-            return None
-        number = _published(provider, project, job.fit_id, network)
-    except BaseException:
-        if fabric.is_global_zero:
-            with provider.database.session() as session:
+    if not fabric.is_global_zero:
+        _fitted(provider, job, resume, report, fabric)
+        return None
+    with _alone(provider, job):
+        try:
+            network = _fitted(provider, job, resume, report, fabric)
+            number = _published(provider, project, job.fit_id, network)
+        except BaseException as error:
+            if isinstance(error, Conflict):
+                # It holds what a site has withdrawn.
+                shutil.rmtree(job.folder(provider), ignore_errors=True)
+            with contextlib.suppress(DatabaseAway), provider.database.session() as session:
                 fits.end(session, job.fit_id, done=False)
-        raise
-    shutil.rmtree(job.folder(provider))
+            raise
+        shutil.rmtree(job.folder(provider))
     return number
 
 
@@ -110,9 +121,28 @@ class _Job:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@contextlib.contextmanager
+def _alone(provider: Provider, job: _Job) -> Iterator[None]:
+    """Two that go on with one fit would write one checkpoint. Raises Conflict."""
+    lock = FileLock(f"{job.folder(provider)}.lock")
+    provider.work.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise Conflict(f"fit {job.fit_id}: is still running") from error
+    try:
+        yield
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
 def _begun(provider: Provider, project: str, steps: int, seed: int, resume: bool) -> _Job:
     with provider.database.session() as session:
         found = projects.find(session, project)
+        # Copies and checkpoints of fits that were killed, of what a site has withdrawn since.
+        for fit_id in fits.outdated(session, found):
+            shutil.rmtree(provider.work / f"fit-{fit_id}", ignore_errors=True)
         if resume:
             begun = fits.last_unfinished(session, found)
             fits.require_unchanged(session, begun)
@@ -134,12 +164,22 @@ def _fitted(
 
     def told(step: int, loss: float) -> None:
         if fabric.is_global_zero and recorder.due(step, job.steps):
-            with provider.database.session() as session:
-                fits.record(session, job.fit_id, step, loss)
+            try:
+                with provider.database.session() as session:
+                    fits.record(session, job.fit_id, step, loss)
+            except DatabaseAway as error:
+                # It is told at the next record: hours of fitting do not end by that.
+                logger.warning("fit %s: progress not recorded: %s", job.fit_id, error)
         report(step, job.steps, f"loss {loss:.3f}")
 
     checkpoint = folder / "checkpoint.safetensors"
-    run_stage(stage, job.seed, job.fingerprint(), checkpoint, resume, told, fabric)
+    try:
+        run_stage(stage, job.seed, job.fingerprint(), checkpoint, resume, told, fabric)
+    except (OSError, SafetensorError) as error:
+        with provider.database.session() as session:
+            # A site that withdrew took its shards along.
+            fits.require_unchanged(session, session.get_one(Fit, job.fit_id))
+        raise IntegrityError(f"fit {job.fit_id}: a shard is gone or damaged") from error
     return network
 
 
@@ -170,8 +210,9 @@ def _stage(
 def _published(provider: Provider, project: str, fit_id: int, network: nn.Module) -> int:
     with provider.database.session() as session:
         record = session.get_one(Fit, fit_id)
-        # A site that withdrew while this ran must not be in what is served.
-        fits.require_unchanged(session, record)
+        # A site that withdrew while this ran must not be in what is served; one that withdraws
+        # while this is published waits until it is.
+        fits.require_unchanged(session, record, locked=True)
         found: Project = record.project
         base = open_server_half(provider.versions.folder(project, 1))
         with np.load(base.selftest_file, allow_pickle=False) as stored:

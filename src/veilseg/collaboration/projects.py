@@ -84,16 +84,18 @@ def invite(session: Session, project: str, site: str, days: int) -> str:
     return _issued(session, member, days)
 
 
-def rotated(session: Session, site: Site, days: int) -> str:
+def rotated(session: Session, site: Site) -> str:
     """A new token in the place of all that a site had; they end within the hour.
 
-    Not at once: were the answer lost on its way, the site would be left without any.
+    Not at once: were the answer lost on its way, the site would be left without any. The new one
+    ends when the longest of them would have: how long a site takes part is the provider's to say.
     """
     latest = now() + GRACE_S
-    old = select(Token).where(Token.site_id == site.id, Token.expires > latest)
-    for token in session.scalars(old):
-        token.expires = latest
-    return _issued(session, site, days)
+    tokens = session.scalars(select(Token).where(Token.site_id == site.id)).all()
+    end = max(token.expires for token in tokens)
+    for token in tokens:
+        token.expires = min(token.expires, latest)
+    return _issued(session, site, 1, end)
 
 
 def revoke(session: Session, project: str, site: str) -> int:
@@ -159,9 +161,9 @@ def now() -> int:
     return int(time.time())
 
 
-def _issued(session: Session, site: Site, days: int) -> str:
+def _issued(session: Session, site: Site, days: int, end: int | None = None) -> str:
     token, grant = issue(site.name, (ROLE,), days)
-    expires = int(grant.expires.timestamp())
+    expires = int(grant.expires.timestamp()) if end is None else end
     session.add(Token(site_id=site.id, digest=grant.digest, expires=expires))
     return token
 

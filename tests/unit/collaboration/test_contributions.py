@@ -288,6 +288,37 @@ def test_token_rotates(place):
     assert ends <= projects.now() + projects.GRACE_S
 
 
+def test_rotating_makes_no_token_last_longer(place):
+    """How long a site takes part is the provider's to say."""
+    with place.database.session() as session:
+        end = projects.now() + 86_400
+        session.execute(update(Token).values(expires=end))
+    for _ in range(3):
+        place.a.token = place.a.ask("POST", "/token").json()["token"]
+    with place.database.session() as session:
+        assert max(session.scalars(select(Token.expires))) == end
+
+
+def test_what_announces_a_contribution_is_small_and_by_a_member(place):
+    """Of strangers nothing is read; of members no more than such a document can have."""
+    large = {"client_digest": "c" * 100_000, "shards": 1, "pairs": 2}
+    assert reason(place.a.ask("PUT", f"/contributions/{KEY}", json=large), 413)
+    line = reason(place.a.ask("PUT", f"/contributions/{KEY}", json={"shards": "x"}), 400)
+    assert line == "client_digest, shards, pairs: missing or malformed"
+    assert reason(place.a.ask("PUT", f"/contributions/{KEY}", content=b"{"), 400)
+    place.a.token = "nobody"
+    assert reason(place.a.ask("PUT", f"/contributions/{KEY}", content=b"x" * 10**6), 401)
+
+
+def test_a_shard_that_was_lost_is_brought_back_by_its_site(place, files):
+    place.a.whole()
+    ((used,),) = [one["shards"] for one in manifest(place)]
+    place.blobs.delete(used["path"])
+    assert files() == []
+    place.a.whole()
+    assert files() == [shard_of()]
+
+
 def test_no_token_is_kept(place, url):
     with place.database.session() as session:
         kept = session.scalars(select(Token.digest)).all()
