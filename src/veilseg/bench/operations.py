@@ -10,6 +10,7 @@ import openvino as ov
 
 from veilseg.bundle import open_client_half, open_server_half
 from veilseg.errors import InvalidInput
+from veilseg.schemes.encoding.client import MASK_ENCODER_FILE
 
 RISING: Final = "ConvolutionBackpropData"
 CONVOLUTIONS: Final = frozenset({"Convolution", RISING})
@@ -134,7 +135,9 @@ def multiply_adds_of_bundle(folder: Path) -> dict[str, int]:
         If a half of the bundle is missing or damaged.
     """
     client, server = open_client_half(folder), open_server_half(folder)
-    at_site = [client.file(name) for name in client.manifest.files if name.endswith(".onnx")]
+    # Whoever segments encodes no mask.
+    used = [name for name in client.manifest.files if name != MASK_ENCODER_FILE]
+    at_site = [client.file(name) for name in used if name.endswith(".onnx")]
     return {
         "server": multiply_adds(server.model_file),
         "site": sum(map(multiply_adds, at_site)),

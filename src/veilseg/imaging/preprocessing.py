@@ -220,14 +220,20 @@ def rescale(array: Float32Array, intensity: IntensityRule) -> Float32Array:
         present = array[array != 0]
         if present.size == 0:
             return np.zeros_like(array)
-        lower, upper = np.percentile(present, [intensity.lower, intensity.upper])
+        wanted = [intensity.lower, intensity.upper]
+        lower, upper = map(float, np.percentile(present, wanted, overwrite_input=True))
+        del present
     if upper <= lower:
         raise InvalidImage(f"intensity: the range {lower:g}…{upper:g} is empty")
-    scaled = np.clip((array - lower) / (upper - lower), 0, 1)
+    # In place and in single precision: of a large volume there is no room for several.
+    scaled = array - np.float32(lower)
+    scaled /= np.float32(upper - lower)
+    np.clip(scaled, 0, 1, out=scaled)
     if intensity.rule == "percentile":
         # The darkest tissue is still tissue: only what was exactly zero stays so.
-        scaled = np.where(array != 0, np.maximum(scaled, SMALLEST_PRESENT), 0)
-    return np.asarray(scaled, dtype=np.float32)
+        np.maximum(scaled, SMALLEST_PRESENT, out=scaled)
+        scaled[array == 0] = 0
+    return scaled
 
 
 # Tells present-but-dark from empty after clipping; representable in FP16.

@@ -42,6 +42,11 @@ class SequenceAugmentation:
     dropped: float = 0.0
     jitter: float = 0.05
 
+    @property
+    def mixes(self) -> bool:
+        """Whether a second pair is ever put in."""
+        return self.mixed > 0 or self.cut > 0
+
     def __call__(
         self, images: Sequence[Grids], masks: Sequence[Grids], rng: Generator
     ) -> tuple[Grids, Grids]:

@@ -42,7 +42,10 @@ class EncodedExamples(Dataset[dict[str, Tensor]]):
         passed, position = divmod(number, len(self.pairs))
         order = np.random.default_rng([self.seed, 20, passed]).permutation(len(self.pairs))
         rng = np.random.default_rng([self.seed, 21, number])
-        drawn = [self.pairs[order[position]], self.pairs[int(rng.integers(len(self.pairs)))]]
+        other = int(rng.integers(len(self.pairs)))
+        drawn = [self.pairs[order[position]]]
+        # Where no second pair is used, the first stands for it: reading one takes time.
+        drawn.append(self.pairs[other] if self.augmentation.mixes else drawn[0])
         images, masks = (
             [layout.grids(sequence.astype(np.float32)) for sequence in sequences]
             for layout, sequences in (
