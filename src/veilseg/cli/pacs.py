@@ -110,7 +110,7 @@ def listen(task: Task, ear: Ear, store: str) -> None:
             require_guarded(tried, ear.host, guards, ear.insecure)
         tls = None
         if ear.tls_cert is not None and ear.tls_key is not None:
-            tls = ServerTls(ear.tls_cert, ear.tls_key, ear.client_ca).context
+            tls = ServerTls(ear.tls_cert, ear.tls_key, ear.client_ca)
         inbox = Inbox(ready.state.inbox)
         exchange = Exchange(ear.title, inbox, Peer.of(store))
 

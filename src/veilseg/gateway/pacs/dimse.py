@@ -1,6 +1,7 @@
 """DIMSE, for sites without DICOMweb: series are received by C-STORE, segmentations sent by it."""
 
 import logging
+import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from veilseg.gateway.pacs.rules import ATTRIBUTES
 from veilseg.gateway.pacs.state import Row
 from veilseg.imaging.dicom_files import LIBRARY_ERRORS, quiet
 from veilseg.serving.http_errors import log_failure
+from veilseg.serving.tls import ServerTls
 
 # Statuses of C-STORE (PS3.4, B.2.3).
 SUCCESS: Final = 0x0000
@@ -117,6 +119,24 @@ class Exchange:
             raise Rejected(f"{name}: does not take the segmentation (status {status:04X})")
 
 
+class _Handshakes:
+    """Stands for a context of TLS: shakes hands in the thread of an association.
+
+    In the one thread that accepts connections, whoever connects and is silent would stop all.
+    """
+
+    def __init__(self, tls: ServerTls) -> None:
+        self._tls = tls
+
+    def wrap_socket(self, line: socket.socket, server_side: bool) -> ssl.SSLSocket:
+        # A certificate that was renewed counts from the next connection on.
+        self._tls.refresh()
+        line.settimeout(TIMEOUT_S)
+        return self._tls.context.wrap_socket(
+            line, server_side=server_side, do_handshake_on_connect=False
+        )
+
+
 class Receiver:
     """Answers C-STORE and C-ECHO; a context manager, within whose block it listens.
 
@@ -132,7 +152,7 @@ class Receiver:
         Titles that may call; empty for any.
     most_bytes : int
         Of all that is kept at a time.
-    tls : SSLContext, optional
+    tls : ServerTls, optional
     """
 
     def __init__(
@@ -143,13 +163,14 @@ class Receiver:
         wanted: Callable[[Mapping[str, str]], bool],
         callers: tuple[str, ...] = (),
         most_bytes: int = 50 * 1024**3,
-        tls: ssl.SSLContext | None = None,
+        tls: ServerTls | None = None,
     ) -> None:
         logging.getLogger(LOGGER).setLevel(logging.CRITICAL + 1)
         if not 0 < len(title) <= LONGEST_TITLE:
             raise InvalidInput(f"--title {title}: has 1 to {LONGEST_TITLE} characters")
         self._inbox, self._wanted, self._most_bytes = inbox, wanted, most_bytes
-        self._address, self._tls = address, tls
+        self._address = address
+        self._tls: Any = None if tls is None else _Handshakes(tls)
         self._entity = ApplicationEntity(title)
         self._entity.require_called_aet = True
         self._entity.require_calling_aet = list(callers)
