@@ -58,12 +58,14 @@ class _Ready:
     segmenters: "dict[str, Segmenter]"
     rules: "list[Rule]"
 
-    def note(self, found: "FoundSeries") -> None:
+    def note(self, found: "FoundSeries", forgotten: bool = False) -> None:
         """Write down a series for each model that is to segment it."""
         from veilseg.gateway.pacs.rules import models_for
 
         for model in models_for(self.rules, found.attributes):
-            self.state.saw(found.study, found.series, model, found.images)
+            about = found.study, found.series, model, found.images
+            if told := self.state.saw(*about, forgotten):
+                print(told, flush=True)
 
 
 def watch(
@@ -116,7 +118,7 @@ def listen(task: Task, ear: Ear, store: str) -> None:
 
         def look() -> None:
             for found in inbox.found():
-                ready.note(found)
+                ready.note(found, forgotten=True)
                 if ready.state.is_finished(found.series):
                     inbox.forget(found.series)
 

@@ -217,6 +217,30 @@ def test_it_waits_while_somebody_is_away_and_ends_when_told(worker, monkeypatch)
     assert made.archive.stored == [b"segmentation"]
 
 
+@pytest.mark.parametrize(
+    ("forgotten", "images", "more"), [(False, 5, 2), (False, 2, 0), (True, 5, 2), (True, 2, 2)]
+)
+def test_images_that_come_too_late_are_told_of_once(tmp_path, forgotten, images, more):
+    """Its segmentation is of a part then; a listener has deleted what it was made of."""
+    with State(tmp_path / "state") as state:
+        for count in (1, 3):
+            assert state.saw("1", "1.1", "m", count, forgotten) is None
+        state.settle(0)
+        row = state.due()
+        assert state.saw("1", "1.1", "m", 3, forgotten) is None
+        state.begin(row)
+        state.done(row)
+        assert state.saw("1", "1.1", "m", 3, forgotten) is None
+        told = state.saw("1", "1.1", "m", images, forgotten)
+        if not more:
+            assert told is None
+            return
+        reason = f"{more} images came after it was taken for complete with 3"
+        assert told == f"series 1: {reason}: its segmentation is not of them"
+        assert state.saw("1", "1.1", "m", images, forgotten) is None
+        assert state.rows()[0].reason == reason
+
+
 def test_what_is_received_is_kept_under_names_that_say_nothing(tmp_path: Path):
     inbox = Inbox(tmp_path)
     for content in (b"first", b"again"):

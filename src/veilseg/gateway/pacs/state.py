@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS series (
     reason TEXT NOT NULL DEFAULT '',
     UNIQUE (series, model)
 );
+CREATE TABLE IF NOT EXISTS late (number INTEGER PRIMARY KEY, images INTEGER NOT NULL);
 """
 COLUMNS: Final = "number, study, series, model, state, images, attempts, reason"
 
@@ -124,14 +125,47 @@ class State:
     ) -> None:
         self._connection.close()
 
-    def saw(self, study: str, series: str, model: str, images: int) -> None:
-        """Note that a series has so many images now; once it is complete, that changes nothing."""
+    def saw(
+        self, study: str, series: str, model: str, images: int, forgotten: bool = False
+    ) -> str | None:
+        """Note that a series has so many images now.
+
+        Once it is taken for complete, that changes nothing of what is done with it.
+
+        Parameters
+        ----------
+        study, series, model : str
+        images : int
+        forgotten : bool
+            Whether images are deleted once all is done with them: fewer are then further ones.
+
+        Returns
+        -------
+        str or None
+            What somebody has to be told, once: it was segmented without some of its images.
+        """
         self._run(
             "INSERT INTO series (study, series, model, images, changed) VALUES (?, ?, ?, ?, ?) "
             "ON CONFLICT DO UPDATE SET images = excluded.images, changed = excluded.changed "
             "WHERE state = 'arriving' AND images <> excluded.images",
             *(study, series, model, images, time.time()),
         )
+        own = "SELECT number, state, images FROM series WHERE series = ? AND model = ?"
+        number, state, taken = self._run(own, series, model).fetchone()
+        further = forgotten and state in ("done", "failed") and images < taken
+        more = images if further else images - taken
+        if state == "arriving" or more <= 0:
+            return None
+        told = self._run(
+            "INSERT INTO late (number, images) VALUES (?, ?) "
+            "ON CONFLICT DO UPDATE SET images = excluded.images WHERE images < excluded.images",
+            *(number, more),
+        )
+        if not told.rowcount:
+            return None
+        reason = f"{more} images came after it was taken for complete with {taken}"
+        self._run("UPDATE series SET reason = ? WHERE number = ?", reason, number)
+        return f"series {number}: {reason}: its segmentation is not of them"
 
     def settle(self, settle_s: float) -> int:
         """Take series to which no image was added for so long for complete; how many there are."""
