@@ -39,7 +39,7 @@ ServersOption = Annotated[
         "--server", help="Address, e.g. http://127.0.0.1:8000; again for each further server."
     ),
 ]
-TimeoutOption = Annotated[float, typer.Option(help="Per tile, in seconds.", min=0.1)]
+TimeoutOption = Annotated[float, typer.Option(help="Of silence, in seconds.", min=0.1)]
 TokenFileOption = Annotated[
     Path | None, typer.Option(help="Private file with a token; else VEILSEG_TOKEN is used.")
 ]

@@ -26,6 +26,8 @@ LONGEST_RETRY_AFTER_S: Final = 30.0
 # that is full for so long will not be empty soon.
 LONGEST_QUEUE_S: Final = 600.0
 # Of an error only one line is shown; more than this is no error message.
+# An answer that comes more slowly than this, on average, ends as one that does not come.
+SLOWEST_BYTES_PER_S: Final = 8192
 MAX_ERROR_BYTES: Final = 65536
 MAX_ERROR_CHARACTERS: Final = 200
 
@@ -59,7 +61,8 @@ class Transfer:
     url : str
         ``http://`` or ``https://``, host, optional port and base path.
     timeout_s : float
-        For connecting and for each silence of the connection, not for the whole exchange.
+        For connecting and for each silence of the connection; of a whole answer, with so much more
+        as it would take over a slow line.
     retries : int
         Further attempts after the first. Being told to wait (429) is none.
     credentials : Credentials
@@ -88,7 +91,7 @@ class Transfer:
             raise InvalidInput(f"server URL {self.url}: a token goes over https:// only")
         if not timeout_s > 0 or retries < 0:
             raise InvalidInput("timeout_s is a positive number and retries is not negative")
-        self._retries = retries
+        self._retries, self._timeout_s = retries, timeout_s
         self.bytes_sent = 0
         self.bytes_received = 0
         self._client = httpx.Client(
@@ -218,9 +221,14 @@ class Transfer:
                 raise InvalidAnswer(f"{self.url}: the answer is compressed, though not asked to be")
             return b""
         body = bytearray()
+        begun = time.monotonic()
         for chunk in response.iter_bytes():
             self.bytes_received += len(chunk)
             body += chunk
+            # Silence is not all that can last: a byte now and then would hold an image for ever.
+            allowed_s = self._timeout_s + len(body) / SLOWEST_BYTES_PER_S
+            if time.monotonic() - begun > allowed_s:
+                raise httpx.ReadTimeout("the answer comes too slowly")
             if len(body) > limit and not answered:
                 return bytes(body[:limit])
             if len(body) > limit:

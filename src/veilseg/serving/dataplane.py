@@ -8,7 +8,7 @@ from veilseg import __version__
 from veilseg.access.audit_log import AuditLog
 from veilseg.bundle import TensorSpec
 from veilseg.serving.batching import Job
-from veilseg.serving.errors import Draining, NotLoaded
+from veilseg.serving.errors import Draining, ModelNotReady, NotLoaded
 from veilseg.serving.lanes import Lane, Lanes
 from veilseg.serving.metrics import Metrics
 from veilseg.serving.models import MAX_BATCH
@@ -137,14 +137,24 @@ class DataPlane:
         TooManyWaiting
             If the model's places are taken.
         """
-        model = self._models.get(name, version)
-        model.require_ready()
         if self._draining:
             raise Draining("this server is about to end")
-        lane = self._lanes.of(model)
+        lane = self._lane(name, version)
         wait_s = min(LONGEST_WAIT_S, max(1.0, lane.batcher.seconds_behind))
         with lane.places.place(site, wait_s):
             yield lane
+
+    def _lane(self, name: str, version: str | None) -> Lane:
+        model = self._models.get(name, version)
+        model.require_ready()
+        try:
+            return self._lanes.of(model)
+        except ModelNotReady:
+            # Replaced in this very moment: what took its place answers.
+            newer = self._models.get(name, version)
+            if newer is model:
+                raise
+            return self._lanes.of(newer)
 
     def prepare(
         self,

@@ -1,13 +1,19 @@
 """What each model's requests go through: places, then a queue to its network."""
 
 import threading
+import time
 from dataclasses import dataclass
+from typing import Final
+from weakref import WeakSet
 
 from veilseg.serving.admission import Places
 from veilseg.serving.batching import Batcher
+from veilseg.serving.errors import ModelNotReady
 from veilseg.serving.metrics import Metrics
 from veilseg.serving.models import ServedModel
 from veilseg.serving.settings import Settings
+
+SECONDS_BETWEEN_LOOKS: Final = 0.02
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class Lanes:
         self._settings = settings
         self._metrics = metrics
         self._lanes: dict[ServedModel, Lane] = {}
+        self._retired: WeakSet[ServedModel] = WeakSet()
         self._changing = threading.Lock()
 
     @property
@@ -40,8 +47,16 @@ class Lanes:
         return sum(len(lane.places) for lane in list(self._lanes.values()))
 
     def of(self, model: ServedModel) -> Lane:
-        """The lane of a model; made when it is first asked for."""
+        """The lane of a model; made when it is first asked for.
+
+        Raises
+        ------
+        ModelNotReady
+            If the model is being unloaded.
+        """
         with self._changing:
+            if model in self._retired:
+                raise ModelNotReady("this model is being unloaded")
             if model not in self._lanes:
                 settings = self._settings
                 self._lanes[model] = Lane(
@@ -63,10 +78,23 @@ class Lanes:
         return (len(lane.batcher), len(lane.places)) if lane else (0, 0)
 
     def retire(self, models: list[ServedModel] | None = None) -> None:
-        """Compute what waits for these models, or for all, and end their threads."""
+        """Compute what waits for these models, or for all, and end their threads.
+
+        Of some models, requests that were let in are waited for, as long as a body may take: they
+        are answered by the version that they found.
+        """
         for model in list(self._lanes) if models is None else models:
             with self._changing:
-                lane = self._lanes.pop(model, None)
+                self._retired.add(model)
+                lane = self._lanes.get(model)
             if lane is not None:
+                if models is not None:
+                    self._let_out(lane)
                 lane.batcher.close()
+                self._lanes.pop(model, None)
             model.close()
+
+    def _let_out(self, lane: Lane) -> None:
+        latest = time.monotonic() + self._settings.body_timeout_s
+        while len(lane.places) and time.monotonic() < latest:
+            time.sleep(SECONDS_BETWEEN_LOOKS)

@@ -77,6 +77,24 @@ def test_a_connection_that_closes_in_the_middle_of_the_answer():
     assert exchanged(*broken, OK).body == b"answer"
 
 
+def test_an_answer_that_drips_is_one_that_does_not_come(monkeypatch: pytest.MonkeyPatch):
+    """No silence is long, and the whole of it would never end."""
+    clock = iter(range(0, 10_000, 5))
+    monkeypatch.setattr(transfer.time, "monotonic", lambda: float(next(clock)))
+
+    def drops() -> Iterator[bytes]:
+        while True:
+            yield b"x"
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=drops())
+
+    exchange = Transfer("http://server:1", 20.0, 1, httpx.MockTransport(answer))
+    with pytest.raises(ServerUnreachable, match="did not answer in time"):
+        exchange.get("/", 10**6)
+    assert exchange.bytes_received < 20
+
+
 def test_pauses_stop_growing(pauses: list[float]):
     exchanged(*[httpx.Response(503)] * 12, OK, retries=12)
     assert max(pauses) <= transfer.LONGEST_BACKOFF_S
