@@ -1,4 +1,4 @@
-"""Request heads within limits of size and time, which a web framework never hears of."""
+"""What a connection may cost in size and time, which a web framework never hears of."""
 
 import asyncio
 
@@ -26,10 +26,20 @@ class BoundedHead:
             await self._app(scope, receive, send)
 
 
-def bounded_in_time(timeout_s: float) -> type[H11Protocol]:
-    """A protocol that gives up connections on which a head does not come to its end in time."""
+def bounded_in_time(timeout_s: float, unread_s: float) -> type[H11Protocol]:
+    """A protocol that gives up connections that take too long.
 
-    class TimedHead(H11Protocol):
+    Parameters
+    ----------
+    timeout_s : float
+        For a head to come to its end.
+    unread_s : float
+        For an answer to be read, once its reader has fallen behind: it is held as long.
+    """
+
+    class Timed(H11Protocol):
+        _unread: asyncio.TimerHandle | None = None
+
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self._late = self.loop.call_later(timeout_s, transport.close)
@@ -42,8 +52,23 @@ def bounded_in_time(timeout_s: float) -> type[H11Protocol]:
                 # The first bytes of the next head.
                 self._late = self.loop.call_later(timeout_s, self.transport.close)
 
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            # Closing would wait for what is unread to be read.
+            self._unread = self.loop.call_later(unread_s, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            self._read()
+            super().resume_writing()
+
         def connection_lost(self, exc: Exception | None) -> None:
             self._late.cancel()
+            self._read()
             super().connection_lost(exc)
 
-    return TimedHead
+        def _read(self) -> None:
+            if self._unread is not None:
+                self._unread.cancel()
+                self._unread = None
+
+    return Timed

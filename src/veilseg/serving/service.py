@@ -32,6 +32,8 @@ class Limits:
         How long requests that run may go on after a signal.
     keep_alive_s : int
         A client prepares its next request in this time without having to connect anew.
+    unread_s : float
+        For an answer to be read, once its reader has fallen behind.
     """
 
     head_timeout_s: float = 20.0
@@ -39,6 +41,7 @@ class Limits:
     connections: int = 1000
     drain_s: float = 60.0
     keep_alive_s: int = 30
+    unread_s: float = 300.0
 
 
 class Service(uvicorn.Server):
@@ -55,7 +58,7 @@ class Service(uvicorn.Server):
     def __init__(self, app: FastAPI, limits: Limits, tls: ServerTls | None) -> None:
         config = uvicorn.Config(
             app,
-            http=bounded_in_time(limits.head_timeout_s),
+            http=bounded_in_time(limits.head_timeout_s, limits.unread_s),
             ws="none",
             lifespan="off",
             # Standard output belongs to the lines that scripts read; paths may name patients.
