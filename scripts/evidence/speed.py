@@ -71,7 +71,8 @@ def _against(entry: Result) -> str:
     if entry["status"] != "run":
         return f"Ours ÷ the best peer: {entry['status']}."
     told = (
-        f"{clients} client{'' if clients == '1' else 's'} {ratio(one)} ({one['peer']})"
+        f"{clients} client{'' if clients == '1' else 's'} {ratio(one)} ({one['peer']}; time of the "
+        f"slowest twentieth {'–' if one['p95'] is None else ratio(one['p95'])})"
         for clients, one in entry.items()
         if clients != "status"
     )

@@ -197,7 +197,8 @@ def _against_peers(
     clients: Sequence[int],
     running: Mapping[tuple[str, int], Start],
 ) -> dict[str, Any]:
-    """Our throughput ÷ that of the peer that is best in the median, round by round."""
+    """Our throughput ÷ that of the peer that is best in the median, round by round, and our
+    ninety-fifth percentile of the time of an answer ÷ its."""
     peers = [_title(arm) for arm in running if arm[0] not in OWN]
     if (OURS, 1) not in running or not peers:
         return {"status": "not run: no peer, or not ours"}
@@ -208,5 +209,14 @@ def _against_peers(
             for name in (*peers, _title((OURS, 1)))
         }
         best = max(peers, key=lambda name: statistics.median(flows[name]))
-        found[str(count)] = {"peer": best, **ratio(flows[best], flows[_title((OURS, 1))])}
+        ours = _title((OURS, 1))
+        theirs_ms, own_ms = (
+            [float(one[count].summary().get("p95_ms", 0)) for one in taken[name]]
+            for name in (best, ours)
+        )
+        found[str(count)] = {
+            "peer": best,
+            **ratio(flows[best], flows[ours]),
+            "p95": ratio(theirs_ms, own_ms) if all(theirs_ms) and all(own_ms) else None,
+        }
     return found
