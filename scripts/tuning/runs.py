@@ -32,6 +32,7 @@ from veilseg.schemes.mixup.training import UNMIXER_INPUTS, MixupTraining
 from veilseg.schemes.trainable import TRAINABLE
 from veilseg.training.allocator import keep_freed_memory
 from veilseg.training.batches import Examples
+from veilseg.training.convolution import right_gradients
 from veilseg.training.crops import cropped
 from veilseg.training.examples import one_hot
 from veilseg.training.interface import SchemeTraining
@@ -99,7 +100,8 @@ def run(experiment: Experiment, places: Places, work: Path, report: Report) -> R
         _lighten(examples)
     networks = _with_networks(scheme, experiment, dataset)
     fabric = launch()
-    loss, average = _fit(networks, examples, experiment, fabric, report)
+    with right_gradients(networks):
+        loss, average = _fit(networks, examples, experiment, fabric, report)
     draws = REFERENCES_PER_CASE if experiment.scheme == "mixup" else 1
     validating = build(0.0, (0.5, 0.5))
     mixtures = ConcatDataset(
