@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from veilseg.audit.attacks.inversion import encoder_of, inverter
 from veilseg.audit.attacks.layout import nearness, with_little_noise
-from veilseg.audit.attacks.matching import HALVINGS
+from veilseg.audit.attacks.matching import fitted_siamese
 from veilseg.audit.attacks.reidentification import (
     CONTROL_RANK_1,
     Siamese,
@@ -24,7 +24,7 @@ from veilseg.audit.attacks.reidentification import (
     with_other_noise,
 )
 from veilseg.audit.chance import rate
-from veilseg.audit.encodings import FreshEncodings, layout_of, own_tiles
+from veilseg.audit.encodings import layout_of
 from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import NobodyLaw
@@ -71,6 +71,11 @@ def attack(workshop: Workshop) -> list[Finding]:
     encode, network = encoder_of(scene), inverter(workshop)
     layout = layout_of(scene, "image")
 
+    def siamese() -> Siamese:
+        law, steps = EncodedAgain(scene.client(), layout), max(1, workshop.effort.steps // 2)
+        maps = layout.levels[0].channels
+        return fitted_siamese(workshop, "siamese-of-encodings", maps, law, steps)
+
     def compared(
         some: Sequence[Observation], images: Sequence[Float32Array]
     ) -> dict[str, NDArray[np.float64]]:
@@ -84,7 +89,7 @@ def attack(workshop: Workshop) -> list[Finding]:
         }
         if workshop.effort.thorough:
             shown = [layout.grids(one.proxy)[0] for one in some]
-            found["Siamese network"] = embedded(_siamese(workshop, layout), shown, images)
+            found["Siamese network"] = embedded(siamese(), shown, images)
         return found
 
     found = compared(seen, gallery)
@@ -113,21 +118,3 @@ def attack(workshop: Workshop) -> list[Finding]:
             f"gallery: {source}",
         )
     ]
-
-
-def _siamese(workshop: Workshop, layout: Layout) -> Siamese:
-    """Encodings and images to one space, in which those of one person lie close together."""
-    scene, batch = workshop.scene, workshop.effort.people_per_step
-    steps = max(1, workshop.effort.steps // 2)
-    dims, channels = len(scene.manifest.tile_shape), len(scene.manifest.channels)
-    law = EncodedAgain(scene.client(), layout)
-    found = workshop.fitted(
-        "siamese-of-encodings",
-        lambda: Siamese(dims, channels, layout.levels[0].channels, HALVINGS),
-        FreshEncodings(own_tiles(scene), law, steps * batch, scene.seed),
-        lambda network, batch: network.loss(batch),  # type: ignore[operator]  # it is a Siamese
-        steps,
-        batch,
-    )
-    assert isinstance(found, Siamese)
-    return found

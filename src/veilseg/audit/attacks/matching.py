@@ -29,7 +29,7 @@ from veilseg.audit.chance import hit_interval, rate
 from veilseg.audit.encodings import FreshEncodings, layout_of, own_tiles
 from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
 from veilseg.audit.grids import fitted
-from veilseg.audit.laws import NobodyLaw, RawLaw
+from veilseg.audit.laws import Law, NobodyLaw, RawLaw
 from veilseg.audit.workshop import Workshop
 from veilseg.datasets.cases import PreparedCase
 from veilseg.networks.encoders import Decoder, Encoder
@@ -96,7 +96,9 @@ def attack(workshop: Workshop) -> list[Finding]:
     layout = layout_of(scene, "image")
     cases, gallery, source = second_acquisitions(workshop)
     surrogates = [_surrogate(workshop, number) for number in range(SURROGATES)]
-    matcher = _matcher(workshop, SurrogateLaw(surrogates, layout))
+    maps = len(scene.manifest.tile_shape) + 3
+    law = SurrogateLaw(surrogates, layout)
+    matcher = fitted_siamese(workshop, "matcher", maps, law, workshop.effort.steps)
 
     def matched(sequences: Sequence[Float32Array]) -> NDArray[np.float64]:
         known = [invariants(sequence, layout) for sequence in sequences]
@@ -175,13 +177,24 @@ def _surrogate(workshop: Workshop, number: int) -> Surrogate:
     return found
 
 
-def _matcher(workshop: Workshop, law: SurrogateLaw) -> Siamese:
-    scene = workshop.scene
-    dims = len(scene.manifest.tile_shape)
-    steps, batch = workshop.effort.steps, workshop.effort.people_per_step
+def fitted_siamese(workshop: Workshop, name: str, maps: int, law: Law, steps: int) -> Siamese:
+    """A network that tells whose encodings are, by maps on their finest grid.
+
+    Parameters
+    ----------
+    workshop : Workshop
+    name : str
+        By which it is trained once.
+    maps : int
+    law : Law
+        Of such maps (``proxy``) and raw images (``gallery``).
+    steps : int
+    """
+    scene, batch = workshop.scene, workshop.effort.people_per_step
+    dims, channels = len(scene.manifest.tile_shape), len(scene.manifest.channels)
     found = workshop.fitted(
-        "matcher",
-        lambda: Siamese(dims, len(scene.manifest.channels), dims + 3, HALVINGS),
+        name,
+        lambda: Siamese(dims, channels, maps, HALVINGS),
         FreshEncodings(own_tiles(scene), law, steps * batch, scene.seed),
         lambda network, batch: network.loss(batch),  # type: ignore[operator]  # it is a Siamese
         steps,
