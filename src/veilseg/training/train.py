@@ -46,7 +46,7 @@ def train(
     fold: Fold | None,
     recipe: Recipe,
     licence: str,
-    label_codes: Path | None,
+    label_codes: Path | None = None,
     report: Report,
 ) -> str | None:
     """Train both halves of a scheme on a data set and write a bundle.
