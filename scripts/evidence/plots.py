@@ -67,9 +67,10 @@ def margins(figure: Figure, results: Sequence[Result]) -> bool:
             axes.plot([low, high], [height, height], color=BLUE, linewidth=2)
         axes.plot(middle, height, "s", color=BLUE, markersize=7)
         note = f"{middle:+.3f}".replace("-", "−")
-        axes.annotate(
-            note, (middle, height), xytext=(0, 8), textcoords="offset points", ha="center"
-        )
+        # On white: the lines of zero and of the aim would go through figures near them.
+        behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+        at = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center"}
+        axes.annotate(note, (middle, height), bbox=behind, **at)
     axes.axvline(0, color=GREY, linewidth=1)
     aim = f"aim: at least −{-TARGET_MARGIN:.2f}"
     axes.axvline(TARGET_MARGIN, color=GREY, linewidth=1, linestyle="--", label=aim)
