@@ -42,7 +42,7 @@ PLAIN = Audit("audit-hippocampus-plain", f"{HIPPOCAMPUS.name}-plain", HIPPOCAMPU
 LABELLED = Audit(
     *("audit-hippocampus-labelled", MIXUP.bundle, HIPPOCAMPUS),
     labelled=True,
-    options=("--attacks", "A5,A5r,A16,A15,A15r"),
+    options=("--attacks", "A5,A5r,A16,A16r,A15,A15r"),
 )
 # Trained for a from 0.2 to 0.9, so that the mask is attacked at other coefficients than a half.
 CURVE = Audit(
@@ -53,7 +53,7 @@ CURVE = Audit(
 HEART = Audit(
     *("audit-cardiac-mixup", f"{CARDIAC.name}-mixup", CARDIAC),
     labelled=True,
-    options=("--attacks", "A5,A5r,A16,A15,A15r,A14"),
+    options=("--attacks", "A5,A5r,A16,A16r,A15,A15r,A14"),
 )
 WHOLE_BRAIN = Audit(
     *("audit-brain-tissue-mixup", f"{BRAIN.name}-mixup", BRAIN),

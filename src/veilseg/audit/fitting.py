@@ -69,3 +69,8 @@ def run(network: nn.Module, maps: Float32Array) -> Float32Array:
     with launch().autocast():
         found = network(torch.from_numpy(np.ascontiguousarray(maps))[None])
     return cast(Float32Array, found[0].float().numpy())
+
+
+def softmax(logits: Float32Array) -> Float32Array:
+    """Class probabilities (K, *tile) of what a network says."""
+    return np.asarray(torch.from_numpy(logits).softmax(dim=0))

@@ -14,12 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from veilseg.audit.attacks.membership import auc
-from veilseg.audit.attacks.reidentification import (
-    CONTROL_RANK_1,
-    correlated,
-    rank_1,
-    second_acquisitions,
-)
+from veilseg.audit.attacks.reidentification import CONTROL_RANK_1, correlated
 from veilseg.audit.chance import hit_interval, permutation_interval
 from veilseg.audit.findings import rounded
 from veilseg.audit.grids import fitted
@@ -29,6 +24,7 @@ from veilseg.audit.losses import SMALLEST_PROBABILITY
 from veilseg.audit.nulls import dices
 from veilseg.audit.reading_off import Labels, read_off
 from veilseg.audit.scene import evenly, on_the_wire
+from veilseg.audit.second_scans import second_acquisitions
 from veilseg.audit.separator import Separator
 from veilseg.audit.similarity import similarities, ssim
 from veilseg.audit.workshop import Workshop
@@ -164,11 +160,8 @@ class _Sweep:
         assert isinstance(attacker, Separator)
         self.scene, self.scheme, self.attacker = scene, scheme, attacker
         self.classes, self.tile, self.seed = scene.classes, scene.manifest.tile_shape, scene.seed
-        cases, self.gallery, _ = second_acquisitions(workshop)
-        most = min(len(cases), workshop.effort.audited)
-        self.gallery = evenly(self.gallery, most)
-        self.audited = evenly(cases, most)
-        self.members = evenly(scene.members, most)
+        self.audited, self.gallery, _ = second_acquisitions(workshop)
+        self.members = evenly(scene.members, len(self.audited))
         self.counts = max(COUNTS)
         # By channel, of what was measured last: the end without information.
         self.chance: dict[str, float] = {}
@@ -194,7 +187,7 @@ class _Sweep:
         labels = [np.asarray(one["target"].argmax(axis=0), np.uint8) for one in drawn]
         linear = LinearAttacker.fitted(self.scene, law)
         seen = (proxies, [linear(proxy) for proxy in proxies], images)
-        scores = [of for some in seen for of in correlated(some, self.gallery).values()]
+        scores = [of for some in seen for of in correlated(some, self.gallery.images).values()]
         measured = {
             "dice": self._dice([self._recovered(one) for one in drawn], labels),
             "image": _best(self._interval(_ssim(some, truths)) for some in seen),
@@ -204,14 +197,14 @@ class _Sweep:
             self.chance = {
                 "image": max(self._by_chance(similarities(some, truths)) for some in seen),
                 "mask": max(self._by_chance(dices(some, labels, self.classes)) for some in masks),
-                "identity": hit_interval(len(drawn), 1 / len(self.gallery))[1],
+                "identity": hit_interval(len(drawn), self.gallery.chance)[1],
             }
         return Point(
             *(what, coefficient, references),
             dice=measured["dice"].mean,
             image=measured["image"].mean,
             mask=measured["mask"].mean,
-            identity=max(float(rank_1(of).mean()) for of in scores),
+            identity=max(float(self.gallery.hits(of).mean()) for of in scores),
             membership=self._membership(law, drawn, answers),
             intervals={
                 name: (rounded(found.low), rounded(found.high)) for name, found in measured.items()

@@ -60,6 +60,7 @@ LISTED = (
     Listed(key_recovery.FINDING, key_recovery.attack, 1),
     Listed(layout.PICTURE, layout.picture),
     Listed(mask_recovery.FINDING, mask_recovery.attack),
+    Listed(reference_person.MASK, reference_person.mask),
     Listed(encoded_masks.FINDING, encoded_masks.attack),
     Listed(layout.LINKAGE, layout.linkage),
     Listed(matching.FINDING, matching.attack),

@@ -145,12 +145,17 @@ def test_reference_is_another_person_where_it_is_a_labelled_case(mixup, workshop
     (image,) = reference_person.image(labelled)
     assert image.controls_passed
     assert image.value > image.baseline["mean image"]
+    (mask,) = reference_person.mask(labelled)
+    assert (mask.person, mask.controls_passed) == ("reference", True)
+    assert set(mask.details["dice"]) == {reference_person.READ_OFF, reference_person.LEFT}
     (identity,) = reference_person.identity(labelled)
     assert identity.threat.gallery == len(of_site)
     assert identity.null_control.passed
 
 
-@pytest.mark.parametrize("attack", [reference_person.image, reference_person.identity])
+@pytest.mark.parametrize(
+    "attack", [reference_person.image, reference_person.mask, reference_person.identity]
+)
 def test_synthetic_reference_shows_nobody(mixup, session_workshop, attack):
     with pytest.raises(NotRun, match="show nobody"):
         attack(session_workshop(mixup))
@@ -321,7 +326,7 @@ def test_integral_of_a_difference_is_the_image(people):
 def test_all_attacks_are_in_the_table():
     assert list(run.ATTACKS) == [
         *("A4", "A2", "A2b", "A3", "A8", "A1", "A5", "A5r", "A6", "A10", "A11", "A12p"),
-        *("A16", "A16e", "A12", "A9", "A15e", "A15", "A15r", "A14"),
+        *("A16", "A16r", "A16e", "A12", "A9", "A15e", "A15", "A15r", "A14"),
     ]
     assert [listed.finding.channel for listed in run.LISTED].count("image") == 12
 

@@ -16,12 +16,6 @@ from veilseg.audit.attacks.reidentification import (
     correlated,
     correlations,
     embedded,
-    mean_average_precision,
-    null_of_hits,
-    rank_1,
-    second_acquisitions,
-    second_scan,
-    with_other_noise,
 )
 from veilseg.audit.chance import rate
 from veilseg.audit.encodings import layout_of
@@ -29,6 +23,7 @@ from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import NobodyLaw
 from veilseg.audit.scene import Observation
+from veilseg.audit.second_scans import second_acquisitions, second_scan, with_other_noise
 from veilseg.audit.workshop import Workshop
 from veilseg.datasets.cases import PreparedCase
 from veilseg.payload import Float32Array
@@ -92,28 +87,30 @@ def attack(workshop: Workshop) -> list[Finding]:
             found["Siamese network"] = embedded(siamese(), shown, images)
         return found
 
-    found = compared(seen, gallery)
-    hits = {name: rank_1(scores) for name, scores in found.items()}
+    found = compared(seen, gallery.images)
+    hits = {name: gallery.hits(scores) for name, scores in found.items()}
     best = max(hits, key=lambda name: float(np.mean(hits[name])))
     tile = scene.manifest.tile_shape
     own = [fitted(case, tile).image for case in cases]
     again = compared(seen, with_little_noise(own, scene.seed))[best]
-    raw = correlated(own, gallery)
+    raw = correlated(own, gallery.images)
     details = {
         "strongest": best,
         "rank_1": {name: rounded(float(values.mean())) for name, values in hits.items()},
-        "raw_rank_1": rounded(max(float(rank_1(scores).mean()) for scores in raw.values())),
-        "map_at_5": rounded(mean_average_precision(found[best], 5)),
+        "raw_rank_1": rounded(max(float(gallery.hits(scores).mean()) for scores in raw.values())),
+        "map_at_5": rounded(gallery.mean_average_precision(found[best], 5)),
     }
     finding = replace(FINDING, threat=replace(FINDING.threat, gallery=len(gallery)))
     return [
         finding.measured(
             rate(hits[best].tolist(), [case.patient for case in cases]),
-            {"chance": 1 / len(gallery)},
+            {"chance": gallery.chance},
             Control(
-                "the same images with a little noise", float(rank_1(again).mean()), CONTROL_RANK_1
+                "the same images with a little noise",
+                float(gallery.hits(again).mean()),
+                CONTROL_RANK_1,
             ),
-            null_of_hits(rank_1(compared(nobody, gallery)[best]), len(gallery)),
+            gallery.null(gallery.hits(compared(nobody, gallery.images)[best])),
             details,
             f"gallery: {source}",
         )

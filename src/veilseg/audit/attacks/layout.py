@@ -7,13 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from veilseg.audit.attacks.reidentification import (
-    CONTROL_RANK_1,
-    mean_average_precision,
-    rank_1,
-    second_acquisitions,
-)
-from veilseg.audit.chance import hit_interval, rate
+from veilseg.audit.attacks.reidentification import CONTROL_RANK_1
+from veilseg.audit.chance import rate
 from veilseg.audit.encodings import layout_of, own_tiles
 from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
 from veilseg.audit.grids import fitted
@@ -21,6 +16,7 @@ from veilseg.audit.laws import NobodyLaw
 from veilseg.audit.nulls import null_control, proxies_of_nobody
 from veilseg.audit.nulls import truths as truths_of_null
 from veilseg.audit.scene import Observation, evenly
+from veilseg.audit.second_scans import second_acquisitions
 from veilseg.audit.similarity import ssim
 from veilseg.audit.workshop import Workshop, mean_image
 from veilseg.evaluation.bootstrap import bootstrap_mean
@@ -43,22 +39,21 @@ def linkage(workshop: Workshop) -> list[Finding]:
     tile = scene.manifest.tile_shape
     cases, gallery, source = second_acquisitions(workshop)
     half = scene.client()
-    entries = [half.protect(image, "")[0].array[0] for image in gallery]
+    entries = [half.protect(image, "")[0].array[0] for image in gallery.images]
     seen = scene.observe(cases, answered=False)
     scores = nearness([one.proxy for one in seen], entries)
-    hits = rank_1(scores)
+    hits = gallery.hits(scores)
     patients = [case.patient for case in cases]
     images = with_little_noise([fitted(case, tile).image for case in cases], scene.seed)
     again = [half.protect(image, "")[0].array[0] for image in images]
-    known = float(rank_1(nearness([one.proxy for one in seen], again)).mean())
+    known = float(gallery.hits(nearness([one.proxy for one in seen], again)).mean())
     positive = Control("the same images with a little noise", known, low=CONTROL_RANK_1)
     nobody = scene.simulate(NobodyLaw(scene.law(), scene.auxiliary), cases, answered=False)
-    missed = float(rank_1(nearness([one.proxy for one in nobody], entries)).mean())
-    low, high = hit_interval(len(cases), 1 / len(entries))
-    null = Control("encodings of other people", missed, low, high)
-    details = {"map_at_5": rounded(mean_average_precision(scores, 5))}
+    missed = gallery.hits(nearness([one.proxy for one in nobody], entries))
+    null = gallery.null(missed, "encodings of other people")
+    details = {"map_at_5": rounded(gallery.mean_average_precision(scores, 5))}
     finding = replace(LINKAGE, threat=replace(UNKNOWING, subjects=len(cases)))
-    chance, setting = {"chance": 1 / len(entries)}, f"encodings of {source}"
+    chance, setting = {"chance": gallery.chance}, f"encodings of {source}"
     overall = rate(hits.tolist(), patients)
     return [finding.measured(overall, chance, positive, null, details, setting)]
 

@@ -74,14 +74,14 @@ def _found_at(workshop: Workshop, a: float) -> Finding:
     scene, seen = workshop.scene, workshop.observed(coefficient=a)
     found = recovered_masks(workshop, a, seen)
     truths = [one.labels for one in seen]
-    scores = {name: _scores(maps, truths, scene.classes) for name, maps in found.items()}
+    scores = {name: dice_of_each(maps, truths, scene.classes) for name, maps in found.items()}
     best = max(scores, key=lambda name: _mean(scores[name]))
     overall = bootstrap_mean(scores[best], [one.patient for one in seen])
     population = [strongest(population_map(workshop))] * len(seen)
-    baseline = {"population-mean mask": _mean(_scores(population, truths, scene.classes))}
+    baseline = {"population-mean mask": _mean(dice_of_each(population, truths, scene.classes))}
     if scene.mixes:
         of_others = [one.reference_labels for one in seen if one.reference_labels is not None]
-        baseline["the reference's mask"] = _mean(_scores(of_others, truths, scene.classes))
+        baseline["the reference's mask"] = _mean(dice_of_each(of_others, truths, scene.classes))
     details = {
         "strongest": best,
         "dice": {name: rounded(_mean(values)) for name, values in scores.items()},
@@ -105,11 +105,13 @@ def _coarse(workshop: Workshop, name: str, default: Finding) -> Finding:
     seen = [replace(one, answer=change(one.answer)) for one in workshop.observed()]
     found = recovered_masks(workshop, scene.coefficient, seen)
     truths = [one.labels for one in seen]
-    scores = {one: _scores(maps, truths, scene.classes) for one, maps in found.items()}
+    scores = {one: dice_of_each(maps, truths, scene.classes) for one, maps in found.items()}
     best = max(scores, key=lambda one: _mean(scores[one]))
     whole = [case.labels for case in workshop.audited]
     kept = {
-        what: rounded(_mean(_scores(scene.recovered(workshop.audited, how), whole, scene.classes)))
+        what: rounded(
+            _mean(dice_of_each(scene.recovered(workshop.audited, how), whole, scene.classes))
+        )
         for what, how in (("all probabilities", unchanged), (name, change))
     }
     details = {
@@ -130,7 +132,7 @@ def _averaged(workshop: Workshop, count: int, default: Finding) -> Finding:
     seen = [scene.observe(workshop.audited, number) for number in range(count)]
     truths = [one.labels for one in seen[0]]
     found = _masks_of_means(workshop, seen)
-    scores = {name: _scores(maps, truths, scene.classes) for name, maps in found.items()}
+    scores = {name: dice_of_each(maps, truths, scene.classes) for name, maps in found.items()}
     best = max(scores, key=lambda name: _mean(scores[name]))
     details = {
         "strongest": best,
@@ -206,30 +208,33 @@ def _positive(workshop: Workshop, nobody: float, best: str) -> Control:
     """
     scene = workshop.scene
     if scene.mixes and best in (READ_OFF, STRONGEST_READ_OFF):
-        return _of_exact_answers(workshop)
+        a = max(OTHER_COEFFICIENTS)
+        read = [read_off(answer, a) for answer in exact_answers(workshop, a)]
+        value = _mean(
+            dice_of_each(read, [one.labels for one in workshop.observed()], scene.classes)
+        )
+        return Control(f"read off exact answers at a = {a:g}", value, low=EXACT_DICE)
     if not scene.hides:
         value = _mean(_of(workshop.observed(), scene.classes))
         return Control("the answer is the segmentation", value, low=nobody + LEAST_GAIN)
     network, law, what = easy_separator(workshop)
     seen = scene.simulate(law, workshop.audited, answered=False)
     maps = [strongest(logits) for _, logits in separated(network, seen)]
-    value = _mean(_scores(maps, [one.labels for one in seen], scene.classes))
+    value = _mean(dice_of_each(maps, [one.labels for one in seen], scene.classes))
     return Control(f"network on {what}", value, low=nobody + LEAST_GAIN)
 
 
-def _of_exact_answers(workshop: Workshop) -> Control:
-    """Read off answers that a server would give that makes no mistake."""
-    a, classes = max(OTHER_COEFFICIENTS), workshop.scene.classes
-    read, truths = [], []
+def exact_answers(workshop: Workshop, coefficient: float) -> list[Float32Array]:
+    """What a server that makes no mistake would answer to mixtures of the audited."""
+    a, classes = coefficient, workshop.scene.classes
+    answers = []
     for one in workshop.observed():
         assert one.reference_labels is not None
         of_patient, of_reference = (
             one_hot(labels, classes) for labels in (one.labels, one.reference_labels)
         )
-        read.append(read_off(a * of_patient + (1 - a) * of_reference, a))
-        truths.append(one.labels)
-    value = _mean(_scores(read, truths, classes))
-    return Control(f"read off exact answers at a = {a:g}", value, low=EXACT_DICE)
+        answers.append(a * of_patient + (1 - a) * of_reference)
+    return answers
 
 
 def _null(
@@ -245,10 +250,13 @@ def _null(
 
 
 def _of(seen: Sequence[Observation], classes: int) -> list[float]:
-    return _scores([strongest(one.answer) for one in seen], [one.labels for one in seen], classes)
+    return dice_of_each(
+        [strongest(one.answer) for one in seen], [one.labels for one in seen], classes
+    )
 
 
-def _scores(found: Sequence[Labels], truths: Sequence[Labels], classes: int) -> list[float]:
+def dice_of_each(found: Sequence[Labels], truths: Sequence[Labels], classes: int) -> list[float]:
+    """Mean foreground Dice of each result to its own truth."""
     return [_dice(one, truth, classes) for one, truth in zip(found, truths, strict=True)]
 
 

@@ -21,15 +21,13 @@ from torch.nn.functional import l1_loss
 from veilseg.audit.attacks.reidentification import (
     Siamese,
     embedded,
-    null_of_hits,
-    second_acquisitions,
-    second_scan,
 )
 from veilseg.audit.chance import hit_interval, rate
 from veilseg.audit.encodings import FreshEncodings, layout_of, own_tiles
 from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import Law, NobodyLaw, RawLaw
+from veilseg.audit.second_scans import second_acquisitions, second_scan
 from veilseg.audit.workshop import Workshop
 from veilseg.datasets.cases import PreparedCase
 from veilseg.networks.encoders import Decoder, Encoder
@@ -102,25 +100,26 @@ def attack(workshop: Workshop) -> list[Finding]:
 
     def matched(sequences: Sequence[Float32Array]) -> NDArray[np.float64]:
         known = [invariants(sequence, layout) for sequence in sequences]
-        _, columns = linear_sum_assignment(-embedded(matcher, known, gallery))
-        return np.asarray(columns == np.arange(len(sequences)), dtype=np.float64)
+        scores = gallery.ranked(embedded(matcher, known, gallery.images))
+        _, columns = linear_sum_assignment(-scores)
+        return np.asarray(columns == gallery.right, dtype=np.float64)
 
     seen = scene.observe(cases, answered=False)
     hits = matched([one.proxy for one in seen])
     unknown = _surrogate(workshop, SURROGATES)
     own = [unknown.encoded(fitted(c, scene.manifest.tile_shape).image) for c in cases]
-    _, more_than_chance = hit_interval(len(cases), 1 / len(gallery))
+    _, more_than_chance = hit_interval(len(cases), gallery.chance)
     positive = Control(
         "encodings by an encoder that the matcher was not fitted to",
         float(matched(own).mean()),
         low=more_than_chance,
     )
     nobody = scene.simulate(NobodyLaw(scene.law(), scene.auxiliary), cases, answered=False)
-    null = null_of_hits(matched([one.proxy for one in nobody]), len(gallery))
+    null = gallery.null(matched([one.proxy for one in nobody]))
     finding = replace(FINDING, threat=replace(FINDING.threat, gallery=len(gallery)))
     overall = rate(hits.tolist(), [case.patient for case in cases])
     details = {"with_own_encoder": rounded(positive.value)}
-    chance = {"chance": 1 / len(gallery)}
+    chance = {"chance": gallery.chance}
     return [finding.measured(overall, chance, positive, null, details, f"gallery: {source}")]
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from veilseg.audit.chance import label_interval
 from veilseg.audit.encodings import EncodedSegmenter, FreshEncodings, decoded, layout_of
 from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
-from veilseg.audit.fitting import run
+from veilseg.audit.fitting import run, softmax
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import EncodedLaw, Law, MixtureLaw, RawLaw
 from veilseg.audit.losses import STATISTICS, all_losses
@@ -21,7 +20,6 @@ from veilseg.audit.workshop import Workshop, attack_batch_size
 from veilseg.datasets.cases import PreparedCase
 from veilseg.evaluation.bootstrap import LEVEL, Interval
 from veilseg.networks.segmenter import Segmenter
-from veilseg.payload import Float32Array
 from veilseg.training.loader import Batch
 from veilseg.training.losses import soft_target_loss
 
@@ -258,13 +256,8 @@ def _observed(
 
 def _answered_by(network: nn.Module, groups: list[list[Observation]]) -> list[list[Observation]]:
     return [
-        [replace(one, answer=_softmax(run(network, one.proxy))) for one in group]
-        for group in groups
+        [replace(one, answer=softmax(run(network, one.proxy))) for one in group] for group in groups
     ]
-
-
-def _softmax(logits: Float32Array) -> Float32Array:
-    return np.asarray(torch.from_numpy(logits).softmax(dim=0))
 
 
 def _bootstrap_auc(

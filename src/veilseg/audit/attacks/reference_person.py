@@ -11,20 +11,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veilseg.audit.attacks.gallery import GalleryLaw, mixture_with
+from veilseg.audit.attacks.mask_recovery import (
+    EXACT_DICE,
+    READ_OFF,
+    dice_of_each,
+    exact_answers,
+    population_map,
+)
 from veilseg.audit.attacks.reidentification import CONTROL_RANK_1, correlated
-from veilseg.audit.chance import hit_interval, rate
+from veilseg.audit.chance import rate
 from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.fitting import softmax
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import MixtureLaw
 from veilseg.audit.linear import LinearAttacker
-from veilseg.audit.nulls import OUTPUTS, POOL, carried, null_control
+from veilseg.audit.nulls import OUTPUTS, POOL, carried, dices, null_control
+from veilseg.audit.reading_off import Labels, read_off, strongest
 from veilseg.audit.scene import Observation, evenly
+from veilseg.audit.second_scans import Gallery
 from veilseg.audit.separator import separated, separator
 from veilseg.audit.similarity import similarities, ssim
 from veilseg.audit.workshop import Workshop, mean_image
 from veilseg.datasets.cases import PreparedCase
 from veilseg.evaluation.bootstrap import bootstrap_mean
 from veilseg.payload import Float32Array
+from veilseg.training.examples import one_hot
 
 PROXY, REMAINDER = "the proxy itself", "what is left after A5"
 IMAGE = Finding(
@@ -35,6 +46,12 @@ IDENTITY = Finding(
     *("A15r", "Re-identification of the reference", "identity", Threat(gallery=1), "rank-1"),
     person="reference",
 )
+MASK = Finding(
+    *("A16r", "Mask recovery of the reference", "mask", Threat(), "Dice"), person="reference"
+)
+LEFT = "what is left of the answer after A16"
+# Whose mask weighs more in an exact answer can be read off it.
+READ_OFF_COEFFICIENT = 0.3
 # The reference is nearly all of the mixture.
 CONTROL_COEFFICIENT, CONTROL_SSIM = 0.1, 0.95
 MOST_REFERENCES = 60
@@ -59,6 +76,33 @@ def image(workshop: Workshop) -> list[Finding]:
     return [IMAGE.measured(overall, baseline, *controls, details)]
 
 
+def mask(workshop: Workshop) -> list[Finding]:
+    """Dice of the reference's mask, as it was mixed, by the stronger attacker."""
+    scene, law = workshop.scene, _law(workshop)
+    seen = workshop.observed()
+    truths = [_mask(one) for one in seen]
+    found = _masks(workshop, seen)
+    scores = {name: dice_of_each(masks, truths, scene.classes) for name, masks in found.items()}
+    best = max(scores, key=lambda name: float(np.nanmean(scores[name])))
+    overall = bootstrap_mean(scores[best], [one.patient for one in seen])
+    known = {
+        "population-mean mask": [strongest(population_map(workshop))] * len(seen),
+        "the patient's mask": [one.labels for one in seen],
+    }
+    baseline = {
+        name: float(np.nanmean(dice_of_each(masks, truths, scene.classes)))
+        for name, masks in known.items()
+    }
+    details = {
+        "strongest": best,
+        "dice": {name: rounded(float(np.nanmean(some))) for name, some in scores.items()},
+    }
+    drawn, said = _said(workshop, law)
+    masks = [_mask(one) for one in drawn]
+    null = null_control(workshop, dices(_masks(workshop, said)[best], masks, scene.classes))
+    return [MASK.measured(overall, baseline, _exactly(workshop, best), null, details)]
+
+
 def identity(workshop: Workshop) -> list[Finding]:
     """Rank-1 among the site's raw reference cases; each is mixed in by the site's law."""
     scene, law = workshop.scene, _law(workshop)
@@ -67,32 +111,29 @@ def identity(workshop: Workshop) -> list[Finding]:
         fitted(PreparedCase("", one.patient, one.image, one.labels), tile)
         for one in evenly(scene.references, MOST_REFERENCES)
     ]
-    gallery = [case.image for case in cases]
-    own = np.arange(len(workshop.audited)) % len(gallery)
+    own = np.arange(len(workshop.audited)) % len(cases)
+    gallery = Gallery([c.image for c in cases], [c.patient for c in cases], own.tolist())
     seen = _mixtures(workshop, law, [cases[number] for number in own])
-    hits = {
-        name: scores.argmax(axis=1) == own
-        for name, scores in _compared(workshop, seen, gallery).items()
-    }
+    compared = _compared(workshop, seen, gallery.images)
+    hits = {name: gallery.hits(scores) for name, scores in compared.items()}
     best = max(hits, key=lambda name: float(np.mean(hits[name])))
-    overall = rate(hits[best].astype(float).tolist(), [cases[n].patient for n in own])
+    overall = rate(hits[best].tolist(), [cases[n].patient for n in own])
     known = max(
-        float((scores.argmax(axis=1) == own).mean())
-        for scores in correlated([_reference(one) for one in seen], gallery).values()
+        float(gallery.hits(scores).mean())
+        for scores in correlated([_reference(one) for one in seen], gallery.images).values()
     )
     positive = Control("the reference as it was mixed", known, low=CONTROL_RANK_1)
     others = [fitted(case, tile) for case in carried(workshop)]
     nobody = _mixtures(workshop, law, [others[n % len(others)] for n in range(len(own))])
-    missed = float((_compared(workshop, nobody, gallery)[best].argmax(axis=1) == own).mean())
-    low, high = hit_interval(len(own), 1 / len(gallery))
-    null = Control("references of other people", missed, low, high)
+    missed = gallery.hits(_compared(workshop, nobody, gallery.images)[best])
+    null = gallery.null(missed, "references of other people")
     details = {
         "strongest": best,
         "rank_1": {name: rounded(float(values.mean())) for name, values in hits.items()},
     }
     finding = replace(IDENTITY, threat=Threat(gallery=len(gallery)))
     setting = "gallery: the site's raw reference cases"
-    chance = {"chance": 1 / len(gallery)}
+    chance = {"chance": gallery.chance}
     return [finding.measured(overall, chance, positive, null, details, setting)]
 
 
@@ -165,14 +206,55 @@ def _positive(workshop: Workshop) -> Control:
 
 def _null(workshop: Workshop, law: MixtureLaw, best: str) -> Control:
     """What the same attacker finds where proxies are said to have other references than theirs."""
+    drawn, said = _said(workshop, law)
+    truths = [_reference(one) for one in drawn]
+    return null_control(workshop, similarities(ATTACKERS[best](workshop, said), truths))
+
+
+def _said(workshop: Workshop, law: MixtureLaw) -> tuple[list[Observation], list[Observation]]:
+    """References of mixtures that are not shown, the first of which others are said to have."""
     scene = workshop.scene
     tile = scene.manifest.tile_shape
     others = carried(workshop)
     drawn_for = [fitted(others[n % len(others)], tile) for n in range(OUTPUTS + POOL)]
     drawn = replace(scene, seed=scene.seed + 1).simulate(law, drawn_for, answered=False)
-    truths = [_reference(one) for one in drawn]
     people = [fitted(case, tile) for case in evenly(workshop.audited, OUTPUTS)]
     seen = scene.simulate(law, people, answered=True)
     # Whoever looked at what is said to have been mixed in would find just that.
-    said = [replace(one, reference=truth) for one, truth in zip(seen, truths, strict=False)]
-    return null_control(workshop, similarities(ATTACKERS[best](workshop, said), truths))
+    return drawn, [
+        replace(one, reference=other.reference, reference_labels=other.reference_labels)
+        for one, other in zip(seen, drawn, strict=False)
+    ]
+
+
+def _masks(workshop: Workshop, seen: Sequence[Observation]) -> dict[str, list[Labels]]:
+    a = workshop.scene.coefficient
+    network = separator(workshop, a, sees_answer=True)
+    patients = [softmax(logits) for _, logits in separated(network, seen)]
+    return {
+        READ_OFF: [read_off(one.answer, 1 - a) for one in seen],
+        LEFT: [strongest(one.answer - a * y) for one, y in zip(seen, patients, strict=True)],
+    }
+
+
+def _exactly(workshop: Workshop, best: str) -> Control:
+    """The same arithmetic where nothing is guessed: answers without a mistake, and for what is
+    left the patient's true mask."""
+    scene, seen, a = workshop.scene, workshop.observed(), READ_OFF_COEFFICIENT
+    answers = exact_answers(workshop, a)
+    if best == READ_OFF:
+        what = f"read off exact answers at a = {a:g}"
+        found = [read_off(answer, 1 - a) for answer in answers]
+    else:
+        what = "exact answers without the patient's true mask"
+        found = [
+            strongest(answer - a * one_hot(one.labels, scene.classes))
+            for answer, one in zip(answers, seen, strict=True)
+        ]
+    value = np.nanmean(dice_of_each(found, [_mask(one) for one in seen], scene.classes))
+    return Control(what, float(value), low=EXACT_DICE)
+
+
+def _mask(one: Observation) -> Labels:
+    assert one.reference_labels is not None
+    return one.reference_labels

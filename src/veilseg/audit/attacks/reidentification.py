@@ -12,20 +12,24 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from veilseg.audit.attacks.averaging import means
-from veilseg.audit.chance import hit_interval, rate
+from veilseg.audit.chance import rate
 from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
 from veilseg.audit.fitting import run
-from veilseg.audit.grids import central, fitted
 from veilseg.audit.laws import Law, NobodyLaw
-from veilseg.audit.nulls import WHAT, several_of_nobody
+from veilseg.audit.nulls import several_of_nobody
 from veilseg.audit.scene import Observation
+from veilseg.audit.second_scans import (
+    Gallery,
+    second_acquisitions,
+    second_scan,
+    with_other_noise,
+)
 from veilseg.audit.separator import separated, separator
 from veilseg.audit.similarity import ms_ssim
 from veilseg.audit.workshop import Workshop
 from veilseg.datasets.cases import PreparedCase
 from veilseg.networks.identity import WIDTHS, Embedding
 from veilseg.payload import Float32Array
-from veilseg.training.augmentation import Augmentation
 from veilseg.training.examples import Arrays
 from veilseg.training.loader import Batch
 
@@ -33,10 +37,6 @@ FINDING = Finding("A15", "Re-identification", "identity", Threat(gallery=1), "ra
 TEMPERATURE = 0.1
 CONTROL_RANK_1 = 0.8
 SHIFT_PART = 8
-# Of the augmentation that training uses: how far two scans of one person differ.
-SECOND_SCAN = 0.3
-# In voxels, and of the range of intensities.
-SMOOTHED, OTHER_NOISE = 0.7, 0.03
 # Coarser than this many voxels is how somebody lay in the coil rather than who it is.
 DETAIL = 3.0
 # Proxies of one person, where the site allows several.
@@ -88,12 +88,6 @@ class AcquiredAgain:
         return self.law.example(case, rng) | {"gallery": again}
 
 
-def second_scan(case: PreparedCase, rng: Generator) -> Float32Array:
-    """The image of one person as another scan would show it, but for noise: (C, X, Y[, Z])."""
-    again, _ = Augmentation(case.labels.ndim, strength=SECOND_SCAN)(case.image, case.labels, rng)
-    return again
-
-
 def attack(workshop: Workshop) -> list[Finding]:
     """Rank-1 of the strongest of several comparisons, with a gallery acquired another time."""
     if workshop.scene.encodes:
@@ -101,22 +95,22 @@ def attack(workshop: Workshop) -> list[Finding]:
     scene = workshop.scene
     cases, gallery, source = second_acquisitions(workshop)
     seen = scene.observe(cases)
-    found = comparisons(workshop, seen, gallery)
-    hits = {name: rank_1(scores) for name, scores in found.items()}
+    found = comparisons(workshop, seen, gallery.images)
+    hits = {name: gallery.hits(scores) for name, scores in found.items()}
     best = max(hits, key=lambda name: float(np.mean(hits[name])))
     overall = rate(hits[best].tolist(), [case.patient for case in cases])
-    raw = correlated([one.image for one in seen], gallery)
-    known = max(float(rank_1(scores).mean()) for scores in raw.values())
+    raw = correlated([one.image for one in seen], gallery.images)
+    known = max(float(gallery.hits(scores).mean()) for scores in raw.values())
     positive = Control("raw image against raw image", known, low=CONTROL_RANK_1)
     nobody = scene.simulate(NobodyLaw(scene.law(), scene.auxiliary), cases, answered=True)
-    null = null_of_hits(rank_1(comparisons(workshop, nobody, gallery)[best]), len(gallery))
+    null = gallery.null(gallery.hits(comparisons(workshop, nobody, gallery.images)[best]))
     details = {
         "strongest": best,
         "rank_1": {name: rounded(float(values.mean())) for name, values in hits.items()},
-        "map_at_5": rounded(mean_average_precision(found[best], 5)),
+        "map_at_5": rounded(gallery.mean_average_precision(found[best], 5)),
     }
     finding = replace(FINDING, threat=Threat(gallery=len(gallery)))
-    chance, setting = {"chance": 1 / len(gallery)}, f"gallery: {source}"
+    chance, setting = {"chance": gallery.chance}, f"gallery: {source}"
     default = finding.measured(overall, chance, positive, null, details, setting)
     if not scene.averages:
         return [default]
@@ -127,30 +121,25 @@ def _averaged(
     workshop: Workshop,
     default: Finding,
     cases: Sequence[PreparedCase],
-    gallery: Sequence[Float32Array],
+    gallery: Gallery,
 ) -> Finding:
     """The same with the mean of several proxies of each person."""
     scene = workshop.scene
     seen = [scene.observe(cases, number, answered=False) for number in range(AVERAGED)]
-    hits = {name: rank_1(scores) for name, scores in correlated(means(seen), gallery).items()}
+    of_means = correlated(means(seen), gallery.images)
+    hits = {name: gallery.hits(scores) for name, scores in of_means.items()}
     best = max(hits, key=lambda name: float(hits[name].mean()))
     overall = rate(hits[best].tolist(), [case.patient for case in cases])
     nobody = means(several_of_nobody(workshop, cases, scene.auxiliary, AVERAGED))
     assert default.positive_control is not None
     controls = (
         default.positive_control,
-        null_of_hits(rank_1(correlated(nobody, gallery)[best]), len(gallery)),
+        gallery.null(gallery.hits(correlated(nobody, gallery.images)[best])),
     )
     setting = f"mean of {AVERAGED} fresh proxies (--allow-repeat); {default.setting}"
     finding = replace(FINDING, threat=Threat(gallery=len(gallery), proxies_per_subject=AVERAGED))
     details = {"strongest": best}
     return finding.measured(overall, default.baseline, *controls, details, setting, "if asked for")
-
-
-def null_of_hits(hits: NDArray[np.float64], candidates: int) -> Control:
-    """Hits by proxies of other people against what chance alone hits."""
-    low, high = hit_interval(len(hits), 1 / candidates)
-    return Control(WHAT, float(hits.mean()), low, high)
 
 
 def comparisons(
@@ -190,39 +179,6 @@ def comparisons(
     return found
 
 
-def second_acquisitions(
-    workshop: Workshop,
-) -> tuple[list[PreparedCase], list[Float32Array], str]:
-    """Who is looked for, the gallery in the same order, and where it comes from.
-
-    Real second scans where each patient has two images; else each image is placed, scaled and
-    coloured anew, with noise.
-    """
-    scene = workshop.scene
-    tile = scene.manifest.tile_shape
-    by_patient: dict[str, list[PreparedCase]] = {}
-    for case in scene.audited:
-        by_patient.setdefault(case.patient, []).append(case)
-    pairs = [cases for cases in by_patient.values() if len(cases) == 2]
-    if len(pairs) == len(by_patient):
-        first = [pair[0] for pair in pairs]
-        return first, [fitted(pair[1], tile).image for pair in pairs], "their other scans"
-    cases = workshop.audited
-    gallery = []
-    for number, case in enumerate(cases):
-        rng = np.random.default_rng([scene.seed, 8, number])
-        image = second_scan(case, rng)
-        gallery.append(with_other_noise(image, rng)[(slice(None), *central(image.shape[1:], tile))])
-    return cases, gallery, "the same images, altered as a second scan would be"
-
-
-def with_other_noise(image: Float32Array, rng: Generator) -> Float32Array:
-    """A second scan has noise of its own: most of the first one's is smoothed away."""
-    smooth = ndimage.gaussian_filter(image, (0, *[SMOOTHED] * (image.ndim - 1)))
-    noisy = smooth + OTHER_NOISE * rng.standard_normal(image.shape, dtype=np.float32)
-    return np.where(image > 0, np.clip(noisy, 0, 1), 0).astype(np.float32)
-
-
 def correlated(
     queries: Sequence[Float32Array], gallery: Sequence[Float32Array]
 ) -> dict[str, NDArray[np.float64]]:
@@ -251,18 +207,6 @@ def structure(
 ) -> NDArray[np.float64]:
     """MS-SSIM of every query to every entry: (queries, gallery)."""
     return np.array([[ms_ssim(one, entry) for entry in gallery] for one in queries])
-
-
-def rank_1(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 where the own entry of the gallery, at the same position, has the highest score."""
-    return np.asarray(scores.argmax(axis=1) == np.arange(len(scores)), dtype=np.float64)
-
-
-def mean_average_precision(scores: NDArray[np.float64], depth: int) -> float:
-    """Mean over queries of one over the own entry's rank, ties lost; nothing beyond a depth."""
-    own = np.diag(scores)[:, None]
-    ranks = (scores >= own).sum(axis=1)
-    return float(np.where(ranks <= depth, 1 / ranks, 0).mean())
 
 
 def embedded(
