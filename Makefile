@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup page wheel orthanc chromium demo test test-long check fix claims claims-status \
-	evidence bench bench-peers bench-families sbom clean
+	evidence bench bench-soak bench-peers bench-families sbom clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -94,8 +94,13 @@ bench: setup bench-peers bench-families ## Measure speed, an hour on a machine t
 	$(BIN)/veilseg bench serve models/hippocampus-mixup --json results/bench-serve.json
 	$(BIN)/veilseg bench site models/hippocampus-* --dataset $(DATA)/hippocampus \
 		--json results/bench-site.json
+	$(BIN)/veilseg bench volume models/*-mixup --json results/bench-volume.json
 	$(BIN)/veilseg bench plan results/bench-serve.json --json results/bench-plan.json
 	$(BIN)/veilseg bench families models/hippocampus-mixup --json results/bench-families.json
+	$(BIN)/python scripts/figures.py
+
+bench-soak: setup ## Load a server for half an hour: results/bench-soak.json
+	$(BIN)/veilseg bench soak models/hippocampus-mixup --json results/bench-soak.json
 	$(BIN)/python scripts/figures.py
 
 # Each in an environment of its own, with our OpenVINO: servers are compared, and not runtimes.

@@ -7,6 +7,8 @@ from evidence.places import Places, Result
 
 NOT_YET = "Not measured yet: `make bench`."
 RUNTIME, SERVE, SITE, PLAN = (f"bench-{name}" for name in ("runtime", "serve", "site", "plan"))
+VOLUME, SOAK = "bench-volume", "bench-soak"
+NO_SOAK = "Not measured yet: `make bench-soak`."
 # As veilseg.bench.site names them.
 PHASES = ("read", "protect", "ledger", "tile", "wire", "wait", "recover", "write", "rest")
 
@@ -145,6 +147,40 @@ def validation(places: Places) -> str:
     return "\n".join(lines)
 
 
+def volume(places: Places) -> str:
+    """Memory of a large image, at the site and at the server."""
+    found = places.load(VOLUME)
+    if found is None:
+        return NOT_YET
+    lines = head("bundle", "site, at the most", "seconds", "server, idle", "server, after each")
+    for name, one in found["bundles"].items():
+        after = ", ".join(f"{mib:.0f}" for mib in one["server_mib"])
+        cells = (f"{one['seconds'][-1]:g}", f"{one['server_idle_mib']:.0f} MiB", f"{after} MiB")
+        lines.append(row(name, f"{one['site_peak_mib']:.0f} MiB", *cells))
+    shape, spacing = (
+        "×".join(f"{size:g}" for size in found[key]) for key in ("shape", "spacing_mm")
+    )
+    return "\n".join([*lines, "", where(found, f"{shape} voxels of {spacing} mm")])
+
+
+def soak(places: Places) -> str:
+    """A server under load for long."""
+    found = places.load(SOAK)
+    if found is None:
+        return NO_SOAK
+    memory = found["memory"]
+    failures = ", ".join(f"{count} × {why}" for why, count in found["failures"].items())
+    return (
+        f"{found['minutes']:g} minutes at {found['offered']:g} tiles/s, "
+        f"{100 * found['load']:.0f} % of the {found['capacity']:g} that {found['clients']} clients "
+        f"got at the most: {found['requests']:,} requests, failures: {failures or 'none'}. Half "
+        f"were answered within {found['p50_ms']:g} ms of when they were due, 95 % within "
+        f"{found['p95_ms']:g}, 99 % within {found['p99_ms']:g}. Resident memory went from "
+        f"{memory['first_mib']:g} to {memory['last_mib']:g} MiB ({100 * memory['growth']:+.1f} %), "
+        f"medians of a tenth of the time.\n\n{where(found, found['model'])}"
+    )
+
+
 def ratio(entry: Result) -> str:
     """With its interval."""
     low, high = entry["interval"]
@@ -170,6 +206,8 @@ BLOCKS: dict[str, Callable[[Places], str]] = {
     "runtimes": runtimes,
     "servers": servers,
     "site-time": site_time,
+    "volume": volume,
+    "soak": soak,
     "plan": plan,
     "plan-validation": validation,
 }

@@ -109,6 +109,30 @@ def test_blocks_and_plots_of_what_is(places: Places):
     assert not speed_plots.servers(Figure(), [nobody])
 
 
+def test_large_image_and_long_load(places: Places):
+    assert (speed.volume(places), speed.soak(places)) == (speed.NOT_YET, speed.NO_SOAK)
+    entry = {
+        "site_peak_mib": 1500.4,
+        "seconds": [41.0, 40.0, 39.5],
+        "server_idle_mib": 300.2,
+        "server_mib": [410.0, 411.0, 410.6],
+    }
+    fields = {"shape": [512, 512, 400], "spacing_mm": [0.7, 0.7, 1.0], "bundles": {"brain": entry}}
+    write(places.results / "bench-volume.json", {**record("volume", 0, {}), **fields})
+    shown = speed.volume(places)
+    assert "| brain | 1500 MiB | 39.5 | 300 MiB | 410, 411, 411 MiB |" in shown
+    assert "512×512×400 voxels of 0.7×0.7×1 mm; " in shown
+    fields = {"minutes": 30, "load": 0.8, "clients": 8, "model": "brain", "requests": 12_345}
+    rates = {"capacity": 10, "offered": 8, "p50_ms": 100, "p95_ms": 200, "p99_ms": 300}
+    memory = {"first_mib": 400, "last_mib": 404, "growth": 0.01}
+    failures = {"503": 2}
+    fields |= rates | {"memory": memory, "failures": failures}
+    write(places.results / "bench-soak.json", {**record("soak", 1, {}), **fields})
+    shown = speed.soak(places)
+    assert "12,345 requests, failures: 2 × 503." in shown
+    assert "from 400 to 404 MiB (+1.0 %)" in shown
+
+
 def test_phases_are_those_that_are_measured():
     from veilseg.bench.site import PHASES
 

@@ -55,3 +55,23 @@ def test_what_cannot_be_measured_ends_in_one_line(
     assert plan.code == 3
     assert "no result of veilseg bench serve" in plan.errors[0]
     assert not (tmp_path / "plan.json").exists()
+
+
+def test_soak_and_volume_by_real_servers(veilseg: Callable, mixup_bundle: Path, tmp_path: Path):
+    out = tmp_path / "soak.json"
+    options = ("--minutes", 0.05, "--clients", 2, "--json", out)
+    ended = veilseg("bench", "soak", mixup_bundle, *options)
+    assert ended.code == 0, ended.err
+    found = json.loads(out.read_text())
+    assert found["failures"] == {}
+    assert found["memory"]["first_mib"] > 20
+    out = tmp_path / "volume.json"
+    ended = veilseg("bench", "volume", mixup_bundle, "--shape", "40x40x30", "--json", out)
+    assert ended.code == 0, ended.err
+    (row,) = json.loads(out.read_text())["bundles"].values()
+    assert row["site_peak_mib"] > 50
+    assert len(row["server_mib"]) == len(row["seconds"]) == 3
+    *_, (_, done, total) = row["progress"]
+    assert done == total > 1
+    wrong = veilseg("bench", "volume", mixup_bundle, "--shape", "40x40", "--json", out)
+    assert (wrong.code, wrong.errors) == (2, ["veilseg: --shape 40x40: give XxYxZ, as 512x512x400"])

@@ -73,7 +73,7 @@ def closed_loop(
     ended: list[float] = []
 
     def client(number: int) -> None:
-        ask = _connection(urls[number % len(urls)], path, message)
+        ask = connected(urls[number % len(urls)], path, message)
         latencies: list[float] = []
         failures: dict[str, int] = {}
         ready.wait()
@@ -161,7 +161,7 @@ def _connect(url: str) -> http.client.HTTPConnection:
     return _InOneWrite(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
 
 
-def _connection(url: str, path: str, message: Message) -> Callable[..., str | None]:
+def connected(url: str, path: str, message: Message) -> Callable[..., str | None]:
     """Sends the request over a line that is kept; gives why it failed, if it did."""
     line = _connect(url)
 

@@ -17,6 +17,7 @@ from veilseg.bench.record import record
 from veilseg.bench.rounds import CALM_S, alternating, ratio
 from veilseg.bench.runtime import agreement
 from veilseg.bench.servers import OURS, OWN, SERVERS, Setup, Start
+from veilseg.bundle import ServerBundle
 from veilseg.errors import VeilsegError
 from veilseg.wire import (
     InferRequest,
@@ -92,7 +93,10 @@ def measure(
         "bundle_id": setup.bundle.manifest.bundle_id,
         "tile": list(tile.shape),
         "n_rounds": len(loop),
-        "bytes": {"sent": len(_request(setup, tile)[1].body), "received": expected.nbytes},
+        "bytes": {
+            "sent": len(request_of(setup.bundle, tile)[1].body),
+            "received": expected.nbytes,
+        },
         "bare": medians(loop),
         "servers": [
             {"server": name, "replicas": count, **row} for (name, count), row in rows.items()
@@ -106,12 +110,13 @@ def _title(arm: tuple[str, int]) -> str:
     return f"{arm[0]} ×{arm[1]}"
 
 
-def _request(setup: Setup, tile: FloatArray) -> tuple[str, Message]:
-    proxy, answer = setup.bundle.manifest.proxy, setup.bundle.manifest.answer
+def request_of(bundle: ServerBundle, tile: FloatArray) -> tuple[str, Message]:
+    """Path and message that ask a bundle's network about a tile."""
+    proxy, answer = bundle.manifest.proxy, bundle.manifest.answer
     request = InferRequest(
         (Tensor(proxy.name, tile),), outputs=(RequestedOutput(answer.name, binary=True),)
     )
-    return model_infer(setup.bundle.manifest.name), encode_request(request)
+    return model_infer(bundle.manifest.name), encode_request(request)
 
 
 def _tried(
@@ -122,7 +127,7 @@ def _tried(
     try:
         with start(setup, replicas) as urls:
             seconds = time.perf_counter() - begun
-            body, length = one_answer(urls[0], *_request(setup, tile))
+            body, length = one_answer(urls[0], *request_of(setup.bundle, tile))
     except (VeilsegError, OSError) as error:
         return {"status": f"not run: {error}"}
     answer = decode_answer(body, length).outputs[0].array
@@ -141,7 +146,7 @@ def _turn(
     clients: Sequence[int],
     turn_s: float,
 ) -> Callable[[], Round]:
-    path, message = _request(setup, tile)
+    path, message = request_of(setup.bundle, tile)
 
     def turn() -> Round:
         with start(setup, replicas) as urls:

@@ -1,6 +1,7 @@
 """``veilseg bench``: measurements that one asks for, beside what else one could use."""
 
 import json
+import re
 import signal
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from veilseg.cli.key import read_key
 from veilseg.cli.progress import progress
 from veilseg.cli.site import init
 from veilseg.datasets.layout import read_dataset
-from veilseg.errors import InvalidInput
+from veilseg.errors import InvalidInput, WrongUsage
 from veilseg.payload import Proxy
 from veilseg.runtime import runtime as load_by_name
 from veilseg.schemes.mixup.client import has_synthetic_references
@@ -26,6 +27,7 @@ from veilseg.vault.vault import Vault
 
 # As a shell reports a process that SIGTERM ended.
 EXIT_TERMINATED = 128 + signal.SIGTERM
+SHAPE = re.compile(r"[1-9]\d{0,4}(x[1-9]\d{0,4}){2}")
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,18 @@ class PlanRequest:
     site_mbit_per_s: float
     front_mbit_per_s: float
     price_per_core_hour: float
+
+
+@dataclass(frozen=True)
+class SoakRequest:
+    """Options of ``veilseg bench soak``, as typed."""
+
+    bundle: Path
+    json_file: Path
+    minutes: float
+    load: float
+    clients: int
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -223,6 +237,45 @@ def plan(request: PlanRequest) -> None:
             told = f"p95 {row['scan_p95_s']} s, {row['cost_per_1000_scans']} per 1,000 scans"
         print(f"{row['replicas']} replicas, {row['fronts']} fronts: {told}")
     print(f"breaks first: {found['breaks_first']['first']}")
+
+
+def soak(request: SoakRequest) -> None:
+    """Load a server for long; raises as :func:`runtime`."""
+    record.require_writable(request.json_file)
+    with needing("server", "veilseg bench needs"):
+        from veilseg.bench.soak import measure
+    # Else the server it has started would outlive it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
+    with progress("loading") as show:
+        found = measure(
+            *(request.bundle, request.minutes, request.load, request.clients, request.threads),
+            show,
+        )
+    record.write(request.json_file, found)
+    memory = found["memory"]
+    print(
+        f"{found['requests']} requests, failures {found['failures']}, {found['answered']} of "
+        f"{found['offered']} tiles/s, p95 {found['p95_ms']} ms; memory {memory['first_mib']} to "
+        f"{memory['last_mib']} MiB"
+    )
+
+
+def volume(bundles: list[Path], json_file: Path, shape: str) -> None:
+    """Segment a large image; raises as :func:`runtime`, and WrongUsage for a shape that is none."""
+    record.require_writable(json_file)
+    if not SHAPE.fullmatch(shape):
+        raise WrongUsage(f"--shape {shape}: give XxYxZ, as 512x512x400")
+    with needing("server", "veilseg bench needs"):
+        from veilseg.bench.volume import measure
+    first, second, third = map(int, shape.split("x"))
+    with tempfile.TemporaryDirectory() as work, progress("measuring") as show:
+        found = measure(bundles, (first, second, third), Path(work), show)
+    record.write(json_file, found)
+    for name, row in found["bundles"].items():
+        print(
+            f"{name}: site {row['site_peak_mib']:.0f} MiB at the most, "
+            f"{row['seconds'][-1]} s; server {row['server_mib']} MiB after each image"
+        )
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,36 @@ def site(
     run(SiteRequest(bundles, dataset, json_file, images, runtime, key_file))
 
 
+@bench.command("soak")
+def soak(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle with its server half.")],
+    json_file: JsonFile,
+    minutes: Annotated[float, typer.Option(min=0.01)] = 30.0,
+    load: Annotated[
+        float, typer.Option(help="Of the most that the server answers.", min=0.01, max=0.99)
+    ] = 0.8,
+    clients: Annotated[int, typer.Option(help="Connections.", min=1)] = 8,
+    threads: Threads = 1,
+) -> None:
+    """Load our server for half an hour: failures, time of answers, and whether its memory grows."""
+    from veilseg.cli.bench import SoakRequest
+    from veilseg.cli.bench import soak as run
+
+    run(SoakRequest(bundle, json_file, minutes, load, clients, threads))
+
+
+@bench.command("volume")
+def volume(
+    bundles: Bundles,
+    json_file: JsonFile,
+    shape: Annotated[str, typer.Option(help="Of the made-up image.")] = "512x512x400",
+) -> None:
+    """Segment a large image on a server: memory of the site and of the server, progress."""
+    from veilseg.cli.bench import volume as run
+
+    run(bundles, json_file, shape)
+
+
 @bench.command("families")
 def families(
     bundle: Annotated[Path, typer.Argument(help="Folder of a bundle with its server half.")],

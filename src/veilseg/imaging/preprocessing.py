@@ -5,6 +5,7 @@ least one tile. Each step leaves in a :class:`Restoration` what undoes it; that 
 the site. Cropping and padding make the proxy's shape depend on the tile, not on the scanner.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ from veilseg.payload import Float32Array
 
 # Spacings that agree within this are the same: resampling would only blur.
 SAME_SPACING_RELATIVE = 1e-3
+# Of the file's grid, decided at once.
+SLAB_VOXELS = 2**22
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,9 @@ def prepare(
         1.0 if abs(own / target - 1) < SAME_SPACING_RELATIVE else own / target
         for own, target in zip(own_spacing, spacing_mm, strict=True)
     )
-    scaled = np.stack([rescale(channel, intensity) for channel in ras])
+    scaled = np.empty((len(ras), *ras[0].shape), dtype=np.float32)
+    for place, channel in zip(scaled, ras, strict=True):
+        place[...] = rescale(channel, intensity)
     # Empty is empty in every channel; interpolation must not smear a halo into it.
     present: NDArray[np.bool_] = np.asarray((scaled > 0).any(axis=0))
     if not present.any():
@@ -128,7 +133,8 @@ def prepare(
         everything = tuple(slice(0, size) for size in resampled_shape)
         present = linear(present, everything, zoom) >= 0.5
         scaled = np.stack([linear(channel, everything, zoom) for channel in scaled])
-        scaled[:, ~present] = 0
+        # Not by a mask over several channels: NumPy makes indices of it, eight times as large.
+        scaled *= present
         if not present.any():
             raise InvalidImage("intensity: no voxel is left above the lower bound")
     crop = ndimage.find_objects(present.view(np.uint8))[0]
@@ -158,7 +164,7 @@ def prepare_labels(labels: LabelMap, restoration: Restoration, classes: int) -> 
     if all(factor == 1.0 for factor in zoom):
         kept = ras[crop]
     else:
-        kept = _strongest_class(linear(ras == value, crop, zoom) for value in range(classes))
+        kept = _strongest_class((ras == value for value in range(classes)), crop, zoom)
     return np.ascontiguousarray(np.pad(kept, restoration.padding))
 
 
@@ -176,10 +182,10 @@ def restore(probabilities: Float32Array, restoration: Restoration) -> LabelMap:
         On the original grid; background where the preprocessing saw nothing.
     """
     # Outside the crop nothing was seen: background, with certainty.
-    labels = _strongest_class(
-        _within_region(map_, float(index == 0), restoration)
-        for index, map_ in enumerate(probabilities)
+    maps = (
+        _unpadded(map_, float(index == 0), restoration) for index, map_ in enumerate(probabilities)
     )
+    labels = _strongest_class(maps, *_way_back(restoration))
     return LabelMap(_on_own_grid(labels, 0, restoration), restoration.original)
 
 
@@ -197,7 +203,7 @@ def restore_map(values: Float32Array, restoration: Restoration, outside: float) 
     -------
     ndarray, shape as ``restoration.original``, float32
     """
-    region = _within_region(values, outside, restoration)
+    region = linear(_unpadded(values, outside, restoration), *_way_back(restoration))
     return _on_own_grid(region, outside, restoration)
 
 
@@ -240,19 +246,26 @@ def rescale(array: Float32Array, intensity: IntensityRule) -> Float32Array:
 SMALLEST_PRESENT = np.float32(2.0**-10)
 
 
-def _strongest_class(classes: Iterable[Float32Array]) -> NDArray[np.uint8]:
-    """Argmax over class maps that are made one at a time: memory for two, not for all."""
-    labels: NDArray[np.uint8] | None = None
-    for index, candidate in enumerate(classes):
-        if labels is None:
-            best, labels = candidate.copy(), np.zeros(candidate.shape, dtype=np.uint8)
-            continue
-        # The index only grows, so the larger label is the later one; no branch per voxel.
-        better = (candidate > best).view(np.uint8)
-        np.maximum(labels, better * np.uint8(index), out=labels)
-        np.maximum(best, candidate, out=best)
-    if labels is None:
-        raise GeometryMismatch("no class to decide for")
+def _strongest_class(
+    classes: Iterable[NDArray[np.generic]], region: tuple[slice, ...], zoom: tuple[float, ...]
+) -> NDArray[np.uint8]:
+    """Argmax over class maps that are made and interpolated one at a time, slab by slab."""
+    shape = tuple(part.stop - part.start for part in region)
+    best, labels = np.empty(shape, dtype=np.float32), np.zeros(shape, dtype=np.uint8)
+    thickness = max(1, SLAB_VOXELS * shape[0] // max(1, math.prod(shape)))
+    for index, map_ in enumerate(classes):
+        for start in range(0, shape[0], thickness):
+            slab = slice(start, min(start + thickness, shape[0]))
+            asked = slice(region[0].start + slab.start, region[0].start + slab.stop)
+            candidate = linear(map_, (asked, *region[1:]), zoom)
+            if index == 0:
+                best[slab] = candidate
+                continue
+            # The index only grows, so the larger label is the later one; no branch per voxel.
+            better = (candidate > best[slab]).view(np.uint8)
+            np.maximum(labels[slab], better * np.uint8(index), out=labels[slab])
+            np.maximum(best[slab], candidate, out=best[slab])
+        del map_  # before the next is made
     return labels
 
 
@@ -265,19 +278,31 @@ def _region(restoration: Restoration) -> tuple[slice, ...]:
     )
 
 
-def _within_region(values: Float32Array, outside: float, restoration: Restoration) -> Float32Array:
-    """One map on the prepared grid, brought to the region of the file's grid."""
+def _unpadded(values: Float32Array, outside: float, restoration: Restoration) -> Float32Array:
+    """One map on the prepared grid, without its padding; with what was cropped, if the grid is not
+    the file's and values around the crop have a say."""
     inner = tuple(
         slice(before, size - after)
         for (before, after), size in zip(restoration.padding, values.shape, strict=True)
     )
     kept = values[inner]
-    back = tuple(1.0 / factor for factor in restoration.zoom)
-    if all(factor == 1.0 for factor in back):
+    if _is_own_grid(restoration):
         return kept
     whole = np.full(restoration.resampled_shape, outside, dtype=np.float32)
     whole[restoration.crop] = kept
-    return linear(whole, _region(restoration), back)
+    return whole
+
+
+def _way_back(restoration: Restoration) -> tuple[tuple[slice, ...], tuple[float, ...]]:
+    """Region and zoom by which an unpadded map is interpolated on the file's grid."""
+    region = _region(restoration)
+    if _is_own_grid(restoration):
+        region = tuple(slice(0, part.stop - part.start) for part in region)
+    return region, tuple(1.0 / factor for factor in restoration.zoom)
+
+
+def _is_own_grid(restoration: Restoration) -> bool:
+    return all(factor == 1.0 for factor in restoration.zoom)
 
 
 def _on_own_grid(

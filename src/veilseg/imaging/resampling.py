@@ -1,6 +1,7 @@
 """Linear interpolation, one axis after the other, of only the part that is asked for."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,8 @@ from veilseg.payload import Float32Array
 
 # Where scipy cuts its Gaussian.
 GAUSSIAN_TRUNCATED_AT = 4.0
+# Interpolated at once: what a core's cache holds, and little beside a large volume.
+BLOCK_VOXELS = 2**20
 
 
 def linear(
@@ -33,14 +36,20 @@ def linear(
     ndarray, float32
         Of the region's shape.
     """
-    result: Float32Array = np.asarray(array, dtype=np.float32)
+    places = [
+        np.clip((np.arange(part.start, part.stop) + 0.5) / factor - 0.5, 0, size - 1)
+        for part, factor, size in zip(region, zoom, array.shape, strict=True)
+    ]
+    seen = tuple(
+        part if factor == 1.0 else _seen(at, factor, size)
+        for part, at, factor, size in zip(region, places, zoom, array.shape, strict=True)
+    )
+    result = array[seen]
     # What gets smaller first, so that the rest has less to do.
-    for axis in sorted(range(result.ndim), key=lambda axis: zoom[axis]):
-        if zoom[axis] == 1.0:
-            result = result[(slice(None),) * axis + (region[axis],)]
-        else:
-            result = _along(result, axis, region[axis], zoom[axis])
-    return result
+    for axis in sorted(range(array.ndim), key=lambda axis: zoom[axis]):
+        if zoom[axis] != 1.0:
+            result = _along(result, axis, places[axis] - seen[axis].start, zoom[axis])
+    return np.asarray(result, dtype=np.float32)
 
 
 def reach(part: slice, zoom: float, size: int) -> slice:
@@ -53,27 +62,49 @@ def reach(part: slice, zoom: float, size: int) -> slice:
     return slice(max(0, first), min(size, last + 1))
 
 
-def _along(array: Float32Array, axis: int, region: slice, zoom: float) -> Float32Array:
-    places = (np.arange(region.start, region.stop) + 0.5) / zoom - 0.5
-    places = np.clip(places, 0, array.shape[axis] - 1)
-    # Only what these places see.
+def _seen(places: NDArray[np.float64], zoom: float, size: int) -> slice:
+    """The samples of an axis that these places look at."""
     margin = _radius(zoom)
     start = max(0, math.floor(places[0]) - margin)
-    stop = min(array.shape[axis], math.floor(places[-1]) + 2 + margin)
-    part = array[(slice(None),) * axis + (slice(start, stop),)]
-    if zoom < 1:
-        part = ndimage.gaussian_filter1d(part, _sigma(zoom), axis, truncate=GAUSSIAN_TRUNCATED_AT)
-    below = np.floor(places).astype(np.intp) - start
-    above = np.minimum(below + 1, part.shape[axis] - 1)
-    shape = [1] * array.ndim
-    shape[axis] = -1
-    weight = (places - start - below).astype(np.float32).reshape(shape)
-    result: Float32Array = part.take(above, axis)
-    lower = part.take(below, axis)
-    result -= lower
-    result *= weight
-    result += lower
+    return slice(start, min(size, math.floor(places[-1]) + 2 + margin))
+
+
+def _along(
+    array: NDArray[np.generic], axis: int, places: NDArray[np.float64], zoom: float
+) -> Float32Array:
+    """One axis, at these places; block by block, for a large volume fits into memory but once."""
+    below = np.floor(places).astype(np.intp)
+    above = np.minimum(below + 1, array.shape[axis] - 1)
+    along = [1] * array.ndim
+    along[axis] = -1
+    weight = (places - below).astype(np.float32).reshape(along)
+    shape = list(array.shape)
+    shape[axis] = len(places)
+    result = np.empty(shape, dtype=np.float32)
+    for block in _blocks(array, axis):
+        part = np.asarray(array[block], dtype=np.float32)
+        if zoom < 1:
+            part = ndimage.gaussian_filter1d(
+                part, _sigma(zoom), axis, truncate=GAUSSIAN_TRUNCATED_AT
+            )
+        lower = part.take(below, axis)
+        found = part.take(above, axis)
+        found -= lower
+        found *= weight
+        np.add(found, lower, out=result[block])
     return result
+
+
+def _blocks(array: NDArray[np.generic], axis: int) -> Iterator[tuple[slice, ...]]:
+    """Parts that are whole along an axis, cut where memory is not jumped through."""
+    others = [other for other in range(array.ndim) if other != axis]
+    if not others:
+        yield (slice(None),)
+        return
+    cut = max(others, key=lambda other: abs(array.strides[other]))
+    thickness = max(1, BLOCK_VOXELS * array.shape[cut] // max(1, array.size))
+    for start in range(0, array.shape[cut], thickness):
+        yield (*[slice(None)] * cut, slice(start, start + thickness))
 
 
 def _sigma(zoom: float) -> float:

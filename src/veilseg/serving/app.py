@@ -144,7 +144,7 @@ def create_app(
         await anyio.to_thread.run_sync(plane.unload, name, who)
         return JSONResponse({})
 
-    @app.get("/metrics")
+    @app.get(paths.METRICS)
     async def metrics(request: Request) -> Response:
         visitor(request, METRICS)
         return Response(plane.metrics.text(), headers={"Content-Type": CONTENT_TYPE})

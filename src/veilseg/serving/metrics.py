@@ -3,7 +3,14 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -81,6 +88,8 @@ class Metrics:
             __version__
         ).set(1)
         self._registry.register(_Now(gauges))
+        # Memory, processor time and open files of this process, by the names that everybody's have.
+        ProcessCollector(registry=self._registry)
 
     def request(self, route: str, site: str, status: int, seconds: float) -> None:
         """Count an answered request."""

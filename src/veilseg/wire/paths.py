@@ -8,6 +8,8 @@ LIVE: Final = "/v2/health/live"
 READY: Final = "/v2/health/ready"
 # The protocol's repository extension, by which models come and go.
 INDEX: Final = "/v2/repository/index"
+# Not of the protocol: where Prometheus looks.
+METRICS: Final = "/metrics"
 
 
 def model(name: str, version: str | None = None) -> str:

@@ -1,10 +1,12 @@
 """Interpolation axis by axis equals SciPy's of the whole, wherever it is asked for."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from veilseg.imaging import resampling
 from veilseg.imaging.resampling import linear, reach
 
 zooms = st.one_of(st.just(1.0), st.floats(0.2, 4.0))
@@ -67,3 +69,12 @@ def test_nothing_beyond_its_reach_depends_on_a_part(size, zoom, data):
     reached = reach(slice(start, stop), zoom, target)
     assert 0 <= reached.start <= reached.stop <= target
     assert all(reached.start <= place < reached.stop for place in found)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_blocks_leave_no_seam(order, monkeypatch):
+    array = np.asarray(np.random.default_rng(0).random((13, 9, 11)), dtype=np.float32, order=order)
+    region, zoom = (slice(1, 20), slice(0, 5), slice(2, 11)), (1.7, 0.6, 1.0)
+    whole = linear(array, region, zoom)
+    monkeypatch.setattr(resampling, "BLOCK_VOXELS", 100)
+    np.testing.assert_array_equal(linear(array, region, zoom), whole)
