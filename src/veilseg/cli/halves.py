@@ -95,8 +95,9 @@ def _vault_of(bundle: ClientBundle, path: Path, vaults: Sequence[Path]) -> tuple
 def _connect(route: Route, path: Path, bundle: ClientBundle, credentials: Credentials) -> "Connect":
     if route.local:
         here = LocalServer(open_server_half(path))
-        return lambda: nullcontext(here)
+        return lambda _: nullcontext(here)
     for url in route.servers:
         # An address that can be none is told now, and not with the first image.
         RemoteServer(url, bundle.manifest, credentials=credentials).close()
-    return lambda: connected(route.servers, bundle.manifest, route.timeout_s, credentials)
+    given = route.servers, bundle.manifest, route.timeout_s, credentials
+    return lambda still_wanted: connected(*given, still_wanted)

@@ -12,6 +12,7 @@ from typing import Final, Self
 from veilseg.bundle import ClientManifest
 from veilseg.client.credentials import Credentials
 from veilseg.client.remote import RemoteServer
+from veilseg.client.transfer import StillWanted
 from veilseg.errors import ServerRefused, ServerUnreachable
 from veilseg.payload import Float32Array
 
@@ -175,8 +176,11 @@ def connected(
     manifest: ClientManifest,
     timeout_s: float,
     credentials: Credentials | None = None,
+    still_wanted: StillWanted | None = None,
 ) -> Iterator[RemoteServer | ServerGroup]:
     """The server at an address, or those at several as one, found to host the manifest's model.
+
+    While one waits to try again, ``still_wanted`` is called; what it raises ends that.
 
     Raises
     ------
@@ -186,7 +190,13 @@ def connected(
         As their ``check``.
     """
     servers = [
-        RemoteServer(url, manifest, timeout_s=timeout_s, credentials=credentials) for url in urls
+        RemoteServer(
+            *(url, manifest),
+            timeout_s=timeout_s,
+            credentials=credentials,
+            still_wanted=still_wanted,
+        )
+        for url in urls
     ]
     with servers[0] if len(servers) == 1 else ServerGroup(servers) as server:
         server.check()

@@ -9,7 +9,7 @@ import numpy as np
 
 from veilseg.bundle import ClientManifest, TensorSpec
 from veilseg.client.credentials import Credentials
-from veilseg.client.transfer import Reply, Transfer
+from veilseg.client.transfer import Reply, StillWanted, Transfer
 from veilseg.errors import (
     BundleIntegrity,
     GeometryMismatch,
@@ -66,6 +66,8 @@ class RemoteServer:
         Token and certificates.
     transport : httpx.BaseTransport, optional
         In place of the network, for tests.
+    still_wanted : callable, optional
+        Called now and then while it waits to try again; what it raises ends that.
 
     Attributes
     ----------
@@ -95,12 +97,13 @@ class RemoteServer:
         retries: int = 4,
         credentials: Credentials | None = None,
         transport: httpx.BaseTransport | None = None,
+        still_wanted: StillWanted | None = None,
     ) -> None:
         for spec in (manifest.proxy, manifest.answer):
             if spec.datatype not in DTYPES:
                 raise InvalidInput(f"manifest: datatype {spec.datatype} is not spoken here")
         self._manifest = manifest
-        self._transfer = Transfer(url, timeout_s, retries, transport, credentials)
+        self._transfer = Transfer(url, timeout_s, retries, transport, credentials, still_wanted)
         self._version: str | None = None
 
     @property

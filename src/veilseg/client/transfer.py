@@ -1,10 +1,10 @@
 """One HTTP exchange after another with a server that may be slow, busy or gone."""
 
 import email.utils
-import ipaddress
 import random
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from time import sleep
@@ -12,6 +12,7 @@ from typing import Final
 
 import httpx
 
+from veilseg.client.addresses import is_safe_for_tokens, usable
 from veilseg.client.credentials import TOKEN_VARIABLE, Credentials
 from veilseg.errors import InvalidAnswer, InvalidInput, ServerRefused, ServerUnreachable
 from veilseg.wire import Message
@@ -30,6 +31,10 @@ LONGEST_QUEUE_S: Final = 600.0
 SLOWEST_BYTES_PER_S: Final = 8192
 MAX_ERROR_BYTES: Final = 65536
 MAX_ERROR_CHARACTERS: Final = 200
+# Between two looks whether an answer is still wanted.
+LOOK_S: Final = 0.25
+
+StillWanted = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ class Transfer:
         A token is sent over ``https://`` or to this machine only.
     transport : httpx.BaseTransport, optional
         In place of the network, for tests.
+    still_wanted : callable, optional
+        Called now and then while it waits to try again; what it raises ends that.
 
     Raises
     ------
@@ -84,8 +91,10 @@ class Transfer:
         retries: int,
         transport: httpx.BaseTransport | None,
         credentials: Credentials | None = None,
+        still_wanted: StillWanted | None = None,
     ) -> None:
-        self.url = _usable(url)
+        self.url = usable(url)
+        self._still_wanted = still_wanted
         self._credentials = credentials or Credentials()
         if self._credentials.token and not is_safe_for_tokens(url):
             raise InvalidInput(f"server URL {self.url}: a token goes over https:// only")
@@ -164,7 +173,7 @@ class Transfer:
                 if failed == self._retries:
                     hint = self._hint(error)
                     raise ServerUnreachable(f"{self.url}: {_reason(error)}{hint}") from error
-                sleep(_backoff_s(failed))
+                self._pause(_backoff_s(failed))
                 failed += 1
                 continue
             if reply.status not in PASSING_STATUSES:
@@ -181,7 +190,16 @@ class Transfer:
                 failed += 1
                 if failed > self._retries:
                     raise ServerRefused(f"{self.url}: {reply.error_text}")
-            sleep(pause_s)
+            self._pause(pause_s)
+
+    def _pause(self, seconds: float) -> None:
+        """Until trying again; cut short if nobody wants the answer any more."""
+        part = seconds if self._still_wanted is None else LOOK_S
+        while seconds > 0:
+            if self._still_wanted is not None:
+                self._still_wanted()
+            sleep(min(part, seconds))
+            seconds -= part
 
     def _hint(self, error: httpx.TransportError) -> str:
         # With TLS 1.3 a server that misses the site's certificate may hang up without a word.
@@ -237,30 +255,6 @@ class Transfer:
         if declared.isdecimal() and int(declared) != len(body):
             raise httpx.RemoteProtocolError("connection closed in the middle of the answer")
         return bytes(body)
-
-
-def _usable(url: str) -> str:
-    try:
-        parsed = httpx.URL(url)
-        port_fits = parsed.port is None or 0 < parsed.port < 65536
-    except (httpx.InvalidURL, ValueError) as error:
-        raise InvalidInput(f"server URL: {error}") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host or not port_fits:
-        raise InvalidInput(f"server URL {url!r}: write it as http://HOST:PORT or https://HOST")
-    if parsed.userinfo or parsed.query or parsed.fragment:
-        raise InvalidInput("server URL: takes no user, query or fragment")
-    return str(parsed).rstrip("/")
-
-
-def is_safe_for_tokens(address: str) -> bool:
-    """Whether nobody on the way can read what is sent there: by TLS, or to this machine itself."""
-    url = httpx.URL(address)
-    if url.scheme == "https" or url.host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(url.host).is_loopback
-    except ValueError:
-        return False
 
 
 def _certificate_refused(error: BaseException) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from veilseg.bundle import ClientManifest
 from veilseg.client.pipeline import Progress, Segmented, channel_files, segment
 from veilseg.client.processor import TileProcessor
+from veilseg.client.transfer import StillWanted
 from veilseg.client.watching import UNWATCHED, Watcher
 from veilseg.errors import WrongUsage
 from veilseg.imaging.formats import identity_of, require_source, write_segmentation
@@ -17,7 +18,7 @@ from veilseg.scheme import ClientHalf
 from veilseg.vault.ledger import Sent
 from veilseg.vault.vault import Vault
 
-Connect = Callable[[], AbstractContextManager[TileProcessor]]
+Connect = Callable[[StillWanted | None], AbstractContextManager[TileProcessor]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Segmenter:
     manifest : ClientManifest
     half : ClientHalf
     connect : callable
-        Gives a processor that one image is processed by.
+        Gives a processor that one image is processed by, and that asks, while it waits for a
+        server, whether the image is still wanted.
     vault : Path, optional
         Folder of the ledger in which everything is entered that leaves; None if nothing does, or
         the scheme has no secret.
@@ -122,7 +124,8 @@ class Segmenter:
         dtype : str
             Of the labels, where the format has a choice.
         progress : callable, optional
-            Called with (tiles done, tiles in all).
+            Called with (tiles done, tiles in all), also while a server keeps the site waiting; what
+            it raises ends the segmentation.
         watcher : Watcher
             Is told each stage, and shown what there is.
 
@@ -143,10 +146,18 @@ class Segmenter:
             require_source(output, files, self.manifest)
             warnings.extend(self._record(subject, proxies, allow_repeat))
 
-        with self._connect() as processor:
+        shown = (0, 0)
+
+        def report(done: int, total: int) -> None:
+            nonlocal shown
+            shown = done, total
+            if progress is not None:
+                progress(done, total)
+
+        with self._connect(lambda: report(*shown)) as processor:
             found = segment(
                 *(files, subject.name, self.manifest, self._half, processor),
-                *(before_sending, progress),
+                *(before_sending, report),
                 watcher=watcher,
             )
         found.warnings.extend(warnings)

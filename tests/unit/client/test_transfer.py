@@ -207,3 +207,26 @@ def test_urls_that_cannot_be_used(url: str):
     with pytest.raises(InvalidInput, match=r"^server URL") as caught:
         Transfer(url, 1.0, 0, None)
     assert "secret" not in str(caught.value)
+
+
+def test_nobody_waits_for_a_busy_server_any_more(pauses: list[float]):
+    class Gone(Exception):
+        pass
+
+    asked = []
+
+    def still_wanted() -> None:
+        asked.append(sum(pauses))
+        if len(asked) == 4:
+            raise Gone
+
+    def busy(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(429, headers={"Retry-After": "20"})
+
+    exchange = Transfer(
+        *("http://server:1/", 1.0, 4, httpx.MockTransport(busy)), still_wanted=still_wanted
+    )
+    with pytest.raises(Gone):
+        exchange.post("/v2", Message(b"tile", None), limit_bytes=10)
+    exchange.close()
+    assert sum(pauses) < 1  # of the twenty seconds that the server asked for

@@ -2,6 +2,8 @@
 
 import json
 import re
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -20,7 +22,9 @@ from veilseg.access.token_file import TokenFile
 from veilseg.bundle import open_client_half
 from veilseg.errors import ServerUnreachable, VaultIntegrity, WrongUsage
 from veilseg.gateway.app import create_app
-from veilseg.gateway.segmenting import Segmenter
+from veilseg.gateway.errors import Cancelled
+from veilseg.gateway.jobs import Jobs
+from veilseg.gateway.segmenting import Segmenter, Subject
 from veilseg.gateway.settings import Settings
 from veilseg.gateway.site import open_site
 from veilseg.schemes.plain.client import PlainClient
@@ -58,7 +62,7 @@ def opened(tmp_path: Path, manifest) -> Iterator[Any]:
         def open_app(
             error: Exception | None = None, tokens: TokenFile | None = None, **limits: Any
         ) -> FastAPI:
-            def connect():
+            def connect(_):
                 return Away(error) if error else nullcontext(phantoms.nearest_centre)
 
             segmenter = Segmenter(manifest, PlainClient(), connect)
@@ -230,6 +234,33 @@ def test_two_programs_do_not_share_what_they_call_an_image(opened, tmp_path):
         np.testing.assert_array_equal(labels, truth.ravel(order="F"))
     answer = asked(app, "POST", f"{INFER}?image=scan", data={"params": '{"client_id": "c"}'})
     assert refused(answer, 404) == "image: no image of that name here"
+
+
+def test_cancelled_while_a_server_keeps_it_waiting(manifest, tmp_path):
+    image, waiting = tmp_path / "head.nii.gz", threading.Event()
+    phantoms.write_nifti(image, phantoms.raw_image(phantoms.truth()))
+
+    def connect(still_wanted):
+        def busy(_):
+            waiting.set()
+            while True:
+                still_wanted()
+                time.sleep(0.01)
+
+        return nullcontext(busy)
+
+    segmenter = Segmenter(manifest, PlainClient(), connect)
+    with Jobs(workers=1, places=1) as jobs:
+        job = jobs.begin(
+            lambda progress: segmenter.run(
+                image, Subject("s", told=True), tmp_path / "labels.nii.gz", progress=progress
+            )
+        )
+        assert waiting.wait(60)
+        job.cancel()
+        with pytest.raises(Cancelled):
+            job.result.result(60)
+    assert not (tmp_path / "labels.nii.gz").exists()
 
 
 def test_two_bundles_of_one_name(manifest, tmp_path):

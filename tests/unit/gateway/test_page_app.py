@@ -55,7 +55,7 @@ def opened(tmp_path: Path, manifest) -> Iterator[Any]:
         async def open_client(
             process: Any = phantoms.nearest_centre, disclosures: Any = None, **limits: Any
         ) -> AsyncIterator[httpx.AsyncClient]:
-            segmenter = Segmenter(manifest, PlainClient(), lambda: nullcontext(process))
+            segmenter = Segmenter(manifest, PlainClient(), lambda _: nullcontext(process))
             settings = Settings(work=tmp_path, **limits)
             site = open_until_the_end.enter_context(open_site([segmenter], settings))
             app = create_app(site, disclosures or {})

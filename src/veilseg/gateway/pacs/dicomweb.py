@@ -11,7 +11,7 @@ import pydicom
 import requests
 from dicomweb_client.api import DICOMwebClient
 
-from veilseg.client.transfer import is_safe_for_tokens
+from veilseg.client.addresses import is_safe_for_tokens
 from veilseg.errors import InvalidImage, InvalidInput, ServerRefused, ServerUnreachable
 from veilseg.gateway.pacs.errors import Rejected
 from veilseg.gateway.pacs.rules import ATTRIBUTES
