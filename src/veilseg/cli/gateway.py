@@ -1,5 +1,6 @@
 """``veilseg gateway``: the site's local service."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,8 @@ def run(route: Route, door: Door, limits: dict[str, Any], audits: Sequence[Path]
         guards = {"--tokens": door.tokens, "--tls-cert": door.tls_cert}
         sockets.require_guarded(listener, door.host, guards, door.insecure)
         with segmenters(route) as found, open_site(found, settings, tokens) as site:
+            # Uploads that are still arriving lie there, too, and not where all others may look.
+            tempfile.tempdir = str(site.work)
             manifests = [one.manifest for one in found]
             app = create_app(site, disclosures(audits, manifests))
             for manifest in manifests:

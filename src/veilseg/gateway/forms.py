@@ -3,8 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -20,6 +20,8 @@ from veilseg.gateway.settings import Settings
 from veilseg.imaging.dicom_marks import ENDING as DICOM_ENDING
 from veilseg.imaging.formats import ending_of
 from veilseg.serving.errors import BodyTooLarge
+
+Arriving = Callable[[], AbstractContextManager[Callable[[int], None]]]
 
 CHUNK_BYTES: Final = 1 << 20
 FIELD_BYTES: Final = 65536
@@ -41,6 +43,7 @@ class Upload:
 async def form_of(
     request: Request,
     settings: Settings,
+    arriving: Arriving,
     most_bytes: int | None = None,
     most_files: int | None = None,
 ) -> AsyncIterator[FormData]:
@@ -50,6 +53,8 @@ async def form_of(
     ----------
     request : Request
     settings : Settings
+    arriving : callable
+        As :meth:`Sessions.arriving`: what comes is counted before it is kept.
     most_bytes, most_files : int or None
         None: those of an upload.
 
@@ -57,6 +62,8 @@ async def form_of(
     ------
     BodyTooLarge
         If more is announced, or arrives, than an upload may have.
+    StorageFull
+        If there is no room for it beside other uploads.
     InvalidRequest
         If it is no form, or has more files and fields than forms here have.
     TimeoutError
@@ -69,26 +76,30 @@ async def form_of(
     if declared.isdecimal() and int(declared) > limit:
         raise too_large
 
-    async def counted() -> Message:
-        nonlocal received
-        message = await request.receive()
-        received += len(message.get("body", b""))
-        if received > limit:
-            raise too_large
-        return message
+    with arriving() as more:
 
-    bounded = Request(request.scope, counted)
-    with anyio.fail_after(settings.body_timeout_s):
+        async def counted() -> Message:
+            nonlocal received
+            message = await request.receive()
+            size = len(message.get("body", b""))
+            received += size
+            if received > limit:
+                raise too_large
+            more(size)
+            return message
+
+        bounded = Request(request.scope, counted)
+        with anyio.fail_after(settings.body_timeout_s):
+            try:
+                form = await bounded.form(
+                    max_files=files, max_fields=MOST_FIELDS, max_part_size=FIELD_BYTES
+                )
+            except HTTPException as error:
+                raise InvalidRequest(f"body: {error.detail}") from error
         try:
-            form = await bounded.form(
-                max_files=files, max_fields=MOST_FIELDS, max_part_size=FIELD_BYTES
-            )
-        except HTTPException as error:
-            raise InvalidRequest(f"body: {error.detail}") from error
-    try:
-        yield form
-    finally:
-        await form.close()
+            yield form
+        finally:
+            await form.close()
 
 
 async def fields_of(request: Request, settings: Settings) -> dict[str, Any]:

@@ -49,7 +49,9 @@ def router(site: Site) -> APIRouter:
     async def token(request: Request) -> dict[str, Any]:
         # Slicer asks for a name and a password: the token is the password.
         # Whoever asks for it has shown none yet: two words, and no file.
-        async with form_of(request, site.settings, FIELD_BYTES, most_files=0) as form:
+        async with form_of(
+            request, site.settings, site.sessions.arriving, FIELD_BYTES, most_files=0
+        ) as form:
             password = text_in(form, "password")
         visitor_of(f"Bearer {password}", site.tokens)
         return {"access_token": password, "token_type": "Bearer"}
@@ -77,7 +79,7 @@ def router(site: Site) -> APIRouter:
     async def upload(request: Request, image: str = "") -> dict[str, Any]:
         # Slicer's "Upload volume": kept for a while as a session is, and called by this name.
         owner = site.visitor(request).site
-        async with form_of(request, site.settings) as form:
+        async with form_of(request, site.settings, site.sessions.arriving) as form:
             wish = Wish.of("", text_in(form, "params"))
             label = _label(wish, image or "image")
             await anyio.to_thread.run_sync(
@@ -88,7 +90,7 @@ def router(site: Site) -> APIRouter:
     @routes.put("/session/")
     async def create(request: Request, expiry: int = 0) -> dict[str, Any]:
         owner = site.visitor(request).site
-        async with form_of(request, site.settings) as form:
+        async with form_of(request, site.settings, site.sessions.arriving) as form:
             session = await anyio.to_thread.run_sync(
                 site.sessions.add, owner, uploads_in(form, "files"), max(0, expiry)
             )
@@ -109,7 +111,7 @@ def router(site: Site) -> APIRouter:
         owner = site.visitor(request).site
         segmenter = site.segmenter(model)
         request.state.model = model
-        async with form_of(request, site.settings) as form:
+        async with form_of(request, site.settings, site.sessions.arriving) as form:
             wish = Wish.of(output, text_in(form, "params"))
             uploads = uploads_in(form, "file")
             if uploads:

@@ -215,14 +215,33 @@ class Sessions:
             self.sweep()
 
     @contextmanager
-    def _room_for(self, size: int) -> Iterator[None]:
-        with self._lock:
-            taken = sum(one.size for one in self._sessions.values()) + self._reserved
-            if taken + size > self._stored_bytes:
-                raise StorageFull("too many uploads are kept at the moment: try again later")
-            self._reserved += size
+    def arriving(self) -> Iterator[Callable[[int], None]]:
+        """Count what lies on disk for the length of a block, as an upload before it is kept.
+
+        Yields
+        ------
+        callable
+            Is told of so many bytes more; raises StorageFull if all together are too large then.
+        """
+        held = 0
+
+        def more(size: int) -> None:
+            nonlocal held
+            with self._lock:
+                taken = sum(one.size for one in self._sessions.values()) + self._reserved
+                if taken + size > self._stored_bytes:
+                    raise StorageFull("too many uploads are kept at the moment: try again later")
+                self._reserved += size
+                held += size
+
         try:
-            yield
+            yield more
         finally:
             with self._lock:
-                self._reserved -= size
+                self._reserved -= held
+
+    @contextmanager
+    def _room_for(self, size: int) -> Iterator[None]:
+        with self.arriving() as more:
+            more(size)
+            yield

@@ -56,6 +56,23 @@ def test_jobs_are_bounded_cancelled_and_ended():
         jobs.begin(work)
 
 
+def test_what_still_arrives_takes_room(tmp_path: Path):
+    with Sessions(tmp_path, 60, stored_bytes=10) as sessions:
+        with sessions.arriving() as more:
+            more(4)
+            more(4)
+            with pytest.raises(StorageFull):
+                more(4)
+            with pytest.raises(StorageFull):
+                sessions.add("a", [upload("scan.nii.gz", b"12345")])
+        kept = sessions.add("a", [upload("scan.nii.gz", b"12345")])
+        with pytest.raises(StorageFull), sessions.arriving() as more:
+            more(6)
+        sessions.remove("a", kept.id)
+        with sessions.arriving() as more:
+            more(10)
+
+
 def test_uploads_lie_under_names_that_say_nothing(tmp_path: Path):
     names = {
         "one": (["/scans/Erika Mustermann.NII.GZ"], ["image.nii.gz"]),
