@@ -121,5 +121,6 @@ def _engine(settings: "Settings") -> "Iterator[RuntimeFactory]":
     with needing("ray", "--engine ray needs"):
         from veilseg.serving.ray_engine import RayEngine
     replicas = settings.min_replicas, settings.max_replicas
-    with RayEngine(settings.ray_address, *replicas, settings.drain_s) as engine:
+    times = settings.drain_s, settings.deadline_s
+    with RayEngine(settings.ray_address, *replicas, *times) as engine:
         yield engine.make_runtime

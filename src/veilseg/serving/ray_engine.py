@@ -96,13 +96,16 @@ class RayRuntime:
     name : str
         Of its application.
     streams : int
+    deadline_s : float
+        After which nobody waits for an answer any more.
     """
 
-    def __init__(self, handle: Any, name: str, streams: int) -> None:
+    def __init__(self, handle: Any, name: str, streams: int, deadline_s: float) -> None:
         self._handle = handle
         self._name = name
         self._streams = streams
-        self._precision = str(handle.precision.remote().result())
+        self._deadline_s = deadline_s
+        self._precision = str(handle.precision.remote().result(timeout_s=START_S))
 
     @property
     def precision(self) -> str:
@@ -121,10 +124,16 @@ class RayRuntime:
         ------
         RayActorError, WorkerCrashedError
             If replica after replica is lost.
+        TimeoutError
+            If one neither answers nor is lost: a machine that hangs must not hold a thread.
         """
         for attempt in itertools.count(1):
+            asked = self._handle.run.remote(batch)
             try:
-                answer: FloatArray = self._handle.run.remote(batch).result()
+                answer: FloatArray = asked.result(timeout_s=self._deadline_s)
+            except TimeoutError:
+                asked.cancel()
+                raise
             except (RayActorError, WorkerCrashedError):
                 if attempt == ATTEMPTS:
                     raise
@@ -153,6 +162,8 @@ class RayEngine:
         Of each network.
     drain_s : float
         What a replica that has to go may still finish in.
+    deadline_s : float
+        Within which a request has to be answered.
 
     Raises
     ------
@@ -161,11 +172,16 @@ class RayEngine:
     """
 
     def __init__(
-        self, address: str | None, min_replicas: int, max_replicas: int, drain_s: float
+        self,
+        address: str | None,
+        min_replicas: int,
+        max_replicas: int,
+        drain_s: float,
+        deadline_s: float,
     ) -> None:
         self._address = address
         self._replicas = min_replicas, max_replicas
-        self._drain_s = drain_s
+        self._drain_s, self._deadline_s = drain_s, deadline_s
         # Several servers may share a cluster, each with networks of its own.
         self._mine = uuid.uuid4().hex[:8]
         self._numbers = itertools.count(1)
@@ -253,7 +269,7 @@ class RayEngine:
             target = serve.RunTarget(application, name=name, route_prefix=None)
             (handle,) = serve.run_many([target], wait_for_applications_running=False)
             _wait_for(name)
-            return RayRuntime(handle, name, most * at_once)
+            return RayRuntime(handle, name, most * at_once, self._deadline_s)
         except BaseException:
             serve.delete(name)
             raise
