@@ -4,10 +4,8 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from evidence import families, results_page, speed, together
+from evidence import encodings, families, results_page, speed, together
 from evidence.cells import NOT_YET, between, change, dice, head, people, plot, row, with_range
-from evidence.encodings import ablations, controls
-from evidence.encodings import table as encodings
 from evidence.goals import Goal, goals
 from evidence.jobs import BRAIN, HIPPOCAMPUS, PICTURES, PLAIN_AND_MIXED
 from evidence.leaks import (
@@ -255,6 +253,7 @@ BLOCKS: dict[str, Callable[[Places], str]] = {
     "overhead-phases": overhead_phases,
     "training-time": training_time,
     "goals": reached(goals),
+    "encoding-goals": reached(encodings.goals),
     "trainings": trainings,
     "lengths": lengths,
     "leaks": leaks,
@@ -264,9 +263,9 @@ BLOCKS: dict[str, Callable[[Places], str]] = {
     "averaging": averaging,
     "frontier": frontier_settings,
     "frontier-plot": plot("frontier", "Dice kept over what is learned, one panel per channel"),
-    "encodings": encodings,
-    "encoding-controls": controls,
-    "encoding-ablations": ablations,
+    "encodings": encodings.table,
+    "encoding-controls": encodings.controls,
+    "encoding-ablations": encodings.ablations,
     "inversion": inversion,
     "centers-goals": reached(together.goals),
     "centers-sites": together.sites,

@@ -1,6 +1,9 @@
 """Privacy-SF against plain, its controls, and keyed against unkeyed."""
 
+from collections.abc import Iterator
+
 from evidence.cells import NOT_YET, change, dice, head, people, row
+from evidence.goals import LARGEST_LOSS, Goal, signed
 from evidence.jobs import (
     BRAIN,
     CARDIAC,
@@ -14,9 +17,12 @@ from evidence.jobs import (
 )
 from evidence.places import Places, Result
 from evidence.summaries import Case, Load, difference, joined, mean, origin
+from evidence.usage import overhead_name
 
 RESULT = "encodings"
 DATA = (HIPPOCAMPUS, BRAIN, CARDIAC)
+# Of a key, in Dice either way; of time, end to end.
+LARGEST_CHANGE, LARGEST_OVERHEAD = 0.01, 1.3
 CONTROLS = {"linear": LINEAR, "local": LOCAL}
 OF_CONTROLS = {
     "linear": "a linear map in place of the mapping network",
@@ -79,6 +85,52 @@ def _together(load: Load, names: dict[str, str]) -> tuple[list[Case], Result]:
     found = {kind: load(name) for kind, name in names.items()}
     there = {kind: result for kind, result in found.items() if result is not None}
     return (joined(there), origin(there)) if len(there) == len(names) else ([], {})
+
+
+def goals(places: Places) -> Iterator[Goal]:
+    """What encoded segmentation was to reach, each with its figure."""
+    found: Result = places.load(RESULT) or {"comparisons": {}, "controls": {}, "keyed": None}
+    for data in (HIPPOCAMPUS, BRAIN):
+        entry = found["comparisons"].get(data.name)
+        value = None if entry is None else entry["margin"]["difference"]
+        what = f"{data.title.lower()}: encoded − plain"
+        yield _at_least(what, f"at least −{LARGEST_LOSS:g}", value, -LARGEST_LOSS)
+    keyed = found["keyed"] and found["keyed"]["difference"]["difference"]
+    goal = f"within {LARGEST_CHANGE:g} of 0"
+    reached = keyed is not None and abs(keyed) <= LARGEST_CHANGE
+    yield "with a key − without", goal, None if keyed is None else signed(keyed), reached
+    for control in CONTROLS:
+        entry = found["controls"].get(control)
+        low = None if entry is None else entry["gain"]["interval"][0]
+        what = f"gain over {OF_CONTROLS[control]}: lower end of the interval"
+        yield what, "above 0", None if low is None else signed(low), low is not None and low > 0
+    yield from _costs(places.load("overhead") or {})
+
+
+def _costs(found: Result) -> Iterator[Goal]:
+    for data in (HIPPOCAMPUS, BRAIN):
+        entry = found.get(overhead_name(data.name, "encoding", "onnxruntime"))
+        ratio = None if entry is None else entry["ratio"]["median"]
+        yield (
+            f"{data.title.lower()}: time, encoded ÷ plain, median",
+            f"at most {LARGEST_OVERHEAD:g}",
+            None if ratio is None else f"{ratio:.2f}",
+            ratio is not None and ratio <= LARGEST_OVERHEAD,
+        )
+        what, goal = f"{data.title.lower()}: bytes both ways, encoded ÷ plain", "at most 1"
+        if entry is None:
+            yield what, goal, None, False
+            continue
+        encoded, plain = (
+            sum(entry["bytes_per_image"][scheme].values()) for scheme in ("encoding", "plain")
+        )
+        yield what, goal, f"{encoded / plain:.2f}", encoded <= plain
+
+
+def _at_least(what: str, goal: str, value: float | None, least: float) -> Goal:
+    if value is None:
+        return what, goal, None, False
+    return what, goal, signed(value), value >= least
 
 
 def table(places: Places) -> str:

@@ -1,0 +1,54 @@
+"""What encoded segmentation was to reach, from results of the shape that measuring writes."""
+
+import json
+
+import pytest
+from evidence import encodings
+from evidence.places import Places
+
+
+@pytest.fixture
+def places(tmp_path):
+    (tmp_path / "results").mkdir()
+    return Places(tmp_path, tmp_path, tmp_path)
+
+
+def store(places, name, fields):
+    (places.results / f"{name}.json").write_text(json.dumps(fields))
+
+
+def by_what(places):
+    return {what: (measured, enough) for what, _, measured, enough in encodings.goals(places)}
+
+
+def test_nothing_is_reached_before_it_is_measured(places):
+    found = by_what(places)
+    assert len(found) == 9
+    assert set(found.values()) == {(None, False)}
+
+
+def test_each_goal_with_its_figure(places):
+    change = {"difference": -0.0109, "interval": [-0.02, -0.001]}
+    comparisons = {
+        "hippocampus": {"margin": change},
+        "brain-tissue": {"margin": {"difference": -0.0201, "interval": [-0.03, -0.01]}},
+    }
+    controls = {
+        "linear": {"gain": {"difference": 0.05, "interval": [0.01, 0.09]}},
+        "local": {"gain": {"difference": 0.01, "interval": [-0.01, 0.03]}},
+    }
+    fields = {"comparisons": comparisons, "controls": controls, "keyed": {"difference": change}}
+    store(places, encodings.RESULT, fields)
+    bytes_ = {"encoding": {"sent": 10, "received": 20}, "plain": {"sent": 20, "received": 40}}
+    entry = {"ratio": {"median": 1.31}, "bytes_per_image": bytes_}
+    store(places, "overhead", {"hippocampus-encoding": entry})
+    found = by_what(places)
+    assert found["hippocampus: encoded − plain"] == ("−0.011", True)
+    assert found["brain tissue: encoded − plain"] == ("−0.020", False)
+    # A key may make it neither worse nor better by more than this.
+    assert found["with a key − without"] == ("−0.011", False)
+    gains = [value for what, value in found.items() if what.startswith("gain over")]
+    assert gains == [("+0.010", True), ("−0.010", False)]
+    assert found["hippocampus: time, encoded ÷ plain, median"] == ("1.31", False)
+    assert found["hippocampus: bytes both ways, encoded ÷ plain"] == ("0.50", True)
+    assert found["brain tissue: bytes both ways, encoded ÷ plain"] == (None, False)
