@@ -12,7 +12,16 @@ from evidence.background import run
 from evidence.jobs import Training
 from evidence.places import Places, Result, read, source_state
 from evidence.projects import Project, fit_together
-from evidence.runs import VEILSEG, content_hash, duration, is_of, synthetic, train, trained
+from evidence.runs import (
+    VEILSEG,
+    content_hash,
+    duration,
+    is_of,
+    key_options,
+    synthetic,
+    train,
+    trained,
+)
 from evidence.sites import POOLED, Centers, at_sites, facts, folder
 from evidence.together import INVERTED, RESULT, SCHEMES, centers, facts_name, part_name
 from veilseg.bundle import open_client_half
@@ -24,6 +33,7 @@ AUDITS = {
         name,
         f"{job.name}-encoding",
         replace(job.data, folder=folder(job, POOLED), fold=""),
+        keyed=True,
         options=("--attacks", "A10,A11,A15e"),
     ): job
     for name, job in INVERTED.items()
@@ -49,11 +59,15 @@ class Way:
 
 
 def ways(job: Centers) -> list[Way]:
-    """All that are compared; every network is trained with as many steps and the same seed."""
+    """All that are compared; every network is trained with as many steps and the same seed.
+
+    Encodings are keyed: sites that train together have a key that the provider has not.
+    """
 
     def training(name: str, site: str, scheme: str = "plain") -> Training:
         data = replace(job.data, folder=folder(job, site), fold="")
-        return Training(f"{job.name}-{name}", data, scheme, job.steps, job.seed)
+        fields = f"{job.name}-{name}", data, scheme, job.steps, job.seed
+        return Training(*fields, keyed=scheme == "encoding")
 
     first = job.sites[0]
     return [
@@ -93,6 +107,7 @@ def kept(job: Centers, way: Way, here: Places) -> Mapping[str, Result]:
 
 def _measure(job: Centers, way: Way, here: Places, again: bool) -> None:
     train(way.training, here)
+    key = key_options(here) if way.training.keyed else []
     bundle = trained(way.training, here) or here.bundle(way.training.name)
     about: Result = {"training": duration(way.training, here)}
     if way.together:
@@ -103,7 +118,7 @@ def _measure(job: Centers, way: Way, here: Places, again: bool) -> None:
         }
         project = Project(
             *(name, here.work / "projects" / name, bundle, folders[""], folders["train"]),
-            *(job.steps, job.views, job.seed),
+            *(job.steps, job.views, job.seed, tuple(key)),
         )
         bundle = here.bundle(name)
         about = {"fit": fit_together(project, bundle)}
@@ -119,7 +134,7 @@ def _measure(job: Centers, way: Way, here: Places, again: bool) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         commit = source_state()
         tested = here.data / folder(job, site, "test")
-        run(*VEILSEG, "evaluate", bundle, tested, *options, "--json", file)
+        run(*VEILSEG, "evaluate", bundle, tested, *options, *key, "--json", file)
         here.store(
             part_name(job, way.name, site), {**(read(file) or {}), **about, "commit": commit}
         )

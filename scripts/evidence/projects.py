@@ -35,6 +35,8 @@ class Project:
     data, references : dict
         Data set of each site; cases that it mixes in, where they are needed.
     steps, views, seed : int
+    key : tuple of str
+        Option of the sites' consortium key; empty without one. The provider never sees it.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Project:
     steps: int
     views: int
     seed: int
+    key: tuple[str, ...] = ()
 
     @property
     def store(self) -> Path:
@@ -123,7 +126,7 @@ def _contributed(project: Project, site: str, url: str) -> Result:
     started = time.monotonic()
     secret = () if vault is None else ("--vault", vault)
     named = (project.data[site], "--project", project.name)
-    run(*VEILSEG, "contribute", *named, *options, *secret)
+    run(*VEILSEG, "contribute", *named, *options, *secret, *project.key)
     seconds = round(time.monotonic() - started, 1)
     with _client(project, site, url) as client:
         (found,) = client.contributions()

@@ -27,6 +27,8 @@ from veilseg.training.recipe import Recipe
 VEILSEG = (sys.executable, "-m", "veilseg.cli.main")
 # As training records a control.
 VARIANTS = {"": "", "linear": "linear", "local": ClientAlone.__name__}
+# Of the sites that train together, and how the record of a keyed run begins.
+KEY_FILE, KEYED = "consortium.key", "key"
 DURATION = "weights/duration.json"
 # What DICOM calls the labels of data sets whose bundles are shipped; they do not say it themselves.
 CODES = Path(__file__).with_name("codes")
@@ -230,8 +232,7 @@ def _is_run(recorded: Result, training: Training, places: Places, finished: bool
         )
     variant = VARIANTS[training.control]
     if training.keyed:
-        _, file = key_options(places)
-        variant = f"key {ConsortiumKey.read(Path(file)).fingerprint()}"
+        variant = _keyed(str(recorded.get("variant", "")), places)
     wanted = {
         "scheme": training.scheme,
         "steps": training.steps,
@@ -254,9 +255,18 @@ def _id_of(training: Training, places: Places) -> str | None:
     return None if found is None else str(found["bundle_id"])
 
 
+def _keyed(recorded: str, places: Places) -> str:
+    """What the record of a keyed run has to say: by another key is another run. Where there is no
+    key yet, published results of any are as good; it stayed where they were made."""
+    path = places.work / KEY_FILE
+    if path.is_file():
+        return f"{KEYED} {ConsortiumKey.read(path).fingerprint()}"
+    return recorded if recorded.startswith(f"{KEYED} ") else KEYED
+
+
 def key_options(places: Places) -> list[str]:
     """The option of whatever is keyed; the key is made once and stays with the work."""
-    path = places.work / "consortium.key"
+    path = places.work / KEY_FILE
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         ConsortiumKey.new().write(path)

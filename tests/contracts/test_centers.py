@@ -20,6 +20,7 @@ from veilseg.bundle import open_client_half
 from veilseg.datasets.layout import read_dataset
 from veilseg.datasets.split import split_by_patient
 from veilseg.errors import InvalidDataset
+from veilseg.schemes.encoding.key import ConsortiumKey
 
 # North has fewer people than south, and each has two images of some.
 PATIENTS = tuple(f"n{n // 2}" for n in range(14)) + tuple(f"s{n // 2}" for n in range(20))
@@ -180,6 +181,13 @@ def test_everything_is_done_once(places, commands):
     longer = replace(JOB, steps=4)
     assert centers.how_far(longer, places) == "waiting"
     assert centers.how_far(replace(JOB, views=2), places) == "6 of 10 evaluated"
+    # The key stays where the networks were made: what is published of them is as good elsewhere,
+    # and with another key they are other networks.
+    key = places.work / runs.KEY_FILE
+    key.unlink()
+    assert centers.how_far(JOB, places) == "published"
+    ConsortiumKey.new().write(key)
+    assert centers.how_far(JOB, places) == "8 of 10 evaluated"
     elsewhere = replace(places, data=places.work)
     assert centers.how_far(JOB, elsewhere) == "its data are not there"
 

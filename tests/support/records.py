@@ -6,6 +6,7 @@ from pathlib import Path
 
 from veilseg.bundle import open_client_half
 from veilseg.datasets.layout import read_dataset
+from veilseg.schemes.encoding.key import ConsortiumKey
 from veilseg.training.recipe import Recipe
 
 
@@ -28,6 +29,9 @@ def leave_run(out: Path, words: list[str], data: Path) -> dict[str, object]:
         "batch": 2,
         "tile_shape": [16, 16, 16],
     }
+    if "--key" in words:
+        key = ConsortiumKey.read(Path(words[words.index("--key") + 1]))
+        record["variant"] = f"key {key.fingerprint()}"
     (out / "weights").mkdir(parents=True, exist_ok=True)
     (out / "weights" / "run.json").write_text(json.dumps(record))
     return record
