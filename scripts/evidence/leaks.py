@@ -111,11 +111,13 @@ def collusion(places: Places) -> str:
     """What a site and the provider make of what all sites gave, and how soon they have a key."""
     titles = {audit: f"{job.data.title}, all sites" for audit, job in INVERTED.items()}
     lines = [_inverted(places, titles)]
-    for one in findings(places.load(KEYED.name) or NOTHING, "image", "A11"):
-        if one["status"] == RUN and "error_by_images" in one["details"]:
-            left = one["details"]["error_by_images"].items()
-            told = ", ".join(f"{error:.3f} from {count}" for count, error in left)
-            lines += ["", f"A key hides this share of an encoding, by known images (A11): {told}."]
+    for audit, title in titles.items():
+        for one in findings(places.load(audit) or NOTHING, "image", "A11"):
+            if one["status"] == RUN and "error_by_images" in one["details"]:
+                left = one["details"]["error_by_images"].items()
+                told = ", ".join(f"{error:.3f} from {count}" for count, error in left)
+                what = "a key hides this share of an encoding, by known images (A11)"
+                lines += ["", f"{title}: {what}: {told}."]
     return "\n".join(lines)
 
 

@@ -211,5 +211,7 @@ def test_collusion_is_told_of_every_data_set_that_was_attacked(places):
     told = leaks.collusion(places)
     assert f"| {job.data.title}, all sites | 0.31 | 0.72 | 0.78 |" in told
     assert "A11" not in told
-    places.store(audits.KEYED.name, {"channels": {"image": [key]}})
-    assert "known images (A11): 0.200 from 1, 0.004 from 20." in leaks.collusion(places)
+    places.store(name, {"channels": {"image": [pairs, key]}})
+    told = leaks.collusion(places)
+    assert f"{job.data.title}, all sites: a key hides this share" in told
+    assert "known images (A11): 0.200 from 1, 0.004 from 20." in told
