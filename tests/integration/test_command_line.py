@@ -133,7 +133,7 @@ def test_evaluate_on_the_test_split(evaluated: Callable, trained: Path, dataset:
     tested = {case.patient for case in parts.test}
     assert found["reference_patients"]
     assert tested.isdisjoint(found["reference_patients"])
-    assert set(found["reference_patients"]) <= {case.patient for case in parts.train}
+    assert set(found["reference_patients"]) <= {case.patient for case in parts.validation}
     assert (found["split"], found["references"]) == ("test", "phantoms")
 
 

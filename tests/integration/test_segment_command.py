@@ -259,6 +259,26 @@ def test_site_init_with_labelled_references(
     assert nameless.err.startswith("veilseg: --subject, --subjects: say who it is")
 
 
+def test_references_without_foreground_are_left_out(
+    veilseg: Callable, mixup_bundle: Path, tmp_path: Path
+):
+    """Mixed with one, an answer would be the patient's mask alone."""
+    dataset = phantoms.make_dataset(tmp_path / "data", ("anna", "bert", "cora"))
+    labels = sorted((dataset / "labelsTr").iterdir())
+    for number, expected in ((1, 0), (3, 3)):
+        for file in labels[:number]:
+            phantoms.write_nifti(file, 0 * phantoms.read_labels(file))
+        folder = tmp_path / f"made{number}"
+        ended = veilseg("site", "init", folder, "--bundle", mixup_bundle, "--references", dataset)
+        assert ended.code == expected
+        if expected:
+            assert "no case has any foreground: mixed with such a reference" in ended.err
+            assert not folder.exists()
+        else:
+            assert "1 of 3 cases have no foreground and are left out" in ended.err
+            assert "with 2 labelled references" in ended.out
+
+
 def test_table_says_who_each_image_is_of(
     veilseg: Callable, mixup_bundle: Path, tmp_path: Path, image: Path
 ):

@@ -102,7 +102,7 @@ class MixtureLaw:
         shape = case.labels.shape
         if self.template is not None:
             return synthetic_reference(self.template, shape, rng)
-        others = [base for base in self.bases if base.patient != case.patient]
+        others = [base for base in self.bases if base.patient != case.patient and base.labels.any()]
         base = others[int(rng.integers(len(others)))]
         return labelled_reference(Reference(base.image, base.labels), shape, rng)
 

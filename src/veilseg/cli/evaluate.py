@@ -97,6 +97,8 @@ def cases_of(
     """Cases to evaluate, and which of the references' cases may be mixed in (None: all).
 
     The bundle says by which fold it was trained, so that nobody is taken for unseen who was not.
+    Test patients are mixed with validation patients: a site's references are nobody whom the
+    networks were trained on.
     """
     if request.split == "all":
         return dataset.cases, None
@@ -112,6 +114,7 @@ def cases_of(
             "of another fold of these data: no patient is left that it has not seen"
         )
     parts = split_by_patient(dataset, None if fold is None else Fold.parse(fold))
-    cases = parts.test if request.split == "test" else parts.validation
     same = Path(request.references).resolve() == request.dataset.resolve()
-    return cases, parts.train if same else None
+    if request.split == "test":
+        return parts.test, parts.validation if same else None
+    return parts.validation, parts.train if same else None

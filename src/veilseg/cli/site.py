@@ -1,5 +1,6 @@
 """``veilseg site init`` and ``veilseg site forget``."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def forget(subject: str, folder: Path) -> None:
 def labelled_references(
     bundle: ClientBundle, references: str, cases: tuple[Case, ...] | None = None
 ) -> list[LabelledReference]:
-    """Labelled cases on the bundle's grid; none for ``synthetic``.
+    """Labelled cases with foreground, on the bundle's grid; none for ``synthetic``.
 
     Parameters
     ----------
@@ -51,7 +52,7 @@ def labelled_references(
     Raises
     ------
     InvalidDataset
-        If the data set's labels are not the bundle's.
+        If the data set's labels are not the bundle's, or no case has any foreground.
     InvalidImage
         If its images are not of the bundle's kind.
     WrongUsage
@@ -80,4 +81,17 @@ def labelled_references(
             image = ready.image.astype(np.float16).astype(np.float32)
             prepared.append(LabelledReference(ready.patient, image, ready.labels))
             show(len(prepared), len(chosen))
-    return prepared
+    usable = [one for one in prepared if one.labels.any()]
+    without = len(prepared) - len(usable)
+    if not usable:
+        raise InvalidDataset(
+            f"{references}: no case has any foreground: mixed with such a reference, an answer is "
+            "the patient's mask alone"
+        )
+    if without:
+        print(
+            f"veilseg: {references}: {without} of {len(prepared)} cases have no foreground and are "
+            "left out: mixed with them, an answer is the patient's mask alone",
+            file=sys.stderr,
+        )
+    return usable

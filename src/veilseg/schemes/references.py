@@ -44,6 +44,8 @@ CONTRAST_STEPS = 12
 # The middle of the intensities is found from about so many voxels.
 MEDIAN_SAMPLE = 2**16
 NEIGHBOURHOOD_VOXELS = 3.0
+# Drawn in turn until foreground is in view.
+MOST_WARPS = 8
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,16 @@ def synthetic_reference(template: Template, shape: tuple[int, ...], rng: Generat
 
 
 def labelled_reference(base: Reference, shape: tuple[int, ...], rng: Generator) -> Reference:
-    """Warp a labelled case and pass its intensities through a random rising curve."""
+    """Warp a labelled case and pass its intensities through a random rising curve.
+
+    A warp that moves all of the foreground out of view is drawn again: the answer would show the
+    patient's mask alone.
+    """
     source_shape = base.labels.shape
-    source = nearest(random_warp(shape, source_shape, rng), source_shape)
+    for _ in range(MOST_WARPS):
+        source = nearest(random_warp(shape, source_shape, rng), source_shape)
+        if base.labels.take(source).any():
+            break
     gain = gain_field(shape, rng)
     channels = []
     for channel in base.image:

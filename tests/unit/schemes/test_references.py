@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from veilseg.errors import BundleIntegrity
+from veilseg.schemes import references
 from veilseg.schemes.references import (
     LEAST_CONTRAST,
     TISSUE_JITTER,
@@ -195,6 +196,24 @@ def test_channels_share_the_gain_but_not_the_jitter_of_tissues():
         ratios.append(ratio.mean())
     # Of two tissue means, each with its own jitter of sd 0.04: about 1.2·√(0.067² + 0.08²) = 0.13.
     assert 0.06 < np.std(ratios) < 0.25
+
+
+def test_no_labelled_reference_loses_its_foreground(make_case, monkeypatch):
+    """An answer to such a mixture would be the patient's mask alone."""
+    base = make_case(0, (32, 32))
+    labels = np.zeros_like(base.labels)
+    labels[1:4, 1:4] = 1
+    small = Reference(base.image, labels)
+
+    def lost():
+        drawn = (
+            labelled_reference(small, labels.shape, np.random.default_rng(s)) for s in range(100)
+        )
+        return sum(not reference.labels.any() for reference in drawn)
+
+    assert lost() == 0
+    monkeypatch.setattr(references, "MOST_WARPS", 1)
+    assert lost() > 0
 
 
 def test_intensity_curve_rises(make_case):

@@ -66,6 +66,8 @@ class MixupTraining(SchemeTraining):
         self.channels, self.classes = channels, classes
         self.template, self.cases, self.recipe = template, cases, recipe
         self.synthetic = represents(template, cases)
+        # Without foreground a reference would leave the patient's mask alone in the answer.
+        self._bases = [case for case in cases if case.labels.any()]
         self.segmenter = Segmenter(spatial_dims, channels, classes)
         self.unmixer = (
             Unmixer(spatial_dims, channels, classes) if recipe.unmixing == "learned" else None
@@ -74,7 +76,7 @@ class MixupTraining(SchemeTraining):
     def example(self, case: PreparedCase, rng: Generator) -> Arrays:
         coefficient = rng.uniform(*self.recipe.coefficient_range)
         shape = case.labels.shape
-        others = [other for other in self.cases if other.patient != case.patient]
+        others = [other for other in self._bases if other.patient != case.patient]
         if others and (not self.synthetic or rng.uniform() < self.recipe.labelled_share):
             other = others[rng.integers(len(others))]
             reference = labelled_reference(Reference(other.image, other.labels), shape, rng)
