@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import NoReturn, Self
 
 import numpy as np
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from veilseg.errors import InvalidInput, OutputNotWritable
+from veilseg.errors import InvalidInput, MissingDependency, OutputNotWritable
 from veilseg.payload import Float32Array
 from veilseg.schemes.encoding.sequence import Layout
 from veilseg.vault.permissions import require_private, write_private
@@ -113,6 +111,12 @@ class ConsortiumKey:
         return Transform(layout, tuple(bases), tuple(shifts))
 
     def _derived(self, purpose: bytes, length: int) -> bytes:
+        try:
+            from cryptography.hazmat.primitives import hashes
+            from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+        except ImportError as error:
+            missing = f"a consortium key needs {error.name}: pip install 'veilseg[key]'"
+            raise MissingDependency(missing) from error
         derivation = HKDF(hashes.SHA256(), length, salt=None, info=PURPOSE + purpose)
         return derivation.derive(self.secret)
 

@@ -2,11 +2,12 @@
 
 import os
 import pickle
+import sys
 
 import numpy as np
 import pytest
 
-from veilseg.errors import InvalidInput, InvalidVault, OutputNotWritable
+from veilseg.errors import InvalidInput, InvalidVault, MissingDependency, OutputNotWritable
 from veilseg.schemes.encoding.key import ConsortiumKey
 from veilseg.schemes.encoding.sequence import Layout
 
@@ -90,6 +91,12 @@ def test_what_is_no_key_is_refused(tmp_path, text):
         ConsortiumKey.read(path)
     with pytest.raises(InvalidInput, match="veilseg key new"):
         ConsortiumKey.read(tmp_path / "none")
+
+
+def test_site_without_the_library_for_keys_is_told(key, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives", None)
+    with pytest.raises(MissingDependency, match=r"pip install 'veilseg\[key\]'"):
+        key.transform(LAYOUT, "image")
 
 
 def test_key_is_neither_printed_nor_pickled(key):
