@@ -18,7 +18,7 @@ from evidence.leaks import (
     masks,
     verdicts,
 )
-from evidence.places import Places
+from evidence.places import Places, Result
 from evidence.summaries import POOLED
 from evidence.times import overhead, overhead_phases, training_time
 from evidence.verdicts import goals as results_goals
@@ -64,7 +64,7 @@ def card(places: Places, bundle: str) -> str:
     unit = "px" if result.get("unit") == "pixel" else "mm"
     tolerance = result["surface_tolerance_mm"]
     lines = [
-        f"Held-out test split, {people(result)}, {result['references']} references. Mean "
+        f"Held-out test split, {people(result)}{_mixed_with(result)}. Mean "
         f"foreground Dice **{dice(result['mean_dice'])}** "
         f"(95 % interval over patients {between(result['interval'])}).",
         "",
@@ -81,6 +81,11 @@ def card(places: Places, bundle: str) -> str:
     return "\n".join(lines)
 
 
+def _mixed_with(result: Result) -> str:
+    """Nothing, where nothing is mixed."""
+    return "" if result["scheme"] == "plain" else f", {result['references']} references"
+
+
 def accuracy(places: Places) -> str:
     """Plain against private for each data set."""
     found = (places.load("margins") or {"comparisons": {}})["comparisons"]
@@ -94,7 +99,7 @@ def accuracy(places: Places) -> str:
         lines.append(
             row(
                 f"{title}, {people(entry['margin'])}",
-                *(dice(entry[scheme]["dice"]) for scheme in ("plain", "mixup")),
+                *(dice(entry["paired"][scheme]) for scheme in ("plain", "mixup")),
                 algebraic,
                 change(entry["margin"]),
             )
@@ -157,8 +162,9 @@ def mixtures(places: Places) -> str:
 
 
 def calibration(places: Places) -> str:
-    """How far confidence and accuracy of the shipped bundles lie apart."""
-    results = {name: places.load(name) for name in PLAIN_AND_MIXED}
+    """How far confidence and accuracy lie apart, of every data set."""
+    pictures = tuple(f"{data.name}-{scheme}" for data in PICTURES for scheme in ("plain", "mixup"))
+    results = {name: places.load(name) for name in (*PLAIN_AND_MIXED, *pictures)}
     there = {name: result for name, result in results.items() if result and "calibration" in result}
     if not there:
         return NOT_YET

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from evidence.jobs import (
     BRAIN,
     COEFFICIENTS,
@@ -172,6 +174,7 @@ def compared(cases: Sequence[Case]) -> Result:
     schemes = [name for name in ("plain", "mixup", "algebraic", "longer") if name in cases[0]]
     found: Result = {scheme: mean(cases, scheme) for scheme in schemes}
     found["margin"] = difference(cases, "mixup", "plain")
+    found["paired"] = paired(cases, "plain", "mixup")
     if "algebraic" in schemes:
         found["gain"] = gain(cases)
     if "longer" in schemes:
@@ -217,6 +220,13 @@ def difference(cases: Sequence[Case], first: str, second: str) -> Result:
     one, other = side_by_side(*(_scores(cases, scheme) for scheme in (first, second)))
     found = bootstrap_difference(one, other, [case["patient"] for case in cases])
     return {"difference": _number(found.mean), **_interval(found)}
+
+
+def paired(cases: Sequence[Case], *schemes: str) -> dict[str, float | None]:
+    """Mean Dice of two schemes over the images of their difference, and by its rule."""
+    both = np.array(side_by_side(*(_scores(cases, scheme) for scheme in schemes)))
+    means = both[:, ~np.isnan(both).any(axis=0)].mean(axis=1)
+    return {scheme: _number(float(value)) for scheme, value in zip(schemes, means, strict=True)}
 
 
 def _interval(found: Interval) -> Result:

@@ -1,6 +1,7 @@
 """The command itself: quick to start, and ``evaluate`` through the real halves."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -164,6 +165,23 @@ def test_nobody_is_evaluated_whom_an_earlier_fold_has_seen(
         assert ended.code == code
         assert ("started from a bundle of another fold" in ended.err) == (code == 3)
     assert veilseg("evaluate", make_trained({"init": None}), dataset, "--split", "test").code == 0
+
+
+def test_nobody_is_taken_for_unseen_after_patients_got_other_names(
+    veilseg: Callable, make_trained: Callable[..., Path], dataset: Path, tmp_path: Path
+):
+    """The files are the same, but the split goes by patients: it would hold out others."""
+    known = read_dataset(dataset).patients_hash()
+    bundle = make_trained({"patients_sha256": known, "init": None})
+    assert veilseg("evaluate", bundle, dataset, "--split", "test").code == 0
+    renamed = tmp_path / "renamed"
+    shutil.copytree(dataset, renamed)
+    table = renamed / "cases.csv"
+    table.write_text(table.read_text().replace(",anna", ",zoe"))
+    ended = veilseg("evaluate", bundle, renamed, "--split", "test")
+    assert ended.code == 3
+    assert "cases.csv: names other patients than when phantom-mixup was trained" in ended.err
+    assert veilseg("evaluate", bundle, renamed).code == 0
 
 
 def test_evaluate_with_another_coefficient(evaluated: Callable, trained: Path, dataset: Path):

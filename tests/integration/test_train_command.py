@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from veilseg.bundle import open_client_half, open_server_half
 from veilseg.cli.main import app
 from veilseg.datasets.cases import PreparedCase
+from veilseg.datasets.layout import read_dataset
 from veilseg.schemes.mixup.training import MixupTraining
 from veilseg.schemes.plain.training import PlainTraining
 from veilseg.schemes.references import TEMPLATE_FILE, UNMIXER_FILE
@@ -241,6 +242,18 @@ def test_start_that_has_seen_who_is_held_out_is_refused(
         f"--init {fold_bundle[0]}: was trained on another fold of these data: it has seen "
         "patients whom this run holds out"
     )
+    assert not out.exists()
+
+
+def test_start_that_was_split_by_other_patients_is_refused(veilseg, dataset, tmp_path, fold_bundle):
+    renamed, out = tmp_path / "renamed", tmp_path / "x"
+    shutil.copytree(dataset, renamed)
+    cases = [case.name for case in read_dataset(dataset).cases]
+    table = "".join(f"{case},somebody{number // 2}\n" for number, case in enumerate(cases))
+    (renamed / "cases.csv").write_text(f"case,patient\n{table}")
+    options = ["--scheme", "plain", "--out", out, "--init", fold_bundle[0], "--fold", FOLD]
+    line = reason_of(veilseg("train", renamed, *options), 2)
+    assert "was trained on these data with other patients in cases.csv" in line
     assert not out.exists()
 
 

@@ -8,7 +8,7 @@ from veilseg.bundle import ClientBundle
 from veilseg.client.processor import TileProcessor
 from veilseg.datasets.cases import PreparedCase, prepare_case_for
 from veilseg.datasets.layout import Case, Dataset
-from veilseg.datasets.lineage import has_seen_held_out, runs_behind
+from veilseg.datasets.lineage import has_seen_held_out, runs_behind, same_patients
 from veilseg.datasets.split import Fold, split_by_patient
 from veilseg.errors import InvalidDataset
 from veilseg.vault.vault import LabelledReference
@@ -66,6 +66,11 @@ def cast_of(bundle: ClientBundle, dataset: Dataset) -> Cast:
         )
     data, fold = dataset.content_hash(), manifest.provenance.get("fold")
     known = any(run.get("data_sha256") == data for run in runs_behind(manifest.provenance))
+    if known and not same_patients(manifest.provenance, dataset.patients_hash()):
+        raise InvalidDataset(
+            f"{dataset.folder}: cases.csv: names other patients than when {manifest.name} was "
+            "trained: whom it has not seen is unknown"
+        )
     if known and has_seen_held_out(manifest.provenance, data, fold):
         raise InvalidDataset(
             f"{dataset.folder}: {manifest.name} started from a bundle of another fold of these "

@@ -12,7 +12,7 @@ from veilseg.cli.local import LocalServer
 from veilseg.cli.progress import progress
 from veilseg.cli.site import labelled_references
 from veilseg.datasets.layout import Case, Dataset, read_dataset
-from veilseg.datasets.lineage import has_seen_held_out
+from veilseg.datasets.lineage import has_seen_held_out, same_patients
 from veilseg.datasets.split import Fold, split_by_patient
 from veilseg.errors import InvalidInput, OutputNotWritable, WrongUsage
 from veilseg.evaluation.evaluate import evaluate as run
@@ -106,6 +106,11 @@ def cases_of(
         raise InvalidInput(
             f"{request.dataset}: --split {request.split}: not the data {manifest.name} was trained "
             "on, so which cases it has not seen is unknown; without --split all cases are taken"
+        )
+    if not same_patients(manifest.provenance, dataset.patients_hash()):
+        raise InvalidInput(
+            f"{request.dataset}: cases.csv: names other patients than when {manifest.name} was "
+            "trained, so which cases it has not seen is unknown"
         )
     fold = manifest.provenance.get("fold")
     if has_seen_held_out(manifest.provenance, data_hash, fold):

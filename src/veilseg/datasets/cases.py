@@ -12,7 +12,7 @@ from veilseg.imaging.checks import require_same_grid
 from veilseg.imaging.formats import read_image, read_label_map
 from veilseg.imaging.plausibility import spacing_for
 from veilseg.imaging.preprocessing import Prepared, prepare, prepare_labels
-from veilseg.imaging.volume import LabelMap, Volume
+from veilseg.imaging.volume import LabelMap, Unit, Volume
 from veilseg.payload import Float32Array
 
 
@@ -61,6 +61,17 @@ def read_case(case: Case, classes: int) -> tuple[Volume, LabelMap]:
     if top >= classes:
         raise InvalidDataset(f"{case.labels}: label {top} is not in dataset.json (0…{classes - 1})")
     return volume, labels
+
+
+def require_same_unit(case: Case, unit: Unit, *before: Unit) -> None:
+    """Raise InvalidDataset if an image states its size and those before it do not, or the other
+    way round: a spacing of both together is one of neither."""
+    for other in before:
+        if unit != other:
+            raise InvalidDataset(
+                f"{case.images[0]}: its size is in {unit}, that of those before it in {other}: "
+                "state the size of all or of none"
+            )
 
 
 def prepare_image(

@@ -14,6 +14,14 @@ def runs_behind(provenance: Provenance) -> Iterator[Provenance]:
         yield provenance
 
 
+def same_patients(provenance: Provenance, patients_sha256: str) -> bool:
+    """Whether everybody was who they are now when weights were trained: else a split of the same
+    data holds out others. True where a bundle does not say."""
+    return all(
+        run.get("patients_sha256") in (None, patients_sha256) for run in runs_behind(provenance)
+    )
+
+
 def has_seen_held_out(provenance: Provenance, data_sha256: str, fold: str | None) -> bool:
     """Whether weights have seen patients whom a fold of some data holds out.
 

@@ -8,7 +8,7 @@ import numpy as np
 from veilseg.bundle import ClientManifest
 from veilseg.client.pipeline import protect, recover
 from veilseg.client.processor import TileProcessor
-from veilseg.datasets.cases import read_case
+from veilseg.datasets.cases import read_case, require_same_unit
 from veilseg.datasets.layout import Case
 from veilseg.evaluation.bootstrap import bootstrap_mean
 from veilseg.evaluation.calibration import Calibration
@@ -64,11 +64,12 @@ def evaluate(
     dice: dict[str, list[tuple[float, ...]]] = {name: [] for name in halves}
     hd95: list[tuple[float, ...]] = []
     nsd: list[tuple[float, ...]] = []
-    unit: Unit = "mm"
+    units: list[Unit] = []
     calibration = Calibration()
     for index, case in enumerate(cases):
         _, truth = read_case(case, classes)
-        unit = truth.geometry.unit  # of all alike: a data set has one file ending
+        require_same_unit(case, truth.geometry.unit, *units[:1])
+        units.append(truth.geometry.unit)
         outgoing = [
             protect(case.images, case.patient, manifest, halves[first], number)
             for number in range(mixtures)
@@ -95,7 +96,7 @@ def evaluate(
         "n_patients": overall.patients,
         "mean_dice": _number(overall.mean),
         "interval": [_number(overall.low), _number(overall.high)],
-        "unit": unit,
+        "unit": units[0],
         "surface_tolerance_mm": DEFAULT_TOLERANCE_MM,
         "per_class": {
             name: {

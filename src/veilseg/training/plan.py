@@ -7,12 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from veilseg.bundle import Expectation, IntensityRule
-from veilseg.datasets.cases import PreparedCase, prepare_image, read_case
+from veilseg.datasets.cases import (
+    PreparedCase,
+    prepare_image,
+    read_case,
+    require_same_unit,
+)
 from veilseg.datasets.layout import Case, Dataset
+from veilseg.imaging.checks import require_bytes_fitting
 from veilseg.imaging.orientation import ras_spacing_mm
 from veilseg.imaging.plausibility import expectation_of
 from veilseg.imaging.preprocessing import padding_to, prepare_labels
-from veilseg.imaging.volume import Unit
+from veilseg.imaging.volume import LabelMap, Unit, Volume
 from veilseg.networks.segmenter import DIVISOR, SMALLEST_SIDE
 
 PERCENTILES = IntensityRule("percentile", 0.5, 99.5)
@@ -48,11 +54,18 @@ def plan_and_prepare(
     Raises
     ------
     InvalidImage, InvalidDataset, GeometryMismatch
-        For the first case that cannot be used.
+        For the first case that cannot be used, or whose size is in another unit than that of
+        those before, or if all together do not fit into memory.
     """
-    loaded = []
+    loaded: list[tuple[Volume, LabelMap]] = []
+    held = 0
     for index, case in enumerate(cases):
-        loaded.append(read_case(case, len(dataset.labels)))
+        volume, labels = read_case(case, len(dataset.labels))
+        require_same_unit(case, volume.geometry.unit, *(one.geometry.unit for one, _ in loaded[:1]))
+        held += volume.array.nbytes + labels.array.nbytes
+        # Raw and prepared, and there is to be room for a network.
+        require_bytes_fitting(held, f"{dataset.folder}: so far the training data")
+        loaded.append((volume, labels))
         progress(index + 1, 2 * len(cases))
     spacings = [ras_spacing_mm(volume.geometry) for volume, _ in loaded]
     spacing_mm = tuple(round(float(value), 4) for value in np.median(spacings, axis=0))
@@ -74,7 +87,6 @@ def plan_and_prepare(
                 np.pad(label_array, padding),
             )
         )
-    # One data set has one kind of file, hence one unit.
     unit = loaded[0][0].geometry.unit
     return Plan(spacing_mm, tile_shape, PERCENTILES, expectation, unit), prepared
 

@@ -29,6 +29,7 @@ class Run:
     init: str = ""  # id of the bundle whose weights it starts from
     fold: str = ""  # as 2/5; empty for the default split
     variant: str = ""  # of the scheme: its key, or which control it is
+    patients_sha256: str = ""  # who is who, by which the data are split
 
     def fingerprint(self) -> str:
         """Short hash that a checkpoint must carry to be resumed by this run."""

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from veilseg.bundle import open_client_half
 from veilseg.datasets.cases import PreparedCase, prepare_case
 from veilseg.datasets.layout import Dataset, read_dataset, with_codes
-from veilseg.datasets.lineage import has_seen_held_out
+from veilseg.datasets.lineage import has_seen_held_out, runs_behind, same_patients
 from veilseg.datasets.split import Fold, Split, split_by_patient
 from veilseg.errors import BundleIntegrity, InvalidInput, OutputNotWritable, WrongUsage
 from veilseg.evaluation.dice import dice_per_class, mean_foreground
@@ -108,7 +108,7 @@ def train(
         dataset = with_codes(dataset, label_codes)
     split = split_by_patient(dataset, fold)
     data_sha256 = dataset.content_hash()
-    start = None if init is None else _start(init, data_sha256, fold)
+    start = None if init is None else _start(init, dataset, data_sha256, fold)
     plan, cases = plan_and_prepare(
         dataset, split.train, lambda done, total: report("preparing", done, total, "")
     )
@@ -132,6 +132,7 @@ def train(
         "" if start is None else str(start["bundle_id"]),
         "" if fold is None else str(fold),
         scheme.variant,
+        dataset.patients_hash(),
     )
     try:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -186,9 +187,17 @@ def validation_dice(
     return mean_foreground(scores)
 
 
-def _start(init: Path, data_sha256: str, fold: Fold | None) -> dict[str, Any]:
+def _start(init: Path, dataset: Dataset, data_sha256: str, fold: Fold | None) -> dict[str, Any]:
     """What the new bundle says of where its weights come from."""
     manifest = open_client_half(init).manifest
+    of_these = any(
+        run.get("data_sha256") == data_sha256 for run in runs_behind(manifest.provenance)
+    )
+    if of_these and not same_patients(manifest.provenance, dataset.patients_hash()):
+        raise WrongUsage(
+            f"--init {init}: was trained on these data with other patients in cases.csv: it may "
+            "have seen whom this run holds out"
+        )
     if has_seen_held_out(manifest.provenance, data_sha256, None if fold is None else str(fold)):
         raise WrongUsage(
             f"--init {init}: was trained on another fold of these data: it has seen patients "

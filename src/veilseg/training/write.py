@@ -128,6 +128,7 @@ def _provenance(
     return {
         "dataset": dataset.name,
         "data_sha256": run.data_sha256,
+        "patients_sha256": run.patients_sha256,
         "cases": split_sizes,
         "split": {"by": "patient", "test_share": TEST_SHARE, "validation_share": VALIDATION_SHARE},
         "seed": run.seed,

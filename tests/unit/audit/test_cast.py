@@ -65,6 +65,13 @@ def test_bundle_of_another_fold_has_seen_the_audited(bundle, dataset):
         cast_of(bundle(data_sha256=data, fold="2/3", init=start), dataset)
 
 
+def test_patients_of_other_names_are_not_taken_for_unseen(bundle, dataset):
+    data, people = dataset.content_hash(), dataset.patients_hash()
+    assert cast_of(bundle(data_sha256=data, patients_sha256=people), dataset).audited
+    with pytest.raises(InvalidDataset, match="names other patients"):
+        cast_of(bundle(data_sha256=data, patients_sha256="0" * 64), dataset)
+
+
 def test_references_of_the_site_are_neither_audited_nor_the_attackers(bundle, folder, dataset):
     half = bundle(data_sha256=dataset.content_hash())
     cast = cast_of(half, dataset)

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from veilseg.datasets.cases import prepare_case, read_case
+from veilseg.datasets.cases import prepare_case, read_case, require_same_unit
 from veilseg.datasets.layout import read_dataset
 from veilseg.errors import GeometryMismatch, InvalidDataset, InvalidImage
+from veilseg.imaging import checks
 from veilseg.networks.segmenter import DIVISOR, SMALLEST_SIDE
 from veilseg.training.plan import MOST_TILE_VOXELS, choose_tile, plan_and_prepare
 
@@ -126,3 +127,22 @@ def test_image_that_cannot_be_prepared_is_named(make_dataset):
     with pytest.raises(InvalidImage, match="the range 5…5 is empty") as caught:
         plan_and_prepare(dataset, dataset.cases, ignore)
     assert str(path) in str(caught.value)
+
+
+def test_data_that_do_not_fit_into_memory_are_refused(make_dataset, monkeypatch):
+    dataset = read_dataset(make_dataset(("a", "b", "c")))
+    volume, labels = read_case(dataset.cases[0], 2)
+    held = volume.array.nbytes + labels.array.nbytes
+    # Room for two of three, of the quarter that raw data may take.
+    monkeypatch.setattr(checks, "_memory_bytes", lambda: 4 * int(2.5 * held))
+    with pytest.raises(InvalidImage, match=r"so far the training data: holds .* fit into memory"):
+        plan_and_prepare(dataset, dataset.cases, ignore)
+
+
+def test_sizes_in_two_units_are_refused(make_dataset):
+    dataset = read_dataset(make_dataset(("a", "b")))
+    require_same_unit(dataset.cases[0], "mm")
+    require_same_unit(dataset.cases[1], "mm", "mm")
+    with pytest.raises(InvalidDataset, match="is in pixel, that of those before it in mm") as found:
+        require_same_unit(dataset.cases[1], "pixel", "mm")
+    assert str(dataset.cases[1].images[0]) in str(found.value)
