@@ -229,3 +229,6 @@ def test_real_series(shared_data, tmp_path, veilseg):
     assert set(np.unique(one.array)) == {0, 1, 2}
     np.testing.assert_array_equal(one.array, other.array)
     np.testing.assert_allclose(one.geometry.affine, other.geometry.affine, rtol=0, atol=1e-4)
+    written, source = pydicom.dcmread(out), pydicom.dcmread(next(folder.rglob("*.dcm")))
+    for what in ("FrameOfReferenceUID", "StudyInstanceUID", "PatientID"):
+        assert written[what].value == source[what].value
