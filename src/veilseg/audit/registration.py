@@ -43,6 +43,7 @@ def guess_reference(
     coefficient: float,
     steps: int,
     warped: bool,
+    recolouring: float = 0.0,
 ) -> Guess:
     """Register all candidates at once and choose.
 
@@ -56,6 +57,9 @@ def guess_reference(
         At half the resolution, where there are voxels enough; a third of them at the whole.
     warped : bool
         Whether to look for a warp; intensities are fitted in any case.
+    recolouring : float
+        What it costs to change intensities: where those of the reference are nearly known, freedom
+        to change them takes away of the patient what looks like the reference.
     """
     shown = torch.from_numpy(proxy)[None]
     bases = torch.from_numpy(np.stack([case.image for case in candidates]))
@@ -73,6 +77,7 @@ def guess_reference(
             patient = (image - (1 - coefficient) * _recoloured(moved, curve)) / coefficient
             # What a candidate needs to be bent counts against it.
             loss = _implausible(patient) + SMOOTHNESS * _differences(nodes)
+            loss = loss + recolouring * (curve**2).mean(dim=(1, 2))
             optimizer.zero_grad()
             loss.sum().backward()  # type: ignore[no-untyped-call]  # torch
             optimizer.step()

@@ -12,7 +12,6 @@ from veilseg.audit.chance import hit_interval
 from veilseg.audit.findings import Control
 from veilseg.audit.grids import central, fitted
 from veilseg.audit.nulls import WHAT
-from veilseg.audit.scene import evenly
 from veilseg.audit.workshop import Workshop
 from veilseg.datasets.cases import PreparedCase
 from veilseg.payload import Float32Array
@@ -97,9 +96,8 @@ def second_acquisitions(workshop: Workshop) -> tuple[list[PreparedCase], Gallery
         by_patient.setdefault(case.patient, []).append(case)
     pairs = [cases for cases in by_patient.values() if len(cases) == 2]
     if len(pairs) == len(by_patient):
-        chosen = evenly(pairs, workshop.effort.audited)
-        first = [pair[0] for pair in chosen]
-        others = [fitted(pair[1], tile).image for pair in chosen]
+        first = [pair[0] for pair in pairs]
+        others = [fitted(pair[1], tile).image for pair in pairs]
         return first, _in_order(others, first), "their other scans"
     cases = workshop.audited
     images = []
