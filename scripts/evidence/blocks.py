@@ -83,7 +83,7 @@ def card(places: Places, bundle: str) -> str:
 
 def _mixed_with(result: Result) -> str:
     """Nothing, where nothing is mixed."""
-    return "" if result["scheme"] == "plain" else f", {result['references']} references"
+    return "" if result.get("scheme") == "plain" else f", {result['references']} references"
 
 
 def accuracy(places: Places) -> str:
@@ -128,7 +128,7 @@ def longer(places: Places) -> str:
     rows = [
         row(
             f"{TITLES[name]}, {people(entry['more_steps'])}",
-            *(dice(entry[scheme]["dice"]) for scheme in ("plain", "longer")),
+            *(dice(entry["paired_longer"][scheme]) for scheme in ("plain", "longer")),
             *(change(entry[name]) for name in ("more_steps", "margin_to_longer")),
         )
         for name, entry in found["comparisons"].items()

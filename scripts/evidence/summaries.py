@@ -179,6 +179,7 @@ def compared(cases: Sequence[Case]) -> Result:
         found["gain"] = gain(cases)
     if "longer" in schemes:
         found["more_steps"] = difference(cases, "longer", "plain")
+        found["paired_longer"] = paired(cases, "plain", "longer")
         found["margin_to_longer"] = difference(cases, "mixup", "longer")
     return found
 
