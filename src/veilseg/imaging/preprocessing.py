@@ -16,6 +16,7 @@ from scipy import ndimage
 from veilseg.bundle import IntensityRule
 from veilseg.errors import GeometryMismatch, InvalidImage
 from veilseg.imaging.checks import require_fitting
+from veilseg.imaging.intensity import rescale
 from veilseg.imaging.orientation import (
     Scalar,
     from_ras,
@@ -211,39 +212,6 @@ def padding_to(shape: tuple[int, ...], tile_shape: tuple[int, ...]) -> tuple[tup
     """Voxels to add before and after each axis to reach the tile, the image in the middle."""
     missing = [max(0, target - size) for size, target in zip(shape, tile_shape, strict=True)]
     return tuple((total // 2, total - total // 2) for total in missing)
-
-
-def rescale(array: Float32Array, intensity: IntensityRule) -> Float32Array:
-    """Apply the intensity rule; the result lies in [0, 1] and keeps exact zeros.
-
-    ``percentile`` takes the bounds from the image's own non-zero voxels (a skull-stripped head
-    is mostly zeros), ``window`` takes them as they are, ``as-is`` only clips.
-    """
-    if intensity.rule == "as-is":
-        return np.clip(array, 0, 1)
-    lower, upper = intensity.lower, intensity.upper
-    if intensity.rule == "percentile":
-        present = array[array != 0]
-        if present.size == 0:
-            return np.zeros_like(array)
-        wanted = [intensity.lower, intensity.upper]
-        lower, upper = map(float, np.percentile(present, wanted, overwrite_input=True))
-        del present
-    if upper <= lower:
-        raise InvalidImage(f"intensity: the range {lower:g}…{upper:g} is empty")
-    # In place and in single precision: of a large volume there is no room for several.
-    scaled = array - np.float32(lower)
-    scaled /= np.float32(upper - lower)
-    np.clip(scaled, 0, 1, out=scaled)
-    if intensity.rule == "percentile":
-        # The darkest tissue is still tissue: only what was exactly zero stays so.
-        np.maximum(scaled, SMALLEST_PRESENT, out=scaled)
-        scaled[array == 0] = 0
-    return scaled
-
-
-# Tells present-but-dark from empty after clipping; representable in FP16.
-SMALLEST_PRESENT = np.float32(2.0**-10)
 
 
 def _strongest_class(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from veilseg.errors import BundleIntegrity
-from veilseg.imaging.preprocessing import SMALLEST_PRESENT
+from veilseg.imaging.intensity import SMALLEST_PRESENT
 from veilseg.payload import Float32Array
 from veilseg.schemes.random_fields import diffuse, gain_field, nearest, random_warp, texture
 

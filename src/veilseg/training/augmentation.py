@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from veilseg.imaging.preprocessing import SMALLEST_PRESENT
+from veilseg.imaging.intensity import SMALLEST_PRESENT
 from veilseg.payload import Float32Array
 
 MOVED_SHARE = 0.8

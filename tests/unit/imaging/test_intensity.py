@@ -3,7 +3,7 @@
 import numpy as np
 
 from veilseg.bundle import IntensityRule
-from veilseg.imaging.preprocessing import SMALLEST_PRESENT, rescale
+from veilseg.imaging.intensity import SMALLEST_PRESENT, rescale
 
 
 def test_percentile_takes_its_bounds_from_what_is_not_zero():
