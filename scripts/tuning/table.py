@@ -154,6 +154,17 @@ TABLE: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "hearts-wide": ("hearts-single", {"segmenter": "fine-64"}),
         "hearts-deep": ("hearts-single", {"segmenter": "fine-48-deep"}),
     },
+    "one": {
+        "package-again": ("package", {}),
+        "law-half": ("package-again", {"coefficients": A_HALF}),
+        "law-wide": ("package-again", {"coefficients": (0.3, 0.7)}),
+        "labelled-none": ("package-again", {"labelled_share": 0.0}),
+        "labelled-half": ("package-again", {"labelled_share": 0.5}),
+        "weight-1": ("package-again", {"unmixing_weight": 1.0}),
+        "weight-16": ("package-again", {"unmixing_weight": 16.0}),
+        "blind": ("package-again", {"unmixer": "pooled-blind"}),
+        "slower": ("package-again", {"learning_rate": 4e-3}),
+    },
 }
 # What is tried of the loss, in losses.py.
 TRIED = ("symmetric", "label_smoothing", "deep_supervision", "curriculum")
