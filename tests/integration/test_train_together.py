@@ -23,6 +23,8 @@ from veilseg.collaboration.blobs import Blobs
 from veilseg.collaboration.database import Database
 from veilseg.collaboration.shards import ShardPairs
 from veilseg.collaboration.tables import Contribution, Shard
+from veilseg.datasets.layout import read_dataset
+from veilseg.datasets.split import split_by_patient
 from veilseg.runtime import OnnxModel
 
 pytestmark = pytest.mark.usefixtures("remembered_exports")
@@ -215,15 +217,14 @@ def received(provider, project):
 def interrupted(provider, data, bundles, tmp_path, kills, views):
     """Contribute twice: undisturbed, and with the site or the service killed so many times."""
     bundle = bundles / "encoding"
+    pairs = views * len(split_by_patient(read_dataset(data["south"])).train)
     for project in ("calm", "stormy"):
         run("project", "create", project, "--bundle", bundle, "--store", provider.store)
     provider.start()
     rng = random.Random(7)
     for project in ("calm", "stormy"):
         token = provider.token(project, "south", tmp_path)
-        command = contribution(
-            *(provider, data, bundle, project, "south", token, "--views", views, "--split", "all")
-        )
+        command = contribution(*(provider, data, bundle, project, "south", token, "--views", views))
         left = kills if project == "stormy" else 0
         while True:
             with subprocess.Popen(
@@ -231,7 +232,7 @@ def interrupted(provider, data, bundles, tmp_path, kills, views):
             ) as site:
                 assert site.stderr is not None
                 first = next(line for line in site.stderr if "contributing" in line)
-                assert f"/{8 * views}" in first
+                assert f"/{pairs}" in first
                 if not left:
                     assert site.wait(120) == 0, site.stderr.read()
                     break
@@ -247,14 +248,13 @@ def interrupted(provider, data, bundles, tmp_path, kills, views):
                 site.kill()
     calm, stormy = (received(provider, project) for project in ("calm", "stormy"))
     assert calm == stormy
-    assert calm[1] == 8 * views
+    assert calm[1] == pairs
     # On disk as well, each by its SHA-256.
     database = provider.database()
     with database.session() as session:
         manifest = fits.whole_contributions(session, projects.find(session, "stormy"))
     database.close()
-    pairs = ShardPairs(manifest, Blobs(str(provider.store / "blobs")), tmp_path)
-    assert len(pairs) == 8 * views
+    assert len(ShardPairs(manifest, Blobs(str(provider.store / "blobs")), tmp_path)) == pairs
 
 
 @pytest.mark.long
