@@ -19,6 +19,7 @@ from torch.utils.data import ConcatDataset
 
 import veilseg
 from tuning.losses import TriedMixup
+from tuning.mixtures import SeveralReferences
 from tuning.networks import SEGMENTERS, multiply_adds_per_voxel, optimizers_of
 from tuning.table import TRIED, Experiment
 from tuning.unmixers import unmixer
@@ -46,7 +47,7 @@ REFERENCES_PER_CASE = 3  # of a validation image; a raw one is validated once
 FIRST_VALIDATION_SEED = 1000
 AVERAGE_DECAY = 0.99
 # What of an experiment, and which folders of the package, decide how an example looks.
-OF_EXAMPLES = ("scheme", "labelled_share", "coefficients", "augmentation")
+OF_EXAMPLES = ("scheme", "labelled_share", "coefficients", "references", "augmentation")
 MAKES_EXAMPLES = ("datasets", "imaging", "schemes", "training")
 LABELS = ("target", "reference_labels")
 
@@ -89,7 +90,14 @@ def run(experiment: Experiment, places: Places, work: Path, report: Report) -> R
             labelled_share=share,
             coefficient_range=coefficients,
         )
-        return TRAINABLE[experiment.scheme](dataset, plan, cases, SEED, recipe)
+        scheme = TRAINABLE[experiment.scheme](dataset, plan, cases, SEED, recipe)
+        if experiment.references == 1:
+            return scheme
+        assert isinstance(scheme, MixupTraining) and not share, "synthetic references only"
+        kinds = dataset.spatial_dims, len(dataset.channels), len(dataset.labels)
+        return SeveralReferences(
+            experiment.references, *kinds, scheme.template, scheme.cases, scheme.recipe
+        )
 
     scheme = build(experiment.labelled_share, experiment.coefficients)
     data_sha256 = dataset.content_hash()
@@ -271,7 +279,7 @@ def _key(experiment: Experiment, data_sha256: str) -> str:
 
 def _packed(name: str, tensor: Tensor) -> np.ndarray:
     array = tensor.numpy()
-    if name in LABELS:
+    if name in LABELS and np.isin(array, (0, 1)).all():  # of several references it is a share
         return array.argmax(axis=0).astype(np.uint8)
     return array.astype(np.float16) if array.ndim else array
 

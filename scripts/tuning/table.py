@@ -38,6 +38,8 @@ class Experiment:
         Whether training begins with a large a.
     labelled_share, coefficients
         As in the package's Recipe, for training; validation has synthetic references at a = ½.
+    references : int
+        Synthetic ones whose mean an image is mixed with, in training and validation.
     augmentation : str
         ``full`` as in the package, ``light`` without smoothing and noise.
     cropped_share : float
@@ -61,6 +63,7 @@ class Experiment:
     curriculum: bool = False
     labelled_share: float = 0.5
     coefficients: tuple[float, float] = (0.4, 0.6)
+    references: int = 1
     augmentation: str = "full"
     cropped_share: float = 0.0
 
@@ -164,12 +167,17 @@ TABLE: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "weight-16": ("package-again", {"unmixing_weight": 16.0}),
         "blind": ("package-again", {"unmixer": "pooled-blind"}),
         "slower": ("package-again", {"learning_rate": 4e-3}),
+        "references-2": ("labelled-none", {"references": 2}),
+        "references-4": ("labelled-none", {"references": 4}),
     },
 }
 # What is tried of the loss, in losses.py.
 TRIED = ("symmetric", "label_smoothing", "deep_supervision", "curriculum")
 # Settings that only mean something where there is a mixture.
-OF_MIXTURES = ("unmixer", "unmixing_weight", "labelled_share", "coefficients", *TRIED)
+OF_MIXTURES = (
+    *("unmixer", "unmixing_weight", "labelled_share", "coefficients", "references"),
+    *TRIED,
+)
 
 
 def experiments() -> dict[str, Experiment]:

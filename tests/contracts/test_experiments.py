@@ -145,6 +145,7 @@ def test_experiments_run(tmp_path):
     phantoms.make_dataset(tmp_path / "hippocampus", ("p", "q", "r", "s", "t"))
     work = tmp_path / "work"
     names = ["batch-2", "log-answer", "symmetric", "smoothing", "deep", "curriculum", "plain"]
+    names.append("references-2")
     script = PLACES.root / "scripts" / "experiments.py"
     before = (PLACES.results / "experiments.json").read_bytes()
     done = subprocess.run(
@@ -167,6 +168,6 @@ def test_experiments_run(tmp_path):
     # One set of examples for two experiments that differ in nothing else; a trial keeps no row.
     assert (
         sorted(len(list(folder.iterdir())) for folder in (work / "experiments").iterdir())
-        == [4] * 3
+        == [4] * 4
     )
     assert (PLACES.results / "experiments.json").read_bytes() == before
