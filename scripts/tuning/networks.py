@@ -37,8 +37,9 @@ SEGMENTERS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "raw-48": lambda d, c, k: RawContextUNet(d, c, k, (48, 96, 192)),
     "fine-32": lambda d, c, k: HalfResolutionUNet(d, c, k, (32, 64, 128)),
     "fine-48": Segmenter,
-    # A level more sees further.
+    # A level more sees further, and two more.
     "fine-48-deep": lambda d, c, k: HalfResolutionUNet(d, c, k, (48, 96, 128, 128)),
+    "fine-48-deeper": lambda d, c, k: HalfResolutionUNet(d, c, k, (48, 96, 128, 128, 128)),
     "fine-64": lambda d, c, k: HalfResolutionUNet(d, c, k, (64, 128, 192)),
 }
 

@@ -156,6 +156,9 @@ TABLE: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "hearts-single": ("hearts", {"steps": 3000, "batch": 1}),
         "hearts-wide": ("hearts-single", {"segmenter": "fine-64"}),
         "hearts-deep": ("hearts-single", {"segmenter": "fine-48-deep"}),
+        "hearts-deeper": ("hearts-deep", {"segmenter": "fine-48-deeper"}),
+        "vessels-mixed": ("hearts-single", {"data": "retina_vessels", "steps": 1500}),
+        "vessels-deep": ("vessels-mixed", {"segmenter": "fine-48-deep"}),
     },
     "one": {
         "package-again": ("package", {}),
