@@ -13,6 +13,8 @@ from veilseg.networks.u_net import HalfResolutionUNet, context_network
 from veilseg.training.optimizer import optimizers
 
 ADAM_WEIGHT_DECAY = 1e-4
+# Of a tile that is counted on: the deepest network leaves two voxels of it.
+COUNTED_SIDE = 64
 
 
 class RawContextUNet(HalfResolutionUNet):
@@ -55,8 +57,8 @@ def multiply_adds_per_voxel(name: str, dims: int, channels: int, classes: int) -
     """Of a segmenter, counted without computing anything; the same for any tile."""
     with torch.device("meta"):
         network = SEGMENTERS[name](dims, channels, classes)
-        tile = torch.empty(1, channels, *(32,) * dims)
+        tile = torch.empty(1, channels, *(COUNTED_SIDE,) * dims)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(tile)
     # The counter counts a multiplication and an addition as two.
-    return round(counter.get_total_flops() / 2 / 32**dims)
+    return round(counter.get_total_flops() / 2 / COUNTED_SIDE**dims)
