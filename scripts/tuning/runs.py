@@ -93,7 +93,8 @@ def run(experiment: Experiment, places: Places, work: Path, report: Report) -> R
         scheme = TRAINABLE[experiment.scheme](dataset, plan, cases, SEED, recipe)
         if experiment.references == 1:
             return scheme
-        assert isinstance(scheme, MixupTraining) and not share, "synthetic references only"
+        assert isinstance(scheme, MixupTraining), "only mixtures have references"
+        assert not share, "only synthetic references are averaged"
         kinds = dataset.spatial_dims, len(dataset.channels), len(dataset.labels)
         return SeveralReferences(
             experiment.references, *kinds, scheme.template, scheme.cases, scheme.recipe

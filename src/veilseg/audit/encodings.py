@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from veilseg.audit.findings import NotRun
+from veilseg.audit.findings import DoesNotApply
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import Law
 from veilseg.audit.scene import Observation, Scene
@@ -77,11 +77,11 @@ def layout_of(scene: Scene, what: str) -> Layout:
 
     Raises
     ------
-    NotRun
+    DoesNotApply
         If the scheme encodes nothing.
     """
     if not scene.encodes:
-        raise NotRun("nothing is encoded")
+        raise DoesNotApply("nothing is encoded")
     return Layout.from_json(scene.manifest.settings[f"{what}_levels"])
 
 

@@ -21,8 +21,20 @@ RUN = "run"
 CONTROL_FAILED = "not run: control failed"
 
 
+# Of findings about what the bundle's scheme does not do: they say nothing of anybody.
+DOES_NOT_APPLY = "not run: does not apply"
+
+
 class NotRun(Exception):
     """Bundle or data leave an attack nothing to do; the message says why."""
+
+    status = "not run"
+
+
+class DoesNotApply(NotRun):
+    """The bundle's scheme does nothing that this attack is about; the message says why."""
+
+    status = DOES_NOT_APPLY
 
 
 @dataclass(frozen=True)
@@ -204,11 +216,15 @@ class Finding:
             setting=self.setting if setting is None else setting,
             occurs=occurs,
         )
+        most = 100 if self.metric.startswith("%") else 1
+        if null.low <= 0 and null.high >= most:
+            people = f"{overall.patients} patients"
+            return found.not_run(f"of {people} chance allows any value: its control cannot fail")
         return found if found.controls_passed else replace(found, status=CONTROL_FAILED)
 
-    def not_run(self, reason: str) -> "Finding":
+    def not_run(self, reason: str, status: str = NotRun.status) -> "Finding":
         """The same without an outcome."""
-        return replace(self, status=f"not run: {reason}", value=None)
+        return replace(self, status=f"{status}: {reason}", value=None)
 
     def document(self) -> dict[str, Any]:
         """For JSON."""

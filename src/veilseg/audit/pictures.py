@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from veilseg.audit.attacks.encoded_masks import answer_decoder, masks_of_groups
 from veilseg.audit.attacks.inversion import inverter
 from veilseg.audit.attacks.layout import drawn
+from veilseg.audit.attacks.mask_recovery import recovered_masks
+from veilseg.audit.attacks.separation import LINEAR, PROXY, attackers_of
 from veilseg.audit.encodings import own_tiles
-from veilseg.audit.linear import LinearAttacker
 from veilseg.audit.reading_off import read_off
 from veilseg.audit.scene import Observation
-from veilseg.audit.separator import separated, separator
 from veilseg.audit.workshop import Workshop, mean_image
 from veilseg.schemes.encoding.sequence import Layout
 
@@ -32,30 +32,27 @@ LEARNED = {"image": "SSIM", "mask": "Dice", "identity": "rank-1", "membership": 
 mpl.use("Agg")
 
 
-def rows(workshop: Workshop, by_network: bool) -> str:
+def rows(workshop: Workshop, ran: Mapping[str, str | None]) -> str:
     """One row per person, as a PNG in base64: patient, proxy, reconstruction, error, masks.
 
     Parameters
     ----------
     workshop : Workshop
-    by_network : bool
-        Whether the trained network finds them; else what needs no training.
+    ran : mapping
+        Attacks that ran, and which of its attackers was the strongest where one has several. Of an
+        attack that did not run, what needs no training is drawn.
     """
     scene = workshop.scene
     seen = workshop.observed()[:PEOPLE]
-    images = [one.proxy for one in seen]
     if scene.encodes:
-        seen, images = _of_encodings(workshop, by_network)
-        masks = _masks_of_encodings(workshop, by_network)[:PEOPLE]
+        masks = _masks_of_encodings(workshop, "A16e" in ran)[:PEOPLE]
+        seen, images = _of_encodings(workshop, "A10" in ran)
     else:
+        untrained = LINEAR if scene.hides else PROXY
+        images = attackers_of(workshop)[ran.get("A5") or untrained](seen)
         masks = [read_off(one.answer, scene.coefficient) for one in seen]
-    if scene.hides and not by_network:
-        linear = LinearAttacker.fitted(scene, scene.law())
-        images = [linear(one.proxy) for one in seen]
-    elif scene.hides:
-        found = separated(separator(workshop, scene.coefficient, sees_answer=True), seen)
-        images = [image for image, _ in found]
-        masks = [logits.argmax(axis=0) for _, logits in found]
+        if name := ran.get("A16"):
+            masks = recovered_masks(workshop, scene.coefficient, seen)[name]
     figure = Figure(
         figsize=(6 * PANEL_INCHES, len(seen) * PANEL_INCHES * 1.15), dpi=DPI, layout="constrained"
     )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from veilseg.audit.findings import CHANNELS, RUN, Channel, Threat
+from veilseg.audit.findings import CHANNELS, DOES_NOT_APPLY, RUN, Channel, Threat
 from veilseg.audit.verdict import Document, sentence
 
 COLUMNS = (
@@ -40,6 +40,7 @@ def page(document: dict[str, Any], pictures: str, plot: str | None, steps: int) 
     return _template("page.html").format(
         bundle=html.escape(document["bundle"]),
         scheme=html.escape(document["scheme"]),
+        setting=_setting(document),
         effort=html.escape(document["effort"]),
         people=people,
         sentences="".join(
@@ -58,6 +59,13 @@ def shown(value: float) -> str:
     return f"{value:.1g}" if 0 < abs(value) < 0.005 else f"{value:.2f}"
 
 
+def _setting(document: dict[str, Any]) -> str:
+    """What the figures hold for and for nothing else: coefficient and kind of reference."""
+    if document["references"] == "none":
+        return ""
+    return f" at a = {document['coefficient']:g} with {document['references']} references"
+
+
 def _template(name: str) -> str:
     return resources.files("veilseg.audit").joinpath(name).read_text(encoding="utf-8")
 
@@ -66,9 +74,21 @@ def _table(head: str, findings: Sequence[Document]) -> str:
     if not findings:
         return f"<h3>{html.escape(head)}</h3><p class='failed'>No attack was asked for.</p>"
     heads = "".join(f"<th>{name}</th>" for name in COLUMNS)
-    rows = "\n".join(_row(one) for one in findings)
+    without = [one for one in findings if one["status"].startswith(DOES_NOT_APPLY)]
+    rows = "\n".join(_row(one) for one in findings if one not in without)
     table = f"<table><tr>{heads}</tr>\n{rows}</table>"
-    return f"<h3>{html.escape(head)}</h3><div class='wide'>{table}</div>"
+    return f"<h3>{html.escape(head)}</h3><div class='wide'>{table}</div>{_unapplied(without)}"
+
+
+def _unapplied(findings: Sequence[Document]) -> str:
+    """Attacks on what this scheme does not do: named, but in no row."""
+    if not findings:
+        return ""
+    names = "; ".join(
+        f"{one['attack']} {one['title']}".strip() + one["status"].removeprefix(DOES_NOT_APPLY)
+        for one in findings
+    )
+    return f"<p>Do not apply to this scheme: {html.escape(names)}.</p>"
 
 
 def _row(one: Document) -> str:
@@ -91,7 +111,7 @@ def _row(one: Document) -> str:
         name,
         html.escape(one["setting"]),
         one["occurs"],
-        html.escape(one["metric"]),
+        html.escape(_by(one)),
         f"{shown(one['value'])}{spread}",
         f"{one['n']}, {one['n_patients']}",
         html.escape(known),
@@ -99,6 +119,12 @@ def _row(one: Document) -> str:
         _control(one["null_control"]),
     ]
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _by(one: Document) -> str:
+    """The metric, and which of several attackers reached it."""
+    best = one["details"].get("strongest")
+    return f"{one['metric']}, by {best}" if best else str(one["metric"])
 
 
 def _control(control: dict[str, Any] | None) -> str:

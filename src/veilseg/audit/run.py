@@ -131,7 +131,9 @@ def _found(name: str, workshop: Workshop) -> Documents:
             findings = [
                 replace(one, threat=replace(one.threat, colluding_site=True)) for one in findings
             ]
-    except (NotRun, VeilsegError, MemoryError) as error:
+    except NotRun as error:
+        findings = [listed.finding.not_run(str(error), error.status)]
+    except (VeilsegError, MemoryError) as error:
         findings = [listed.finding.not_run(str(error) or "it takes more memory than there is")]
     return [finding.document() for finding in findings]
 

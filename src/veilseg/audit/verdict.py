@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from veilseg.audit.findings import CONTROL_FAILED, RUN, Channel, Occurs, Person
+from veilseg.audit.findings import CONTROL_FAILED, DOES_NOT_APPLY, RUN, Channel, Occurs, Person
 
 Document = Mapping[str, Any]
 
@@ -15,6 +15,13 @@ LEAST_PATIENTS = 4
 # Of all of them 1 is everything. Of others it is not: a reference named right is no image yet (A1),
 # and gains over one proxy, shares of voxels (A4) and errors (A11) have scales of their own.
 MEASURES = ("SSIM", "Dice", "rank-1", "AUC", "matched fraction")
+# What an attacker would try first; without one of them that little was found says nothing.
+DECISIVE: dict[Channel, tuple[str, ...]] = {
+    "image": ("A5", "A10"),
+    "mask": ("A16", "A16e"),
+    "identity": ("A15", "A15e"),
+    "membership": ("A14",),
+}
 # What the server can do; what it can do in part; what 1 would be.
 WORDS: dict[Channel, tuple[str, str, str]] = {
     "image": (
@@ -83,14 +90,24 @@ def strongest(
     return max(scored, key=lambda found: found[:2])[2] if scored else None
 
 
+def strongest_attackers(channels: Mapping[str, Sequence[Document]]) -> dict[str, str | None]:
+    """Of each attack that ran, the strongest of its attackers; its first finding is the default."""
+    found: dict[str, str | None] = {}
+    for one in (one for findings in channels.values() for one in findings):
+        if one["value"] is not None:
+            found.setdefault(one["attack"], one["details"].get("strongest"))
+    return found
+
+
 def sentence(channel: Channel, findings: Sequence[Document]) -> str:
     """What is to be said of a channel, where a site can be told to do worse as well."""
     if not findings:
         return "Not measured: no attack on it was asked for."
     best, worse = strongest(findings), strongest(findings, "if asked for")
     other = strongest(findings, person="reference")
-    attacks = {one["attack"] for one in findings}
-    failed = {one["attack"] for one in findings if one["status"] != RUN}
+    apply = [one for one in findings if not one["status"].startswith(DOES_NOT_APPLY)]
+    attacks = {one["attack"] for one in apply}
+    failed = {one["attack"] for one in apply if one["status"] != RUN}
     untold = ""
     if failed:
         untold = f" {len(failed)} of {len(attacks)} attacks did not run in full: see the table."
@@ -103,7 +120,14 @@ def sentence(channel: Channel, findings: Sequence[Document]) -> str:
         return f"Not measured: no attack ran with its controls.{despite}{untold}"
     nothing, share = nothing_known(best), share_learned(best) or 0.0
     able, partly, everything = WORDS[channel]
-    if not _sure(best):
+    little = not _sure(best) or share < LEAKS_IN_PART
+    if little and not _has_decisive(channel, findings):
+        names = " or ".join(DECISIVE[channel])
+        begin = (
+            f"Not measured: no attack that could show that the server {able} ({names}) "
+            "ran with its controls. Of the others, the strongest"
+        )
+    elif not _sure(best):
         begin = f"It cannot be told from {best['n_patients']} people whether the server {able}"
     elif share >= LEAKS:
         begin = f"The server {able}"
@@ -126,6 +150,16 @@ def sentence(channel: Channel, findings: Sequence[Document]) -> str:
     return (
         f"{begin}: {_reached(best)}; knowing nothing gives {nothing:.2f}, and 1 would be "
         f"{everything}.{more}{despite}{untold}"
+    )
+
+
+def _has_decisive(channel: Channel, findings: Sequence[Document]) -> bool:
+    return any(
+        one["attack"] in DECISIVE[channel]
+        and (one["occurs"], one["person"]) == ("by default", "patient")
+        and one["n_patients"] >= LEAST_PATIENTS
+        and share_learned(one) is not None
+        for one in findings
     )
 
 

@@ -16,9 +16,6 @@ from veilseg.errors import OutputNotWritable, WrongUsage
 from veilseg.files import write_text_whole
 from veilseg.schemes.registry import TAKES_REFERENCES
 
-# Attacks that train the network by which pictures are made as well.
-SEPARATING = ("A5", "A10", "A15", "A16")
-
 
 @dataclass(frozen=True)
 class Request:
@@ -45,6 +42,7 @@ def audit(request: Request) -> None:
         from veilseg.audit.report import page
         from veilseg.audit.run import audit as run
         from veilseg.audit.run import chosen_attacks, remembered
+        from veilseg.audit.verdict import strongest_attackers
         from veilseg.audit.workshop import FULL, QUICK, Workshop
     names = chosen_attacks(request.attacks)
     for file in (request.json_file, request.html_file):
@@ -74,7 +72,7 @@ def audit(request: Request) -> None:
         points = None
         if request.frontier:
             points = remembered(workshop, "frontier", lambda: frontier(workshop))
-        pictures = rows(workshop, by_network=any(name in SEPARATING for name in names))
+        pictures = rows(workshop, strongest_attackers(channels))
     manifest = bundle.manifest
     document = {
         "veilseg": __version__,

@@ -4,14 +4,14 @@ from torch import Tensor, nn
 
 from veilseg.networks.u_net import HalfResolutionUNet
 
-# By spatial dimensions. Pictures have longer sides than volumes: to see as much of them takes a level
-# more (docs/experiments.md, section 16).
+# By spatial dimensions. Pictures have longer sides than volumes: to see as much of them takes a
+# level more (docs/experiments.md, section 16).
 SEGMENTER_FILTERS = {2: (48, 96, 128, 128), 3: (48, 96, 128)}
 
 
 def divisor(spatial_dims: int) -> int:
     """Every level halves the grid, so tiles are multiples of this."""
-    return 2 ** len(SEGMENTER_FILTERS[spatial_dims])
+    return int(2 ** len(SEGMENTER_FILTERS[spatial_dims]))
 
 
 def smallest_side(spatial_dims: int) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from veilseg.audit import attacks
 from veilseg.audit.chance import hit_interval, label_interval, permutation_interval, rate
-from veilseg.audit.findings import CONTROL_FAILED, Control, Finding, Threat
+from veilseg.audit.findings import CONTROL_FAILED, Control, DoesNotApply, Finding, Threat
 from veilseg.audit.report import shown
 from veilseg.audit.verdict import MEASURES, nothing_known, sentence, share_learned, strongest
 from veilseg.evaluation.bootstrap import Interval
@@ -56,6 +56,35 @@ def test_verdict_is_that_of_the_strongest_attack():
     assert "The server can see what the patient looks like:" in sentence("image", [weak, strong])
     assert "partly" in sentence("image", [document(0.5, 0.3)])
     assert "the server can hardly see" in sentence("image", [weak])
+
+
+def test_little_that_weak_attacks_found_is_no_safety():
+    """The mean image reaches 0.3: A3 found nothing, and A5 did not run with its controls."""
+    weak = document(0.36, 0.33) | {"attack": "A3", "title": "Shared parts"}
+    failed = FINDING.measured(FOUND, {"mean image": 0.3}, FAILED, NULL).document()
+    for findings in ([weak], [weak, failed]):
+        text = sentence("image", findings)
+        assert text.startswith("Not measured: no attack that could show that the server can see")
+        assert "(A5 or A10) ran with its controls. Of the others, the strongest: shared" in text
+        assert "hardly" not in text
+    # What a weak attack surely finds is found.
+    strong = document(0.9, 0.3) | {"attack": "A3"}
+    assert sentence("image", [strong]).startswith("The server can see")
+
+
+def test_null_control_that_cannot_fail_is_none():
+    """Of three people chance allows any rank-1."""
+    everything = Control("nobody", 0.5, *hit_interval(3, 1 / 3))
+    found = FINDING.measured(FOUND, {"chance": 1 / 3}, PASSED, everything)
+    assert found.value is None
+    assert found.status == "not run: of 5 patients chance allows any value: its control cannot fail"
+
+
+def test_what_does_not_apply_hides_no_failure():
+    missing = FINDING.not_run("nothing is encoded", DoesNotApply.status).document()
+    assert missing["status"] == "not run: does not apply: nothing is encoded"
+    findings = [document(0.9, 0.3), missing | {"attack": "A10"}]
+    assert "did not run" not in sentence("image", findings)
 
 
 def test_what_no_site_does_by_default_decides_nothing():
@@ -170,7 +199,7 @@ def test_what_a_site_can_be_told_to_do_is_said_beside():
 
 def test_interval_that_holds_chance_is_no_finding():
     wide = FINDING.measured(Interval(0.64, 0.41, 0.83, 5, 10), {"chance": 0.5}, PASSED, NULL)
-    assert "cannot be told from 5 people" in sentence("membership", [wide.document()])
+    assert "cannot be told from 5 people" in sentence("image", [wide.document()])
 
 
 def test_help_of_a_colluding_site_is_said_and_what_there_is_without_it():

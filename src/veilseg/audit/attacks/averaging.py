@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.random import Generator
 
-from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.findings import Control, DoesNotApply, Finding, Threat, rounded
 from veilseg.audit.laws import Law
 from veilseg.audit.linear import LinearAttacker
 from veilseg.audit.nulls import null_of_images, proxies_of_nobody
@@ -53,9 +53,9 @@ def attack(workshop: Workshop) -> list[Finding]:
     """
     scene = workshop.scene
     if not scene.varies:
-        raise NotRun("an image has one proxy: there is nothing to average")
+        raise DoesNotApply("an image has one proxy: there is nothing to average")
     if not scene.averages:
-        raise NotRun("deformed proxies do not lie over each other: their voxels have no mean")
+        raise DoesNotApply("deformed proxies do not lie over each other: their voxels have no mean")
     counts = counts_of(workshop)
     audited = workshop.audited
     seen = [scene.observe(audited, number, answered=False) for number in range(counts[-1])]

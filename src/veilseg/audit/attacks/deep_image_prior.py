@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
-from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.findings import Control, DoesNotApply, Finding, NotRun, Threat, rounded
 from veilseg.audit.grids import central
 from veilseg.audit.nulls import null_control, proxies_of_nobody, truths
 from veilseg.audit.scene import Observation, evenly
@@ -40,7 +40,7 @@ def attack(workshop: Workshop) -> list[Finding]:
     """SSIM of the better of the two layers: which is the patient, it cannot say."""
     scene, tile = workshop.scene, workshop.scene.manifest.tile_shape
     if not scene.mixes:
-        raise NotRun("nothing is mixed")
+        raise DoesNotApply("nothing is mixed")
     if workshop.effort.fitted < LEAST_PATIENTS:
         raise NotRun(f"left out of a {workshop.effort.name} audit: it takes minutes for each image")
     window = (slice(None), *central(tile, tuple(min(n, LARGEST_SIDE[len(tile)]) for n in tile)))

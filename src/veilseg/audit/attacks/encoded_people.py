@@ -19,7 +19,7 @@ from veilseg.audit.attacks.reidentification import (
 )
 from veilseg.audit.chance import rate
 from veilseg.audit.encodings import layout_of
-from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.findings import Control, DoesNotApply, Finding, Threat, rounded
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import NobodyLaw
 from veilseg.audit.scene import Observation
@@ -59,7 +59,7 @@ def attack(workshop: Workshop) -> list[Finding]:
     """
     scene = workshop.scene
     if not scene.encodes:
-        raise NotRun("nothing is encoded")
+        raise DoesNotApply("nothing is encoded")
     cases, gallery, source = second_acquisitions(workshop)
     seen = scene.observe(cases)
     nobody = scene.simulate(NobodyLaw(scene.law(), scene.auxiliary), cases, answered=True)

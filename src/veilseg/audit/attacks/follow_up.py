@@ -6,7 +6,7 @@ import numpy as np
 from scipy import fft
 
 from veilseg.audit.attacks.averaging import MeanLaw, separated_mean
-from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.findings import Control, DoesNotApply, Finding, Threat, rounded
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import MixtureLaw
 from veilseg.audit.linear import LinearAttacker
@@ -44,7 +44,7 @@ def attack(workshop: Workshop) -> list[Finding]:
     scene = workshop.scene
     law = scene.law()
     if not isinstance(law, MixtureLaw):
-        raise NotRun("nothing is mixed")
+        raise DoesNotApply("nothing is mixed")
     seen = workshop.observed()
     patients = [one.patient for one in seen]
     truths = [one.image for one in seen]

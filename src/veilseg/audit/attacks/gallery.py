@@ -9,7 +9,7 @@ from numpy.random import Generator
 from veilseg.audit.attacks.known_reference import known_reference
 from veilseg.audit.attacks.registered_template import registered_template
 from veilseg.audit.chance import hit_interval, rate
-from veilseg.audit.findings import Control, Finding, NotRun, Occurs, Threat, rounded
+from veilseg.audit.findings import Control, DoesNotApply, Finding, NotRun, Occurs, Threat, rounded
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import MixtureLaw
 from veilseg.audit.registration import guess_reference
@@ -62,7 +62,7 @@ def attack(workshop: Workshop) -> list[Finding]:
     finding = replace(FINDING, threat=replace(FINDING.threat, gallery=sizes[-1]))
     law = scene.law()
     if not isinstance(law, MixtureLaw):
-        raise NotRun("nothing is mixed")
+        raise DoesNotApply("nothing is mixed")
     tile = scene.manifest.tile_shape
     people = [fitted(case, tile) for case in evenly(workshop.audited, MOST_PEOPLE)]
     bases = [fitted(case, tile) for case in evenly(scene.auxiliary, sizes[-1] + 1)]

@@ -10,7 +10,7 @@ from torch.nn.functional import l1_loss
 from torch.utils.data import Dataset
 
 from veilseg.audit.encodings import FreshEncodings, layout_of, own_tiles
-from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.findings import Control, DoesNotApply, Finding, Threat, rounded
 from veilseg.audit.fitting import run
 from veilseg.audit.nulls import null_of_images, proxies_of_nobody
 from veilseg.audit.scene import Scene
@@ -95,7 +95,7 @@ def attack(workshop: Workshop) -> list[Finding]:
     """
     scene = workshop.scene
     if not scene.encodes:
-        raise NotRun("nothing is encoded")
+        raise DoesNotApply("nothing is encoded")
     seen = workshop.observed()
     truths, patients = [one.image for one in seen], [one.patient for one in seen]
     encode, own = encoder_of(scene), own_tiles(scene)

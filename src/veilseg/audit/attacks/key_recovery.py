@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veilseg.audit.encodings import layout_of
-from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.findings import Control, DoesNotApply, Finding, Threat, rounded
 from veilseg.audit.scene import Observation
 from veilseg.audit.workshop import Workshop
 from veilseg.evaluation.bootstrap import bootstrap_mean
@@ -94,7 +94,7 @@ def attack(workshop: Workshop) -> list[Finding]:
     """How far encodings, freed of the key as it was found, are from what they were before it."""
     scene = workshop.scene
     if scene.key is None:
-        raise NotRun("there is no key")
+        raise DoesNotApply("there is no key")
     layout = layout_of(scene, "image")
     seen = workshop.observed()
     half = scene.client()

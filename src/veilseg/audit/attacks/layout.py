@@ -10,7 +10,7 @@ from scipy import ndimage
 from veilseg.audit.attacks.reidentification import CONTROL_RANK_1
 from veilseg.audit.chance import rate
 from veilseg.audit.encodings import layout_of, own_tiles
-from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.findings import Control, DoesNotApply, Finding, Threat, rounded
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import NobodyLaw
 from veilseg.audit.nulls import null_control, proxies_of_nobody
@@ -35,7 +35,7 @@ def linkage(workshop: Workshop) -> list[Finding]:
     """Rank-1 of the nearest encoding, among those of second scans from the same site."""
     scene = workshop.scene
     if not scene.encodes:
-        raise NotRun("nothing is encoded")
+        raise DoesNotApply("nothing is encoded")
     tile = scene.manifest.tile_shape
     cases, gallery, source = second_acquisitions(workshop)
     half = scene.client()

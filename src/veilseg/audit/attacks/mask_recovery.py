@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from veilseg.audit.attacks.averaging import means, separated_mean
-from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.findings import Control, DoesNotApply, Finding, Threat, rounded
 from veilseg.audit.grids import fitted
 from veilseg.audit.nulls import (
     carried,
@@ -54,7 +54,7 @@ def attack(workshop: Workshop) -> list[Finding]:
     and from those to several proxies of one image.
     """
     if workshop.scene.encodes:
-        raise NotRun("A16e is for encoded answers")
+        raise DoesNotApply("A16e is for encoded answers")
     default = _found_at(workshop, workshop.scene.coefficient)
     if not workshop.scene.mixes:
         return [default]

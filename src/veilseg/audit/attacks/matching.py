@@ -24,7 +24,7 @@ from veilseg.audit.attacks.reidentification import (
 )
 from veilseg.audit.chance import hit_interval, rate
 from veilseg.audit.encodings import FreshEncodings, layout_of, own_tiles
-from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.findings import Control, DoesNotApply, Finding, Threat, rounded
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import Law, NobodyLaw, RawLaw
 from veilseg.audit.second_scans import second_acquisitions, second_scan
@@ -90,7 +90,7 @@ def attack(workshop: Workshop) -> list[Finding]:
     """Share of encodings that are assigned to the right image of a gallery."""
     scene = workshop.scene
     if not scene.encodes:
-        raise NotRun("nothing is encoded")
+        raise DoesNotApply("nothing is encoded")
     layout = layout_of(scene, "image")
     cases, gallery, source = second_acquisitions(workshop)
     surrogates = [_surrogate(workshop, number) for number in range(SURROGATES)]

@@ -20,7 +20,7 @@ from veilseg.audit.attacks.mask_recovery import (
 )
 from veilseg.audit.attacks.reidentification import CONTROL_RANK_1, correlated
 from veilseg.audit.chance import rate
-from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.findings import Control, DoesNotApply, Finding, Threat, rounded
 from veilseg.audit.fitting import softmax
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import MixtureLaw
@@ -140,9 +140,9 @@ def identity(workshop: Workshop) -> list[Finding]:
 def _law(workshop: Workshop) -> MixtureLaw:
     law = workshop.scene.law()
     if not isinstance(law, MixtureLaw):
-        raise NotRun("nothing is mixed")
+        raise DoesNotApply("nothing is mixed")
     if not workshop.scene.references:
-        raise NotRun("references are synthetic: they show nobody")
+        raise DoesNotApply("references are synthetic: they show nobody")
     return law
 
 

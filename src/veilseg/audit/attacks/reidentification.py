@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from veilseg.audit.attacks.averaging import means
 from veilseg.audit.chance import rate
-from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.findings import Control, DoesNotApply, Finding, Threat, rounded
 from veilseg.audit.fitting import run
 from veilseg.audit.laws import Law, NobodyLaw
 from veilseg.audit.nulls import several_of_nobody
@@ -91,7 +91,7 @@ class AcquiredAgain:
 def attack(workshop: Workshop) -> list[Finding]:
     """Rank-1 of the strongest of several comparisons, with a gallery acquired another time."""
     if workshop.scene.encodes:
-        raise NotRun("A15e is for encodings")
+        raise DoesNotApply("A15e is for encodings")
     scene = workshop.scene
     cases, gallery, source = second_acquisitions(workshop)
     seen = scene.observe(cases)

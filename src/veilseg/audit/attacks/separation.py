@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.findings import Control, DoesNotApply, Finding, Threat, rounded
 from veilseg.audit.fitting import run
 from veilseg.audit.laws import RawLaw
 from veilseg.audit.linear import LinearAttacker
@@ -31,11 +31,11 @@ Attacker = Callable[[Sequence[Observation]], list[Float32Array]]
 def attack(workshop: Workshop) -> list[Finding]:
     """A5: how much of the patient image a trained network gets out of one proxy."""
     if workshop.scene.encodes:
-        raise NotRun("A10 inverts encodings")
+        raise DoesNotApply("A10 inverts encodings")
     scene, seen = workshop.scene, workshop.observed()
     patients = [one.patient for one in seen]
     truths = [one.image for one in seen]
-    attackers = _attackers(workshop)
+    attackers = attackers_of(workshop)
     found = {name: attack_on(seen) for name, attack_on in attackers.items()}
     scores = {
         name: [ssim(one, truth) for one, truth in zip(images, truths, strict=True)]
@@ -68,15 +68,16 @@ def attack(workshop: Workshop) -> list[Finding]:
     return [FINDING.measured(overall, baseline, _positive(workshop), null, details)]
 
 
-def _attackers(workshop: Workshop) -> dict[str, Attacker]:
-    """Images that are made of observations, by name."""
+def attackers_of(workshop: Workshop) -> dict[str, Attacker]:
+    """Images that are made of observations, by name; a network is trained when first asked."""
     scene = workshop.scene
     attackers: dict[str, Attacker] = {PROXY: lambda seen: [one.proxy for one in seen]}
     if scene.hides:
         linear = LinearAttacker.fitted(scene, scene.law())
-        network = separator(workshop, scene.coefficient, sees_answer=True)
         attackers[LINEAR] = lambda seen: [linear(one.proxy) for one in seen]
-        attackers[TRAINED] = lambda seen: [image for image, _ in separated(network, seen)]
+        attackers[TRAINED] = lambda seen: [
+            image for image, _ in separated(separator(workshop, scene.coefficient, True), seen)
+        ]
     return attackers
 
 

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from veilseg.audit.attacks.reidentification import TEMPERATURE
 from veilseg.audit.attacks.shared_reference import OneReferenceLaw, unmixed
-from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.findings import Control, DoesNotApply, Finding, NotRun, Threat, rounded
 from veilseg.audit.fitting import run
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import MixtureLaw
@@ -91,7 +91,7 @@ def attack(workshop: Workshop) -> list[Finding]:
     scene = workshop.scene
     law, easy = scene.law(), scene.law(CONTROL_COEFFICIENT)
     if not (isinstance(law, MixtureLaw) and isinstance(easy, MixtureLaw)):
-        raise NotRun("nothing is mixed")
+        raise DoesNotApply("nothing is mixed")
     if not workshop.effort.thorough:
         raise NotRun(f"left out of a {workshop.effort.name} audit: it trains a network of its own")
     network = _network(workshop, SiblingLaw((law, easy), scene.auxiliary))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.random import Generator
 
-from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.findings import Control, DoesNotApply, Finding, Threat, rounded
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import MixtureLaw
 from veilseg.audit.nulls import null_of_images, proxies_of_nobody
@@ -46,7 +46,7 @@ def attack(workshop: Workshop) -> list[Finding]:
     scene = workshop.scene
     law = scene.law()
     if not isinstance(law, MixtureLaw):
-        raise NotRun("nothing is mixed")
+        raise DoesNotApply("nothing is mixed")
     finding = replace(FINDING, threat=replace(FINDING.threat, subjects=len(workshop.audited)))
     tile = scene.manifest.tile_shape
     people = [fitted(case, tile) for case in workshop.audited]

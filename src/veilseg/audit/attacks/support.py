@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from veilseg.audit.findings import Control, Finding, NotRun, Threat
+from veilseg.audit.findings import Control, DoesNotApply, Finding, Threat
 from veilseg.audit.laws import MixtureLaw
 from veilseg.audit.nulls import null_control, proxies_of_nobody, truths
 from veilseg.audit.scene import Observation
@@ -55,8 +55,8 @@ def attack(workshop: Workshop) -> list[Finding]:
     law = scene.law()
     if not isinstance(law, MixtureLaw):
         if scene.hides or scene.encodes:
-            raise NotRun("nothing is mixed")
-        raise NotRun("a proxy is the image: every voxel is the patient's alone")
+            raise DoesNotApply("nothing is mixed")
+        raise DoesNotApply("a proxy is the image: every voxel is the patient's alone")
     seen, a = workshop.observed(), law.coefficient
     overall = bootstrap_mean(
         [_bare_percent(one.proxy, one.image, a) for one in seen], [one.patient for one in seen]
@@ -64,7 +64,7 @@ def attack(workshop: Workshop) -> list[Finding]:
     unfilled = scene.simulate(UnfilledLaw(law), workshop.audited, answered=False)
     empty = float(np.mean([_empty_percent(one) for one in unfilled]))
     if empty < LEAST_PERCENT:
-        raise NotRun("references have no background that could be bare")
+        raise DoesNotApply("references have no background that could be bare")
     bare = float(np.mean([_bare_percent(one.proxy, one.image, a) for one in unfilled]))
     positive = Control("backgrounds not filled", bare, low=empty * (1 - SLACK))
     nobody = proxies_of_nobody(workshop, law)
