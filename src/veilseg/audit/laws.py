@@ -134,7 +134,7 @@ class SweptLaw:
         reference = with_contrast(Reference(mean, drawn[0].labels), case.image).image
         labels = np.mean([one_hot(one.labels, self.law.classes) for one in drawn], axis=0)
         setting = np.ones((SETTINGS, *case.labels.shape), np.float32)
-        setting *= np.array([a, count / max(self.counts)]).reshape(-1, *[1] * case.labels.ndim)
+        setting *= np.array([a, 1 / count]).reshape(-1, *[1] * case.labels.ndim)
         return {
             "proxy": a * fill_background(case.image, rng) + (1 - a) * reference,
             "image": case.image,

@@ -16,6 +16,7 @@ from veilseg.audit.comparators import eased_law_of
 from veilseg.audit.fitting import run
 from veilseg.audit.laws import Law
 from veilseg.audit.linear import LinearAttacker
+from veilseg.audit.reading_off import COARSE
 from veilseg.audit.scene import Observation, Scene
 from veilseg.audit.workshop import Workshop
 from veilseg.networks.u_net import HalfResolutionUNet
@@ -129,17 +130,28 @@ def dissimilarity(found: Tensor, wanted: Tensor) -> Tensor:
     return 1 - (luminance * structure).mean()
 
 
-def separator(workshop: Workshop, coefficient: float, sees_answer: bool) -> Separator:
+def separator(
+    workshop: Workshop, coefficient: float, sees_answer: bool, coarse: str = ""
+) -> Separator:
     """The network for mixtures of a coefficient, trained once and used by both channels.
 
     One for another coefficient than the default goes on from that for the default, and one that
     sees the answer as well from the one that does not: asking the server takes longer than a step.
+    One that sees coarse answers goes on from the one that sees whole ones.
+
+    Parameters
+    ----------
+    workshop : Workshop
+    coefficient : float
+    sees_answer : bool
+    coarse : str
+        How answers are made coarse, of ``COARSE``; empty for not at all.
     """
     scene = workshop.scene
     name, law = f"separator-a{coefficient:g}", scene.law(coefficient)
     start = None
     if sees_answer or coefficient != scene.coefficient:
-        start = separator(workshop, coefficient if sees_answer else scene.coefficient, False)
+        start = separator(workshop, coefficient if sees_answer else scene.coefficient, bool(coarse))
     steps = workshop.effort.steps
     if not sees_answer:
         steps = steps if start is None else max(1, round(OTHER_PART * steps))
@@ -148,11 +160,11 @@ def separator(workshop: Workshop, coefficient: float, sees_answer: bool) -> Sepa
     else:
 
         def loss(network: nn.Module, batch: Batch) -> Tensor:
-            return _loss(network, workshop.with_answers(batch))
+            return _loss(network, _made_coarse(workshop.with_answers(batch), coarse))
 
         steps = max(1, round(ANSWERED_PART * steps))
         build = partial(_network, scene, law, {"answer": scene.classes}, start)
-        found = workshop.trained(f"{name}-answer", build, law, loss, steps)
+        found = workshop.trained(f"{name}-answer {coarse}".strip(), build, law, loss, steps)
     assert isinstance(found, Separator)
     return found
 
@@ -178,6 +190,13 @@ def _network(scene: Scene, law: Law, beside: dict[str, int], start: Separator | 
     if start is not None:
         network.go_on_from(start)
     return network
+
+
+def _made_coarse(batch: Batch, how: str) -> Batch:
+    if not how:
+        return batch
+    answers = np.stack([COARSE[how](answer) for answer in batch["answer"].numpy()])
+    return batch | {"answer": torch.from_numpy(answers)}
 
 
 def _loss(network: nn.Module, batch: Batch) -> Tensor:

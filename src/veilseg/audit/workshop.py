@@ -60,6 +60,8 @@ class Effort:
         (A2), and one that compares proxies with images (A15).
     galleries : tuple of int
         Numbers of candidates, rising.
+    shadow_steps : int
+        Of a network that is to be what the server's would be without a person (A14).
     registration : int
         Steps by which candidates are registered, at half the resolution.
     """
@@ -73,6 +75,7 @@ class Effort:
     people_per_step: int = 8
     thorough: bool = False
     galleries: tuple[int, ...] = (3,)
+    shadow_steps: int = 60
     registration: int = 60
 
 
@@ -82,6 +85,7 @@ FULL = Effort(
     iterations=500,
     thorough=True,
     galleries=(3, 10, 30),
+    shadow_steps=2000,
     registration=120,
 )
 

@@ -37,11 +37,11 @@ def audit(request: Request) -> None:
     """Attack a bundle on a data set and report what was learned; needs the ``train`` extra."""
     with needing("train", "audits need"):
         from veilseg.audit.cast import cast_of, scene_of
-        from veilseg.audit.frontier import frontier
+        from veilseg.audit.frontier import swept
         from veilseg.audit.pictures import frontier_plot, rows
         from veilseg.audit.report import page
         from veilseg.audit.run import audit as run
-        from veilseg.audit.run import chosen_attacks, remembered
+        from veilseg.audit.run import chosen_attacks
         from veilseg.audit.verdict import strongest_attackers
         from veilseg.audit.workshop import FULL, QUICK, Workshop
     names = chosen_attacks(request.attacks)
@@ -69,9 +69,7 @@ def audit(request: Request) -> None:
     with progress("audit") as show:
         workshop = Workshop(scene, effort, work, show)
         channels = run(workshop, names)
-        points = None
-        if request.frontier:
-            points = remembered(workshop, "frontier", lambda: frontier(workshop))
+        points, status = swept(workshop) if request.frontier else ([], "")
         pictures = rows(workshop, strongest_attackers(channels))
     manifest = bundle.manifest
     document = {
@@ -89,13 +87,15 @@ def audit(request: Request) -> None:
         "n_audited": len(workshop.audited),
         "n_patients": len({case.patient for case in workshop.audited}),
         "channels": channels,
-        **({} if points is None else {"frontier": points}),
+        **({"frontier": points, "frontier_status": status} if status else {}),
     }
-    plot = None if points is None else frontier_plot(points)
+    plot = frontier_plot(points) if points else None
     write_text_whole(request.json_file, json.dumps(document, indent=2, allow_nan=False) + "\n")
     write_text_whole(request.html_file, page(document, pictures, plot, effort.steps))
     for channel, findings in channels.items():
         for one in findings:
             value = "" if one["value"] is None else f" {one['metric']} {one['value']:.3f}"
             print(f"{channel}: {one['attack']} {one['setting']}: {one['status']}{value}")
+    if status:
+        print(f"frontier: {status}")
     print(f"report: {request.html_file}")

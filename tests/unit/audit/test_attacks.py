@@ -100,7 +100,7 @@ def test_sharing_is_left_out_of_a_quick_audit(mixup, workshop):
 
 
 def test_gallery_of_three_finds_the_reference(found):
-    one, *_ = found(gallery)
+    one, left, *_ = found(gallery)
     assert one.null_control.passed
     assert one.details["hit_rate"]["3 candidates, no warp"] >= 0.9
     # What the secret warp is worth. Sixteen pixels are too few to register: that the registration
@@ -110,17 +110,23 @@ def test_gallery_of_three_finds_the_reference(found):
     )
     assert without > with_warp
     assert one.positive_control.what == "3 candidates, secret warp, a = 0.2"
+    # What the mixture shows without the named reference is an image of the patient, and counts.
+    assert (left.metric, left.setting, left.occurs) == ("SSIM", one.setting, one.occurs)
+    assert left.value == pytest.approx(with_warp, abs=1e-4)
+    assert left.positive_control.passed
+    assert left.positive_control.value > left.baseline["the proxy itself"]
+    assert left.null_control.passed
 
 
 def test_whoever_knows_the_reference_has_the_patient(found):
-    _, one, _ = found(gallery)
+    _, _, one, _ = found(gallery)
     assert one.controls_passed
     assert one.value < 1e-3 < one.baseline["the proxy itself"]
     assert (one.threat.colluding_site, one.occurs) == (True, "never")
 
 
 def test_published_template_is_registered_to_what_is_sent_by_default(found):
-    _, _, one = found(gallery)
+    _, _, _, one = found(gallery)
     assert (one.occurs, one.metric, one.setting) == ("by default", "SSIM", "synthetic references")
     # A template that lies in a mixture as it is published is taken out of it.
     assert one.positive_control.value > one.baseline["the proxy itself"]
@@ -232,7 +238,7 @@ def test_people_whom_the_network_has_not_seen_are_the_null_of_membership(mixup, 
     ]
     members = [one for one in mixup.auxiliary if one not in unseen]
     apart = replace(mixup, members=members, audited=inverted)
-    (one,) = membership.attack(workshop(apart, steps=60))
+    (one,) = membership.attack(workshop(apart, shadow_steps=20))
     assert one.null_control.what.startswith("people it was not trained on")
     # Loss and calibrated loss tell them from members, and from the others just as well.
     assert all(value > 0.8 for value in one.details["auc"].values())

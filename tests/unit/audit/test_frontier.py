@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from veilseg.audit import frontier
-from veilseg.audit.frontier import NOTHING, RAW
 from veilseg.audit.laws import MixtureLaw, SweptLaw
 from veilseg.audit.pictures import frontier_plot, rows
+from veilseg.audit.sweep import NOTHING, RAW, Point
 from veilseg.errors import WrongUsage
 from veilseg.schemes.references import LEAST_CONTRAST, contrast
 
@@ -35,7 +35,7 @@ def test_more_of_the_patient_shows_more_and_keeps_more(points):
 def test_ends_are_the_raw_image_and_somebody_else(points):
     raw, nothing = points[-2:]
     assert (raw["what"], nothing["what"]) == (RAW, NOTHING)
-    assert raw["image"] > 0.9
+    assert raw["image"] == 1  # nothing is filled, nothing is mixed
     assert raw["identity"] >= 0.8
     assert nothing["identity"] <= 0.3
     assert all(nothing[what] < raw[what] for what in ("dice", "image", "mask"))
@@ -56,6 +56,54 @@ def test_mean_of_references_keeps_the_contrast_of_one(mixup, people):
         assert one["reference_labels"].sum(axis=0) == pytest.approx(1)
         least = LEAST_CONTRAST * contrast(person.image)
         assert one["reference"].std() >= 0.95 * least
+
+
+def test_setting_of_a_point_is_what_networks_were_told_of_it(mixup, people):
+    """Networks are fitted to all numbers of references, and told the same of a point with one."""
+    law = mixup.law()
+    assert isinstance(law, MixtureLaw)
+    told = {}
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        one = SweptLaw(law, (0.5, 0.5), (1, 2)).example(people[0], rng)
+        told[len(np.unique(one["reference_labels"]))] = one["setting"][1].mean()
+    for count in (1, 2):
+        alone = SweptLaw(law, (0.5, 0.5), (count,)).example(people[0], np.random.default_rng(0))
+        assert alone["setting"][1].mean() == 1 / count
+    assert sorted(told.values()) == [0.5, 1]
+
+
+@pytest.mark.parametrize(
+    ("raw", "nothing", "remembered", "untrusted"),
+    [
+        ({}, {}, 0.95, []),
+        ({"image": 0.8}, {}, 0.95, ["image"]),
+        ({"mask": 0.15}, {}, 0.95, ["mask"]),
+        ({}, {"identity": 0.5}, 0.95, ["identity"]),
+        ({}, {"membership": 0.9}, 0.95, ["membership"]),
+        ({}, {}, 0.6, ["membership"]),
+        ({}, {"membership": float("nan")}, float("nan"), ["membership"]),
+    ],
+)
+def test_channel_whose_ends_are_wrong_has_no_figures(raw, nothing, remembered, untrusted):
+    def point(what, **measured):
+        channels = {"image": 1.0, "mask": 0.9, "identity": 1.0, "membership": 0.6} | measured
+        return Point(what, 1, 0, dice=0.9, intervals={}, **channels)
+
+    none = {"image": 0.3, "mask": 0.1, "identity": 0.1, "membership": 0.5} | nothing
+    chance = {"image": 0.35, "mask": 0.2, "identity": 0.3, "membership": 0.7}
+    ends = point(RAW, **raw), point(NOTHING, **none)
+    assert frontier._failed(*ends, chance, remembered) == untrusted
+
+
+def test_report_is_due_without_a_sweep_as_well(monkeypatch, mixup, session_workshop):
+    def none(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(frontier, "Sweep", none)
+    points, status = frontier.swept(session_workshop(mixup))
+    assert points == []
+    assert status == "not run: it takes more memory than there is"
 
 
 def test_plain_has_nothing_to_sweep(plain, session_workshop):

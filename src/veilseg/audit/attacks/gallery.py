@@ -2,21 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
 from veilseg.audit.attacks.known_reference import known_reference
-from veilseg.audit.attacks.registered_template import registered_template
+from veilseg.audit.attacks.registered_template import (
+    CONTROL_SHARE,
+    registered_template,
+    without_reference,
+)
 from veilseg.audit.chance import hit_interval, rate
 from veilseg.audit.findings import Control, DoesNotApply, Finding, NotRun, Occurs, Threat, rounded
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import MixtureLaw
-from veilseg.audit.registration import guess_reference
+from veilseg.audit.nulls import null_of_images, proxies_of_nobody
+from veilseg.audit.registration import Guess, guess_reference
 from veilseg.audit.scene import Observation, evenly
 from veilseg.audit.similarity import ssim
 from veilseg.audit.workshop import Workshop
 from veilseg.datasets.cases import PreparedCase
+from veilseg.evaluation.bootstrap import bootstrap_mean
 from veilseg.schemes.references import Reference, labelled_reference
 from veilseg.training.examples import Arrays
 
@@ -27,8 +34,13 @@ FINDING = Finding(
     Threat(gallery=SMALL_GALLERY, knows_networks=False),
     "hit rate",
 )
+# What is left of the mixture without the reference that was named.
+LEFT = replace(FINDING, title="Image behind the named reference", metric="SSIM")
 # Every candidate is registered to every proxy.
 MOST_PEOPLE = 20
+
+
+Tried = tuple[Sequence[Guess], Sequence[Observation]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,8 @@ def attack(workshop: Workshop) -> list[Finding]:
 
     Each candidate is registered to the mixture, by an affine map, a smooth displacement and a curve
     of intensities; the one is taken that needs the least bending and whose removal leaves the least
-    total variation and the fewest values outside [0, 1]. And what a reference that is known gives.
+    total variation and the fewest values outside [0, 1]. What is left is an image of the patient.
+    And what a reference that is known gives.
     """
     scene = workshop.scene
     # One of the attacker's people is kept as the one whom no gallery has.
@@ -70,10 +83,13 @@ def attack(workshop: Workshop) -> list[Finding]:
     hits: dict[str, float] = {}
     curves: dict[str, list[float]] = {}
     images: dict[str, float] = {}
+    guesses: dict[str, list[Guess]] = {}
+    mixtures: dict[str, list[Observation]] = {}
     for warped in (False, True):
         for size in sizes:
             name = f"{size} candidates, {'secret warp' if warped else 'no warp'}"
-            found, seen = [], []
+            found = guesses[name] = []
+            seen = mixtures[name] = []
             for number, case in enumerate(people):
                 right = number % size
                 one = mixture_with(workshop, GalleryLaw(law, bases[right], warped), case, number)
@@ -105,11 +121,41 @@ def attack(workshop: Workshop) -> list[Finding]:
     setting = f"labelled references of a public gallery: {largest}"
     chance = {"chance": 1 / sizes[-1]}
     occurs: Occurs = "by default" if scene.references else "if asked for"
+    when: dict[str, Any] = {"setting": setting, "occurs": occurs}
+    easiest = f"{sizes[0]} candidates, no warp"
+    tried = [(guesses[name], mixtures[name]) for name in (largest, easiest)]
     return [
-        finding.measured(overall, chance, positive, null, details, setting, occurs),
+        finding.measured(overall, chance, positive, null, details, **when),
+        replace(_left(workshop, law, bases, *tried), threat=finding.threat, **when),
         known_reference(workshop, law),
         *([] if law.template is None else [registered_template(workshop, law)]),
     ]
+
+
+def _left(
+    workshop: Workshop,
+    law: MixtureLaw,
+    bases: Sequence[PreparedCase],
+    tried: Tried,
+    easy: Tried,
+) -> Finding:
+    """The patient as the mixture shows it without the reference that was named, by SSIM."""
+    a, steps = law.coefficient, workshop.effort.registration
+    guesses, seen = tried
+    scores = [ssim(guess.image, one.image) for guess, one in zip(guesses, seen, strict=True)]
+    overall = bootstrap_mean(scores, [one.patient for one in seen])
+    baseline = {
+        "mean image": workshop.ssim_of_nobody(),
+        "the proxy itself": float(np.mean([ssim(one.proxy, one.image) for one in seen])),
+    }
+    # Not the whole patient: its background is filled before it is mixed.
+    known = float(np.mean([ssim(without_reference(one, a), one.image) for one in easy[1]]))
+    found = float(np.mean([ssim(g.image, one.image) for g, one in zip(*easy, strict=True)]))
+    what = f"no warp (SSIM {known:.2f} for who has the reference as it was mixed)"
+    positive = Control(what, found, low=CONTROL_SHARE * known)
+    nobody = proxies_of_nobody(workshop, GalleryLaw(law, bases[0], warped=True))
+    images = [guess_reference(one.proxy, bases, a, steps, True).image for one in nobody]
+    return LEFT.measured(overall, baseline, positive, null_of_images(workshop, images))
 
 
 def _hits(

@@ -1,6 +1,6 @@
 """A16: the patient's mask from the answer, from the proxy, and from both."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -103,7 +103,7 @@ def _coarse(workshop: Workshop, name: str, default: Finding) -> Finding:
     scene = workshop.scene
     change = COARSE[name]
     seen = [replace(one, answer=change(one.answer)) for one in workshop.observed()]
-    found = recovered_masks(workshop, scene.coefficient, seen)
+    found = recovered_masks(workshop, scene.coefficient, seen, name)
     truths = [one.labels for one in seen]
     scores = {one: dice_of_each(maps, truths, scene.classes) for one, maps in found.items()}
     best = max(scores, key=lambda one: _mean(scores[one]))
@@ -121,7 +121,7 @@ def _coarse(workshop: Workshop, name: str, default: Finding) -> Finding:
     }
     overall = bootstrap_mean(scores[best], [one.patient for one in seen])
     assert default.positive_control is not None
-    controls = default.positive_control, _null(workshop, scene.coefficient, best, change)
+    controls = default.positive_control, _null(workshop, scene.coefficient, best, name)
     setting = f"answers: {name}"
     return FINDING.measured(overall, default.baseline, *controls, details, setting, "never")
 
@@ -167,16 +167,21 @@ def _masks_of_means(
 
 
 def recovered_masks(
-    workshop: Workshop, coefficient: float, seen: Sequence[Observation]
+    workshop: Workshop, coefficient: float, seen: Sequence[Observation], coarse: str = ""
 ) -> dict[str, list[Labels]]:
-    """The patient's mask by every attacker, of each observation."""
+    """The patient's mask by every attacker, of each observation.
+
+    A thorough attacker's network has learned by answers that are as ``coarse`` as those seen.
+    """
+    if not workshop.effort.thorough:
+        coarse = ""
     found = {
         READ_OFF: [read_off(one.answer, coefficient) for one in seen],
         STRONGEST_READ_OFF: [read_off(strongest_class(one.answer), coefficient) for one in seen],
     }
     if workshop.scene.hides:
         for name, sees_answer in ((FROM_PROXY, False), (FROM_BOTH, True)):
-            network = separator(workshop, coefficient, sees_answer)
+            network = separator(workshop, coefficient, sees_answer, coarse if sees_answer else "")
             found[name] = [strongest(logits) for _, logits in separated(network, seen)]
     return found
 
@@ -241,12 +246,13 @@ def _null(
     workshop: Workshop,
     coefficient: float,
     best: str,
-    change: Callable[[Float32Array], Float32Array] = unchanged,
+    coarse: str = "",
 ) -> Control:
     """The same attack on proxies of other people, scored as if they were of the audited."""
     nobody = proxies_of_nobody(workshop, workshop.scene.law(coefficient), answered=True)
+    change = COARSE.get(coarse, unchanged)
     seen = [replace(one, answer=change(one.answer)) for one in nobody]
-    return null_of_masks(workshop, recovered_masks(workshop, coefficient, seen)[best])
+    return null_of_masks(workshop, recovered_masks(workshop, coefficient, seen, coarse)[best])
 
 
 def _of(seen: Sequence[Observation], classes: int) -> list[float]:

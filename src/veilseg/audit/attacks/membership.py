@@ -27,7 +27,6 @@ FINDING = Finding("A14", "Membership", "membership", Threat(candidate_image=True
 # Proxies of each candidate whose losses are averaged: the attacker makes as many as it likes.
 PROXIES_PER_CANDIDATE = 4
 RESAMPLES = 2000
-SHADOW_PART = 3  # of the steps, which are meant for harder tasks
 FALSE_POSITIVE_RATE = 0.01
 # A network that has seen four people, over and over, without augmentation.
 OVERFITTED_PEOPLE, CONTROL_AUC = 4, 0.9
@@ -66,7 +65,7 @@ def attack(workshop: Workshop) -> list[Finding]:
     asked = _with_bases(law, rest[0] if rest else ())
     groups = [_observed(workshop, asked, cases) for cases in groups_of if cases]
     shadows = [
-        _network(workshop, f"shadow-{number}", _with_bases(law, own), own)
+        segmentation_network(workshop, f"shadow-{number}", _with_bases(law, own), own)
         for number, own in enumerate((first, second))
     ]
     statistic, rehearsed = _rehearsed(workshop, asked, shadows, (first, second))
@@ -195,8 +194,8 @@ def _positive(workshop: Workshop, shadowed: Sequence[PreparedCase]) -> Control:
     in_shadow = {case.patient for case in shadowed}
     few = evenly([c for c in scene.members if c.patient not in in_shadow], OVERFITTED_PEOPLE)
     law = RawLaw(scene.classes)
-    known = _network(workshop, "overfitted", law, few, augment=False)
-    shadow = _network(workshop, "shadow-of-raw", law, shadowed)
+    known = segmentation_network(workshop, "overfitted", law, few, augment=False)
+    shadow = segmentation_network(workshop, "shadow-of-raw", law, shadowed)
     drawn = [[scene.simulate(law, people, answered=False)] for people in (few, workshop.audited)]
     of_known, of_shadow = (
         all_losses([_answered_by(network, some) for some in drawn], 1.0)["mean"]
@@ -207,12 +206,18 @@ def _positive(workshop: Workshop, shadowed: Sequence[PreparedCase]) -> Control:
     return Control(f"a network that was trained on {len(few)} people", value, low=CONTROL_AUC)
 
 
-def _network(
-    workshop: Workshop, name: str, law: Law, people: Sequence[PreparedCase], augment: bool = True
+def segmentation_network(
+    workshop: Workshop,
+    name: str,
+    law: Law,
+    people: Sequence[PreparedCase],
+    augment: bool = True,
+    steps: int | None = None,
 ) -> nn.Module:
-    """A segmentation network of the attacker, trained as the server's was."""
+    """A segmentation network of the attacker, trained as the server's was but for fewer steps."""
     scene = workshop.scene
-    steps = max(1, workshop.effort.steps // SHADOW_PART)
+    if steps is None:
+        steps = workshop.effort.shadow_steps
     if isinstance(law, EncodedLaw):
         size = attack_batch_size(scene.manifest.tile_shape)
         tiles = [fitted(case, scene.manifest.tile_shape) for case in people]

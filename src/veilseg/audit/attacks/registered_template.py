@@ -74,7 +74,7 @@ def registered_template(workshop: Workshop, law: MixtureLaw) -> Finding:
     easy = scene.simulate(TemplateLaw(law, candidate), people, answered=False)
     value = np.mean([ssim(attacked(one.proxy), one.image) for one in easy])
     # Not the whole patient: its background is filled before it is mixed.
-    known = np.mean([ssim(_without(one, law.coefficient), one.image) for one in easy])
+    known = np.mean([ssim(without_reference(one, law.coefficient), one.image) for one in easy])
     what = f"the template itself is mixed in (SSIM {known:.2f} for who has it as it was mixed)"
     positive = Control(what, float(value), low=CONTROL_SHARE * float(known))
     nobody = [attacked(one.proxy) for one in proxies_of_nobody(workshop, law)]
@@ -86,7 +86,7 @@ def registered_template(workshop: Workshop, law: MixtureLaw) -> Finding:
     return FINDING.measured(overall, baseline, positive, null)
 
 
-def _without(one: Observation, coefficient: float) -> Float32Array:
+def without_reference(one: Observation, coefficient: float) -> Float32Array:
     """The mixture without its reference, as it was mixed."""
     assert one.reference is not None
     found = (one.proxy - (1 - coefficient) * one.reference) / coefficient
