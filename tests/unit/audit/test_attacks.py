@@ -21,6 +21,7 @@ from veilseg.audit.attacks import (
     support,
 )
 from veilseg.audit.findings import NotRun
+from veilseg.audit.separator import Separator
 from veilseg.audit.similarity import ssim
 from veilseg.vault.vault import LabelledReference
 
@@ -200,6 +201,25 @@ def test_mask_is_recovered_by_the_strongest_of_three(found):
         # The network on the proxy needs no answer: coarse ones hide nothing from it.
         assert one.value >= default.details["dice"][mask_recovery.FROM_PROXY] - 1e-4
         assert set(one.details["dice_of_the_site"]) > {"all probabilities"}
+
+
+def test_thorough_attacker_learns_by_answers_as_coarse_as_those_it_sees(
+    mixup, workshop, monkeypatch
+):
+    learned_by = []
+    whole = Separator.loss
+
+    def loss(self, batch):
+        if "answer" in batch:
+            learned_by.append(set(batch["answer"].unique().tolist()) <= {0, 1})
+        return whole(self, batch)
+
+    monkeypatch.setattr(Separator, "loss", loss)
+    shop = workshop(mixup, thorough=True, steps=4)
+    of_answers = shop.observed()[:2]
+    mask_recovery.recovered_masks(shop, 0.5, of_answers, "strongest class only")
+    assert learned_by[-1]
+    assert not learned_by[0]  # it goes on from what whole answers taught
 
 
 def test_other_coefficients_are_tried_where_a_bundle_knows_them(make_scene, workshop):

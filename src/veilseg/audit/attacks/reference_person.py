@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from veilseg.audit.attacks.gallery import GalleryLaw, mixture_with
 from veilseg.audit.attacks.mask_recovery import (
     EXACT_DICE,
+    LEAST_GAIN,
     READ_OFF,
     dice_of_each,
     exact_answers,
@@ -24,7 +25,6 @@ from veilseg.audit.findings import Control, DoesNotApply, Finding, Threat, round
 from veilseg.audit.fitting import softmax
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import MixtureLaw
-from veilseg.audit.linear import LinearAttacker
 from veilseg.audit.nulls import OUTPUTS, POOL, carried, dices, null_control
 from veilseg.audit.reading_off import Labels, read_off, strongest
 from veilseg.audit.scene import Observation, evenly
@@ -35,7 +35,6 @@ from veilseg.audit.workshop import Workshop, mean_image
 from veilseg.datasets.cases import PreparedCase
 from veilseg.evaluation.bootstrap import bootstrap_mean
 from veilseg.payload import Float32Array
-from veilseg.training.examples import one_hot
 
 PROXY, REMAINDER = "the proxy itself", "what is left after A5"
 IMAGE = Finding(
@@ -72,7 +71,7 @@ def image(workshop: Workshop) -> list[Finding]:
     mean = mean_image(scene.auxiliary, scene.manifest.tile_shape)
     baseline = {"mean image": float(np.mean([ssim(mean, truth) for truth in truths]))}
     details = {"ssim": {name: rounded(float(np.mean(some))) for name, some in scores.items()}}
-    controls = _positive(workshop), _null(workshop, law, best)
+    controls = _positive(workshop, best), _null(workshop, law, best)
     return [IMAGE.measured(overall, baseline, *controls, details)]
 
 
@@ -100,7 +99,8 @@ def mask(workshop: Workshop) -> list[Finding]:
     drawn, said = _said(workshop, law)
     masks = [_mask(one) for one in drawn]
     null = null_control(workshop, dices(_masks(workshop, said)[best], masks, scene.classes))
-    return [MASK.measured(overall, baseline, _exactly(workshop, best), null, details)]
+    positive = _exactly(workshop, best, baseline["population-mean mask"])
+    return [MASK.measured(overall, baseline, positive, null, details)]
 
 
 def identity(workshop: Workshop) -> list[Finding]:
@@ -192,16 +192,16 @@ def _mixtures(
     ]
 
 
-def _positive(workshop: Workshop) -> Control:
-    """The same subtraction where little has to be subtracted."""
-    scene = workshop.scene
-    law = scene.law(CONTROL_COEFFICIENT)
-    linear = LinearAttacker.fitted(scene, law)
-    seen = scene.simulate(law, workshop.audited, answered=False)
-    found = [_left(one.proxy, linear(one.proxy), CONTROL_COEFFICIENT) for one in seen]
+def _positive(workshop: Workshop, best: str) -> Control:
+    """The same attacker where little has to be subtracted."""
+    scene, a = workshop.scene, CONTROL_COEFFICIENT
+    seen = scene.simulate(scene.law(a), workshop.audited, answered=False)
+    found = [one.proxy for one in seen]
+    if best == REMAINDER:
+        images = separated(separator(workshop, a, sees_answer=False), seen)
+        found = [_left(one.proxy, x, a) for one, (x, _) in zip(seen, images, strict=True)]
     value = np.mean([ssim(image, _reference(one)) for image, one in zip(found, seen, strict=True)])
-    what = f"linear attacker on mixtures at a = {CONTROL_COEFFICIENT:g}"
-    return Control(what, float(value), low=CONTROL_SSIM)
+    return Control(f"{best}, of mixtures at a = {a:g}", float(value), low=CONTROL_SSIM)
 
 
 def _null(workshop: Workshop, law: MixtureLaw, best: str) -> Control:
@@ -229,30 +229,30 @@ def _said(workshop: Workshop, law: MixtureLaw) -> tuple[list[Observation], list[
 
 def _masks(workshop: Workshop, seen: Sequence[Observation]) -> dict[str, list[Labels]]:
     a = workshop.scene.coefficient
+    return {READ_OFF: [read_off(one.answer, 1 - a) for one in seen], LEFT: _rest(workshop, seen)}
+
+
+def _rest(workshop: Workshop, seen: Sequence[Observation]) -> list[Labels]:
+    """What answers say beside the patient's mask, as A16's network finds that."""
+    a = workshop.scene.coefficient
     network = separator(workshop, a, sees_answer=True)
     patients = [softmax(logits) for _, logits in separated(network, seen)]
-    return {
-        READ_OFF: [read_off(one.answer, 1 - a) for one in seen],
-        LEFT: [strongest(one.answer - a * y) for one, y in zip(seen, patients, strict=True)],
-    }
+    return [strongest(one.answer - a * y) for one, y in zip(seen, patients, strict=True)]
 
 
-def _exactly(workshop: Workshop, best: str) -> Control:
-    """The same arithmetic where nothing is guessed: answers without a mistake, and for what is
-    left the patient's true mask."""
-    scene, seen, a = workshop.scene, workshop.observed(), READ_OFF_COEFFICIENT
-    answers = exact_answers(workshop, a)
+def _exactly(workshop: Workshop, best: str, nobody: float) -> Control:
+    """The same attacker, given answers without a mistake."""
+    scene, seen = workshop.scene, workshop.observed()
     if best == READ_OFF:
-        what = f"read off exact answers at a = {a:g}"
-        found = [read_off(answer, 1 - a) for answer in answers]
+        a, least = READ_OFF_COEFFICIENT, EXACT_DICE
+        found = [read_off(answer, 1 - a) for answer in exact_answers(workshop, a)]
     else:
-        what = "exact answers without the patient's true mask"
-        found = [
-            strongest(answer - a * one_hot(one.labels, scene.classes))
-            for answer, one in zip(answers, seen, strict=True)
-        ]
+        a, least = scene.coefficient, nobody + LEAST_GAIN
+        answers = exact_answers(workshop, a)
+        exact = [replace(one, answer=answer) for one, answer in zip(seen, answers, strict=True)]
+        found = _rest(workshop, exact)
     value = np.nanmean(dice_of_each(found, [_mask(one) for one in seen], scene.classes))
-    return Control(what, float(value), low=EXACT_DICE)
+    return Control(f"{best}, of exact answers at a = {a:g}", float(value), low=least)
 
 
 def _mask(one: Observation) -> Labels:
