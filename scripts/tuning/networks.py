@@ -8,7 +8,7 @@ from torch.nn.functional import leaky_relu
 from torch.optim import AdamW, Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
-from veilseg.networks.segmenter import SEGMENTER_FILTERS, Segmenter
+from veilseg.networks.segmenter import Segmenter
 from veilseg.networks.u_net import HalfResolutionUNet, context_network
 from veilseg.training.optimizer import optimizers
 
@@ -31,22 +31,14 @@ class RawContextUNet(HalfResolutionUNet):
         return result
 
 
-def _three_levels(dims: int, channels: int, classes: int) -> nn.Module:
-    """The package's network of volumes, for pictures as well."""
-    if dims == 3:
-        return Segmenter(dims, channels, classes)
-    return HalfResolutionUNet(dims, channels, classes, SEGMENTER_FILTERS[3])
-
-
-# Segmenters: (dims, channels, classes) to a network. `fine-48` is the package's of volumes,
-# `fine-48-deep` that of pictures.
+# Segmenters: (dims, channels, classes) to a network. `fine-48` is the package's.
 SEGMENTERS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "full-16": lambda d, c, k: context_network(d, c, k, (16, 32, 64, 128), first_stride=1),
     "full-32": lambda d, c, k: context_network(d, c, k, (32, 64, 128, 128), first_stride=1),
     "raw-32": lambda d, c, k: RawContextUNet(d, c, k, (32, 64, 128)),
     "raw-48": lambda d, c, k: RawContextUNet(d, c, k, (48, 96, 192)),
     "fine-32": lambda d, c, k: HalfResolutionUNet(d, c, k, (32, 64, 128)),
-    "fine-48": _three_levels,
+    "fine-48": Segmenter,
     # A level more sees further, and two more.
     "fine-48-deep": lambda d, c, k: HalfResolutionUNet(d, c, k, (48, 96, 128, 128)),
     "fine-48-deeper": lambda d, c, k: HalfResolutionUNet(d, c, k, (48, 96, 128, 128, 128)),

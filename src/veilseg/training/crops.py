@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from veilseg.networks.segmenter import divisor, smallest_side
+from veilseg.networks.segmenter import DIVISOR, SMALLEST_SIDE
 
 # Tiles of fewer voxels are cheap as a whole.
 SMALLEST_CROPPED_VOXELS = 500_000
@@ -22,10 +22,9 @@ def crop_shape(tile_shape: tuple[int, ...]) -> tuple[int, ...]:
     """Half of a large tile per axis, in multiples that the networks take; a small tile as it is."""
     if math.prod(tile_shape) < SMALLEST_CROPPED_VOXELS:
         return tile_shape
-    step, smallest = divisor(len(tile_shape)), smallest_side(len(tile_shape))
-    halves = (size // 2 // step * step for size in tile_shape)
+    halves = (size // 2 // DIVISOR * DIVISOR for size in tile_shape)
     return tuple(
-        max(half, min(size, smallest)) for size, half in zip(tile_shape, halves, strict=True)
+        max(half, min(size, SMALLEST_SIDE)) for size, half in zip(tile_shape, halves, strict=True)
     )
 
 

@@ -19,7 +19,7 @@ from veilseg.imaging.orientation import ras_spacing_mm
 from veilseg.imaging.plausibility import expectation_of
 from veilseg.imaging.preprocessing import padding_to, prepare_labels
 from veilseg.imaging.volume import LabelMap, Unit, Volume
-from veilseg.networks.segmenter import divisor, smallest_side
+from veilseg.networks.segmenter import DIVISOR, SMALLEST_SIDE
 
 PERCENTILES = IntensityRule("percentile", 0.5, 99.5)
 # One tile holds nearly every training image where memory allows: no seams, and the number of
@@ -97,8 +97,7 @@ def choose_tile(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     Where that exceeds the voxel budget, the longest axis is cut until it fits.
     """
     wanted = np.percentile(np.array(shapes), TILE_COVERAGE_PERCENTILE, axis=0)
-    step, smallest = divisor(wanted.size), smallest_side(wanted.size)
-    tile = [max(smallest, math.ceil(size / step) * step) for size in wanted]
+    tile = [max(SMALLEST_SIDE, math.ceil(size / DIVISOR) * DIVISOR) for size in wanted]
     while math.prod(tile) > MOST_TILE_VOXELS:
-        tile[tile.index(max(tile))] -= step
+        tile[tile.index(max(tile))] -= DIVISOR
     return tuple(tile)

@@ -1,6 +1,6 @@
 """A small world: people who differ, a bundle that mixes them, an attacker with its own people."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ from veilseg.audit.workshop import Effort, Workshop
 from veilseg.bundle import ClientManifest, open_client_half, open_server_half
 from veilseg.cli.local import LocalServer
 from veilseg.datasets.cases import PreparedCase
-from veilseg.networks.segmenter import SEGMENTER_FILTERS
 
 SHAPE = phantoms.TILE[:2]
 PEOPLE, AUDITED = 40, 10
@@ -32,14 +31,6 @@ def person(number: int, shape: tuple[int, ...] = SHAPE) -> PreparedCase:
     image = np.array([0, 0.4, 0.85])[labels] + 0.08 * grain / grain.std()
     image = np.where(labels > 0, image.clip(0.05, 1), 0)
     return PreparedCase(f"c{number}", f"p{number}", image[None].astype(np.float32), labels)
-
-
-@pytest.fixture(scope="package", autouse=True)
-def networks_for_small_pictures() -> Iterator[None]:
-    """These pictures are smaller than the network of pictures takes: one with a level less."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setitem(SEGMENTER_FILTERS, 2, SEGMENTER_FILTERS[3])
-        yield
 
 
 @pytest.fixture(scope="session")
