@@ -58,12 +58,16 @@ FITTING := tests/unit/training tests/unit/audit tests/integration/test_audit.py 
 # longer than they compute.
 SPREAD := $(BIN)/pytest --numprocesses auto --dist loadfile --durations 10
 
+# schemathesis gives all its tests one name, of which pytest-xdist then runs one.
+ONE_NAME := tests/integration/test_protocol_fuzz.py
+
 test: setup check ## Checks and tests
 	$(SPREAD) -m "not long" $(addprefix --ignore=,$(FITTING))
 	OMP_NUM_THREADS=1 $(SPREAD) -m "not long" $(FITTING)
 
 test-long: setup $(VENV)/.ray bench-families ## What takes minutes: accuracy measured anew, a fresh site, replicas on Ray
-	$(SPREAD) -m long $(addprefix --ignore=,$(FITTING))
+	$(SPREAD) -m long $(addprefix --ignore=,$(FITTING) $(ONE_NAME))
+	$(BIN)/pytest -m long $(ONE_NAME)
 	OMP_NUM_THREADS=1 $(SPREAD) -m long $(FITTING)
 
 check: setup ## Format, lint, types, import contracts

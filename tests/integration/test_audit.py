@@ -181,17 +181,19 @@ def test_quick_audit_of_a_shipped_bundle_passes_its_controls(veilseg, shared_dat
     ended = veilseg("audit", bundle, dataset, "--quick", *files)
     assert ended.code == 0, ended.err
     channels = json.loads((tmp_path / "audit.json").read_text())["channels"]
-    found = {
-        (one["attack"], one["setting"]): one for channel in channels.values() for one in channel
-    }
+    everything = [one for channel in channels.values() for one in channel]
+    found = {(one["attack"], one["setting"]): one for one in everything}
     left_out = {one["attack"] for one in found.values() if one["status"] != "run"}
     # It takes minutes for each image; a network of its own; synthetic references show nobody;
     # nothing is encoded.
     of_encodings = {"A9", "A10", "A11", "A12", "A12p", "A15e", "A16e"}
     assert left_out == {"A6", "A8", "A5r", "A16r", "A15r"} | of_encodings
+    unapplied = {one["attack"] for one in everything if "does not apply" in one["status"]}
+    assert unapplied == left_out - {"A6", "A8"}
     assert all(one["controls_passed"] for one in found.values() if one["status"] == "run")
-    by_attack = {attack: one for (attack, _), one in reversed(found.items())}
+    by_attack = {one["attack"]: one for one in reversed(everything)}
     assert by_attack["A5"]["positive_control"]["value"] >= 0.95
+    assert by_attack["A1"]["metric"] == "hit rate"
     assert by_attack["A1"]["positive_control"]["value"] >= 0.9
     assert found["A1", "the site gives its reference away"]["value"] < 1e-3
     assert found["A2", "memoised"]["value"] == 0
