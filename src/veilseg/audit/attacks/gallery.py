@@ -9,6 +9,7 @@ from numpy.random import Generator
 
 from veilseg.audit.attacks.known_reference import known_reference
 from veilseg.audit.attacks.registered_template import (
+    CONTROL_SHARE,
     registered_template,
     without_reference,
 )
@@ -28,10 +29,6 @@ from veilseg.training.examples import Arrays
 
 SMALL_GALLERY, CONTROL_HIT_RATE = 3, 0.9
 EASY_COEFFICIENT = 0.2
-# Of what knowing the reference adds to the proxy, where the candidate is neither warped nor
-# recoloured. Not all of it: the attacker looks for colours as well, since sites change them, and
-# they take of the patient what looks like the reference.
-CONTROL_GAIN = 0.5
 FINDING = Finding(
     *("A1", "Gallery of references", "image"),
     Threat(gallery=SMALL_GALLERY, knows_networks=False),
@@ -155,8 +152,7 @@ def _left(
     known = float(np.mean([ssim(without_reference(one, a), one.image) for one in easy[1]]))
     found = float(np.mean([ssim(g.image, one.image) for g, one in zip(*easy, strict=True)]))
     what = f"no warp (SSIM {known:.2f} for who has the reference as it was mixed)"
-    alone = float(np.mean([ssim(one.proxy, one.image) for one in easy[1]]))
-    positive = Control(what, found, low=alone + CONTROL_GAIN * (known - alone))
+    positive = Control(what, found, low=CONTROL_SHARE * known)
     nobody = proxies_of_nobody(workshop, GalleryLaw(law, bases[0], warped=True))
     images = [guess_reference(one.proxy, bases, a, steps, True).image for one in nobody]
     return LEFT.measured(overall, baseline, positive, null_of_images(workshop, images))
