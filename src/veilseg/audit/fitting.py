@@ -1,6 +1,7 @@
 """Fit and run an attacker's network: the package's loop, any loss."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -38,6 +39,7 @@ def fit(
     batch: int,
     seed: int,
     progress: Progress,
+    checkpoint: Path,
 ) -> None:
     """Fit a network in place.
 
@@ -53,6 +55,8 @@ def fit(
     steps, batch, seed : int
     progress : callable
         Called with (steps done, steps).
+    checkpoint : Path
+        Gone on from where it exists; written on the way, and left there. Its name says what for.
 
     Raises
     ------
@@ -60,7 +64,7 @@ def fit(
         If the loss is no finite number.
     """
     stage = Stage("", _WithLoss(network, loss), examples, spatial_dims, steps, batch, LEARNING_RATE)
-    loop.fit(stage, seed, "", None, False, lambda done, _: progress(done, steps), launch())
+    loop.fit(stage, seed, "", checkpoint, True, lambda done, _: progress(done, steps), launch())
 
 
 @torch.no_grad()

@@ -174,14 +174,16 @@ class Workshop:
                     weight.copy_(stored[key])
         else:
             report, dims = partial(self._reported, name), len(scene.manifest.tile_shape)
-            fit(network, examples, dims, loss, steps, batch, scene.seed, report)
             self.folder.mkdir(parents=True, exist_ok=True)
+            half_way = file.with_suffix(".checkpoint")
+            fit(network, examples, dims, loss, steps, batch, scene.seed, report, half_way)
             # By parameter: MONAI's U-Net lists its blocks under two names in its state dict.
             weights = {
                 key: weight.detach().contiguous() for key, weight in network.named_parameters()
             }
             with written_whole(file) as temporary:
                 save_file(weights, temporary)
+            half_way.unlink(missing_ok=True)
         self._networks[name] = network.eval()
         return network
 

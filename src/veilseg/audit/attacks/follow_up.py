@@ -27,6 +27,7 @@ SHIFT_AXIS = 1
 GUESS_WEIGHT = 1e-3
 # In SSIM, of integrating over averaging where the reference is the same.
 LEAST_GAIN = 0.05
+FROM_GUESS = "integrated difference, from what A5 finds"
 INTEGRATED, AVERAGED = "integrated difference", "mean of both, linear attacker"
 ALONE, SEPARATED = "trained network on one of them", "trained network on the mean of both"
 SAME, NEW = "same reference on both scans", "a second, different proxy of a person (--allow-repeat)"
@@ -99,9 +100,12 @@ def _attackers(workshop: Workshop, law: MixtureLaw, same: bool) -> dict[str, Att
         return integral((first - later) / a, averaged(first, later))
 
     attackers: dict[str, Attacker] = {INTEGRATED: integrated, AVERAGED: averaged}
-    if same:
-        return attackers
     network = separator(workshop, law.coefficient, sees_answer=False)
+    if same:
+        attackers[FROM_GUESS] = lambda first, later: integral(
+            (first - later) / a, network.separate(first)[0]
+        )
+        return attackers
     attackers[ALONE] = lambda first, _: network.separate(first)[0]
     if workshop.effort.thorough:
 

@@ -104,7 +104,11 @@ def mask(workshop: Workshop) -> list[Finding]:
 
 
 def identity(workshop: Workshop) -> list[Finding]:
-    """Rank-1 among the site's raw reference cases; each is mixed in by the site's law."""
+    """Rank-1 among the site's raw reference cases; each is mixed in by the site's law.
+
+    By comparison: A1 registers candidates as well, and has the rate at which that finds the right
+    one of some.
+    """
     scene, law = workshop.scene, _law(workshop)
     tile = scene.manifest.tile_shape
     cases = [

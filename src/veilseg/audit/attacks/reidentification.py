@@ -11,7 +11,7 @@ from scipy import fft, ndimage
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from veilseg.audit.attacks.averaging import means
+from veilseg.audit.attacks.averaging import means, separated_mean
 from veilseg.audit.chance import rate
 from veilseg.audit.findings import Control, DoesNotApply, Finding, Threat, rounded
 from veilseg.audit.fitting import run
@@ -123,10 +123,10 @@ def _averaged(
     cases: Sequence[PreparedCase],
     gallery: Gallery,
 ) -> Finding:
-    """The same with the mean of several proxies of each person."""
+    """The same with the mean of several proxies of each person, and what A2 makes of it."""
     scene = workshop.scene
     seen = [scene.observe(cases, number, answered=False) for number in range(AVERAGED)]
-    of_means = correlated(means(seen), gallery.images)
+    of_means = _of_means(workshop, means(seen), gallery.images)
     hits = {name: gallery.hits(scores) for name, scores in of_means.items()}
     best = max(hits, key=lambda name: float(hits[name].mean()))
     overall = rate(hits[best].tolist(), [case.patient for case in cases])
@@ -134,12 +134,23 @@ def _averaged(
     assert default.positive_control is not None
     controls = (
         default.positive_control,
-        gallery.null(gallery.hits(correlated(nobody, gallery.images)[best])),
+        gallery.null(gallery.hits(_of_means(workshop, nobody, gallery.images)[best])),
     )
     setting = f"mean of {AVERAGED} fresh proxies (--allow-repeat); {default.setting}"
     finding = replace(FINDING, threat=Threat(gallery=len(gallery), proxies_per_subject=AVERAGED))
     details = {"strongest": best}
     return finding.measured(overall, default.baseline, *controls, details, setting, "if asked for")
+
+
+def _of_means(
+    workshop: Workshop, mixed: Sequence[Float32Array], gallery: Sequence[Float32Array]
+) -> dict[str, NDArray[np.float64]]:
+    found = correlated(mixed, gallery)
+    if workshop.effort.thorough:
+        images = [separated_mean(workshop, mean, AVERAGED)[0] for mean in mixed]
+        for name, scores in correlated(images, gallery).items():
+            found[f"{name} after A2"] = scores
+    return found
 
 
 def comparisons(
