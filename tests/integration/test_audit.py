@@ -172,7 +172,6 @@ def test_results_have_somewhere_to_go(veilseg, mixup_bundle, people, tmp_path):
     assert "does not exist" in ended.err
 
 
-@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_quick_audit_of_a_shipped_bundle_passes_its_controls(veilseg, shared_data, tmp_path):
     """What is shipped, on real images: every control, and what is known to leak."""

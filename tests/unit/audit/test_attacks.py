@@ -53,6 +53,20 @@ def test_fresh_proxies_average_the_reference_away(found):
     curve = [fresh.details["ssim_linear"][count] for count in ("1", "2", "4", "8")]
     assert curve == sorted(curve)
     assert fresh.value > fresh.baseline["one proxy"] + 0.1
+    assert set(fresh.details["ssim_by_attacker"]) == {averaging.LINEAR, averaging.MEDIAN}
+
+
+def test_gain_of_averaging_is_over_the_best_that_is_made_of_one_proxy(found):
+    fresh, _ = found(averaging)
+    (alone,) = found(separation)
+    assert fresh.baseline["one proxy"] >= max(
+        alone.details["ssim"]["trained network"], fresh.details["ssim_linear"]["1"]
+    )
+
+
+def test_thorough_attacker_compares_what_averaging_gives_with_the_gallery(mixup, workshop):
+    _, averaged = reidentification.attack(workshop(mixup, thorough=True, steps=20))
+    assert f"{reidentification.WHOLE} after A2" in averaged.details["rank_1"]
 
 
 def test_memoised_proxies_give_exactly_nothing_more(found):

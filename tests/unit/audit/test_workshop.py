@@ -1,4 +1,4 @@
-"""A network of an attacker that was broken off goes on where it was, and is kept once it is done."""
+"""A network of an attacker that was broken off goes on where it was; once it is done it is kept."""
 
 import pytest
 import torch

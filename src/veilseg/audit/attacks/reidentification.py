@@ -138,7 +138,8 @@ def _averaged(
     )
     setting = f"mean of {AVERAGED} fresh proxies (--allow-repeat); {default.setting}"
     finding = replace(FINDING, threat=Threat(gallery=len(gallery), proxies_per_subject=AVERAGED))
-    details = {"strongest": best}
+    rates = {name: rounded(float(values.mean())) for name, values in hits.items()}
+    details = {"strongest": best, "rank_1": rates}
     return finding.measured(overall, default.baseline, *controls, details, setting, "if asked for")
 
 
