@@ -30,6 +30,8 @@ IMAGE_WEIGHT = 2  # against the mask
 WINDOW, SMALL_MEAN, SMALL_SPREAD = 7, 0.01**2, 0.03**2
 # Nearly all of the patient: an attack that fails here works nowhere.
 CONTROL_COEFFICIENT = 0.9
+# That is soon learned by a network that goes on from one for less.
+MOST_CONTROL_STEPS = 500
 # Of the steps, for networks that go on from another: with answers, at another coefficient.
 ANSWERED_PART, OTHER_PART = 0.25, 0.75
 
@@ -154,7 +156,10 @@ def separator(
         start = separator(workshop, coefficient if sees_answer else scene.coefficient, bool(coarse))
     steps = workshop.effort.steps
     if not sees_answer:
-        steps = steps if start is None else max(1, round(OTHER_PART * steps))
+        if start is not None:
+            steps = max(1, round(OTHER_PART * steps))
+        if coefficient == CONTROL_COEFFICIENT != scene.coefficient:
+            steps = min(steps, MOST_CONTROL_STEPS)
         build = partial(_network, scene, law, {}, start)
         found = workshop.trained(name, build, law, _loss, steps)
     else:

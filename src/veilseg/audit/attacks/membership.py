@@ -30,6 +30,7 @@ RESAMPLES = 2000
 FALSE_POSITIVE_RATE = 0.01
 # A network that has seen four people, over and over, without augmentation.
 OVERFITTED_PEOPLE, CONTROL_AUC = 4, 0.9
+MOST_CONTROL_STEPS = 500
 LOSS, CALIBRATED = "loss", "loss, calibrated by shadow networks"
 # Trained on, audited, and neither.
 MEMBERS, OTHERS, UNSEEN = range(3)
@@ -194,8 +195,9 @@ def _positive(workshop: Workshop, shadowed: Sequence[PreparedCase]) -> Control:
     in_shadow = {case.patient for case in shadowed}
     few = evenly([c for c in scene.members if c.patient not in in_shadow], OVERFITTED_PEOPLE)
     law = RawLaw(scene.classes)
-    known = segmentation_network(workshop, "overfitted", law, few, augment=False)
-    shadow = segmentation_network(workshop, "shadow-of-raw", law, shadowed)
+    steps = min(MOST_CONTROL_STEPS, workshop.effort.shadow_steps)
+    known = segmentation_network(workshop, "overfitted", law, few, augment=False, steps=steps)
+    shadow = segmentation_network(workshop, "shadow-of-raw", law, shadowed, steps=steps)
     drawn = [[scene.simulate(law, people, answered=False)] for people in (few, workshop.audited)]
     of_known, of_shadow = (
         all_losses([_answered_by(network, some) for some in drawn], 1.0)["mean"]
