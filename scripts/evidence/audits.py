@@ -70,7 +70,8 @@ def audit(job: Audit, places: Places, again: bool) -> None:
     bundle = shipped if shipped.is_dir() else places.bundle(job.bundle)
     bundle_id = open_client_half(bundle).manifest.bundle_id
     old = places.load(job.name)
-    if old is not None and not again and old["bundle_id"] == bundle_id:
+    whole = old is not None and ("frontier" in old or "--frontier" not in job.options)
+    if old is not None and whole and not again and old["bundle_id"] == bundle_id:
         return
     folder = places.work / "audits"
     folder.mkdir(parents=True, exist_ok=True)
