@@ -214,6 +214,14 @@ def test_audit_of_a_keyed_bundle(veilseg, bundles, people, key, tmp_path, monkey
     assert "encod" in (tmp_path / "audit.html").read_text()
 
 
+def test_audit_without_the_key_attacks_nothing(veilseg, bundles, people, tmp_path):
+    files = ["--json", tmp_path / "audit.json", "--html", tmp_path / "audit.html"]
+    ended = veilseg("audit", bundles / "keyed", people, "--quick", *files)
+    assert (ended.code, ended.out) == (2, "")
+    assert "was trained with a consortium key: give it" in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("scheme", "control", "variant"),
     [("encoding", "linear", "linear"), ("plain", "local", "ClientAlone")],

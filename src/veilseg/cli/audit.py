@@ -64,6 +64,8 @@ def audit(request: Request) -> None:
     with progress("reading") as show:
         scene = scene_of(bundle, server, cast, references, request.seed, show)
     scene = replace(scene, key=read_key(request.key_file))
+    if scene.encodes:
+        scene.client()  # a key that is missing or another's is told before anything is attacked
     effort = QUICK if request.quick else FULL
     work = request.json_file.with_suffix(".work")
     with progress("audit") as show:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from veilseg.audit.attacks import key_recovery
 from veilseg.audit.attacks.layout import analysis, on_grid
 from veilseg.audit.attacks.matching import invariants
 from veilseg.schemes.encoding.key import ConsortiumKey
-from veilseg.schemes.encoding.sequence import Layout
+from veilseg.schemes.encoding.sequence import Layout, Level
 
 LAYOUT = Layout.of((16, 24, 16), (4, 6))
 
@@ -56,3 +57,16 @@ def test_probe_finds_what_is_linear_in_the_image_and_nothing_else(linear, low, h
     found = analysis(seen[:8], seen[8:], LAYOUT)
     assert low <= found["linear_probe_r2"] <= high
     assert (found["largest_correlation"] > 0.99) == linear
+
+
+def test_mean_tokens_of_the_places_find_the_key_closely():
+    """Nobody's keyed encoding is known, only that images lie alike in their tiles."""
+    rng = np.random.default_rng(4)
+    layout = Layout((Level((6, 6), 2), Level((3, 3), 8)))
+    anatomy = rng.standard_normal(layout.values)
+    people = (anatomy + 0.1 * rng.standard_normal((60, layout.values))).astype(np.float32)
+    key = ConsortiumKey(b"q" * 32).transform(layout, "image")
+    keyed = [key.apply(one) for one in people[30:]]
+    found = key_recovery.Fitted.by_means(layout, list(people[:30]), keyed)
+    # Means of thirty people are off by 0.1 / sqrt(30) a value.
+    assert np.abs(found.unkeyed(keyed[0]) - people[30]).max() < 0.2

@@ -1,11 +1,12 @@
 """A11: the consortium's key from images whose keyed encodings are known, by least squares.
 
 Whoever has the encoder, as every site does, knows what a token was before the key:
-``u' = Q·u + b`` is then a linear regression for each resolution. Without any known image, the
-moments of tokens tell Q as well, the sooner the fewer channels there are.
+``u' = Q·u + b`` is then a linear regression for each resolution. Without any known image, other
+people's encodings tell Q as well: images lie alike in their tiles, so that the mean token of each
+place is nearly the same; and moments of tokens agree, the sooner the fewer channels there are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -32,8 +33,9 @@ PAIRS = (1, 5, 20)
 CONTROL_ERROR = 0.01
 # Less than this of an encoding's variance is no recovery.
 NULL_ERROR = 0.5
-# Moments agree up to rounding, axes of nearly equal spread do not.
-MOMENTS_ERROR = 0.1
+# Of the same people means and moments agree up to rounding, axes of nearly equal spread do not.
+UNPAIRED_ERROR = 0.1
+MEANS, MOMENTS = "mean tokens of each place", "moments of all tokens"
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,25 @@ class Fitted:
         ):
             (to, to_axes), (start, start_axes) = (_axes_of(one) for one in (wanted, given))
             turn = start_axes @ to_axes.T
+            maps.append(np.concatenate([turn, (to - start @ turn)[None]]))
+        return cls(layout, tuple(maps))
+
+    @classmethod
+    def by_means(
+        cls, layout: Layout, plain: Sequence[Float32Array], keyed: Sequence[Float32Array]
+    ) -> Self:
+        """Without a pair: the turn and shift that bring the mean token of each place, over some
+        people, to that over others (Schönemann 1966).
+        """
+        maps = []
+        for wanted, given in zip(
+            layout.split(np.stack(plain)), layout.split(np.stack(keyed)), strict=True
+        ):
+            of_places = [one.mean(axis=0, dtype=np.float64) for one in (wanted, given)]
+            to, start = (tokens.mean(axis=0) for tokens in of_places)
+            target, tokens = of_places[0] - to, of_places[1] - start
+            left, _, right = np.linalg.svd(tokens.T @ target)
+            turn = left @ right
             maps.append(np.concatenate([turn, (to - start @ turn)[None]]))
         return cls(layout, tuple(maps))
 
@@ -149,18 +170,24 @@ def _without_pairs(
 ) -> Finding:
     """Key recovery by whoever has the encoder and images, and no keyed encoding of them."""
     keyed = [one.proxy for one in seen]
-    found = Fitted.by_moments(layout, own, keyed)
-    errors = [_error(found.unkeyed(one), truth) for one, truth in zip(keyed, truths, strict=True)]
-    # The same people on both sides, in another order: all moments agree.
-    same = Fitted.by_moments(layout, truths[::-1], keyed)
-    left = [_error(same.unkeyed(one), truth) for one, truth in zip(keyed, truths, strict=True)]
-    positive = Control("the same people, unpaired", float(np.mean(left)), high=MOMENTS_ERROR)
+
+    def errors(fit: Fit, plain: Sequence[Float32Array]) -> list[float]:
+        found = fit(layout, plain, keyed)
+        return [_error(found.unkeyed(one), truth) for one, truth in zip(keyed, truths, strict=True)]
+
+    by_fit = {name: errors(fit, own) for name, fit in FITS.items()}
+    best = min(by_fit, key=lambda name: float(np.mean(by_fit[name])))
+    # The same people on both sides, in another order: means and moments agree.
+    same = float(np.mean(errors(FITS[best], truths[::-1])))
+    positive = Control(f"{best}, of the same people, unpaired", same, high=UNPAIRED_ERROR)
     rng = np.random.default_rng(0)
     noise = [rng.standard_normal(one.shape).astype(np.float32) for one in own]
-    blind = Fitted.by_moments(layout, noise, keyed)
-    missed = [_error(blind.unkeyed(one), truth) for one, truth in zip(keyed, truths, strict=True)]
-    null = Control("noise instead of images", float(np.mean(missed)), low=NULL_ERROR)
+    blind = float(np.mean(errors(FITS[best], noise)))
+    null = Control("noise instead of images", blind, low=NULL_ERROR)
+    found = FITS[best](layout, own, keyed)
     details = {
+        "strongest": best,
+        "error": {name: rounded(float(np.mean(some))) for name, some in by_fit.items()},
         "error_by_level": [
             rounded(float(np.mean([_error(a, b) for a, b in zip(*of_level, strict=True)])))
             for of_level in zip(
@@ -168,14 +195,18 @@ def _without_pairs(
                 zip(*(layout.split(truth) for truth in truths), strict=True),
                 strict=True,
             )
-        ]
+        ],
     }
     threat = replace(FINDING.threat, known_pairs=0, subjects=len(seen))
     return replace(finding, threat=threat).measured(
-        bootstrap_mean(errors, [one.patient for one in seen]),
+        bootstrap_mean(by_fit[best], [one.patient for one in seen]),
         *({"the key not known": alone}, positive, null, details),
-        setting="no known image: moments of other people's tokens",
+        setting="no known image: other people's tokens",
     )
+
+
+Fit = Callable[[Layout, Sequence[Float32Array], Sequence[Float32Array]], Fitted]
+FITS: dict[str, Fit] = {MEANS: Fitted.by_means, MOMENTS: Fitted.by_moments}
 
 
 def _axes_of(tokens: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -98,3 +98,13 @@ def test_stages_are_fitted_to_pairs_of_finite_sixteen_bit_numbers(scheme, cases)
     next(stages)
     pairs = next(stages).examples.pairs
     assert all(np.isfinite(pair.answer.astype(float)).all() for pair in pairs)
+
+
+def test_what_a_server_checks_itself_with_tells_nothing_of_the_key(scheme):
+    """Of an image that can be made again, it would be the pair that gives the key away."""
+    given = [
+        scheme(ConsortiumKey(bytes([number]) * 32)).selftest_image(np.random.default_rng(1))
+        for number in range(2)
+    ]
+    assert given[0].shape == scheme().selftest_image(np.random.default_rng(1)).shape
+    assert np.array_equal(*given)
