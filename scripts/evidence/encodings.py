@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from evidence.audits import ENCODED, KEYED, MIXUP, findings
 from evidence.cells import NOT_YET, change, dice, head, people, row
 from evidence.goals import LARGEST_LOSS, Goal, signed
 from evidence.jobs import (
@@ -18,12 +19,16 @@ from evidence.jobs import (
 from evidence.places import Places, Result
 from evidence.summaries import Case, Load, difference, joined, mean, origin
 from evidence.usage import overhead_name
+from veilseg.audit.findings import Channel
+from veilseg.audit.verdict import share_learned, strongest
 
 RESULT = "encodings"
 DATA = (HIPPOCAMPUS, BRAIN, CARDIAC)
 # Of a key, in Dice either way; of time, end to end.
 LARGEST_CHANGE, LARGEST_OVERHEAD = 0.01, 1.3
 CONTROLS = {"linear": LINEAR, "local": LOCAL}
+# Where an encoding is to show less than a mixture does.
+HIDDEN: tuple[Channel, ...] = ("image", "mask")
 OF_CONTROLS = {
     "linear": "a linear map in place of the mapping network",
     "local": "the site's two networks alone, without a server",
@@ -104,7 +109,30 @@ def goals(places: Places) -> Iterator[Goal]:
         low = None if entry is None else entry["gain"]["interval"][0]
         what = f"gain over {OF_CONTROLS[control]}: lower end of the interval"
         yield what, "above 0", None if low is None else signed(low), low is not None and low > 0
+    yield from _leaks(places)
     yield from _costs(places.load("overhead") or {})
+
+
+def _leaks(places: Places) -> Iterator[Goal]:
+    """What the strongest attacks on defaults learn, of all there is, against mixtures at ½."""
+    for job, how in ((ENCODED, "encoded"), (KEYED, "encoded with a key")):
+        for channel in HIDDEN:
+            of_mixture, of_encoding = (
+                _learned(places.load(one.name), channel) for one in (MIXUP, job)
+            )
+            what = f"hippocampus, {how}: share of the {channel} that is learned"
+            known = of_mixture is not None and of_encoding is not None
+            yield (
+                what,
+                "below a mixture's",
+                f"{of_encoding:.2f} against {of_mixture:.2f}" if known else None,
+                known and of_encoding < of_mixture,
+            )
+
+
+def _learned(result: Result | None, channel: Channel) -> float | None:
+    best = None if result is None else strongest(findings(result, channel))
+    return None if best is None else share_learned(best)
 
 
 def _costs(found: Result) -> Iterator[Goal]:

@@ -103,22 +103,25 @@ def averaging(places: Places) -> str:
 
 
 def inversion(places: Places) -> str:
-    """What an attacker makes of encodings, over how many it knows."""
-    return _inverted(places, {ENCODED.name: "without a key", KEYED.name: "with a key"})
+    """What an attacker makes of encodings, over how many it knows, and how soon it has a key."""
+    titles = {ENCODED.name: "without a key", KEYED.name: "with a key"}
+    return "\n".join([_inverted(places, titles), *_keys_found(places, titles)])
 
 
 def collusion(places: Places) -> str:
     """What a site and the provider make of what all sites gave, and how soon they have a key."""
     titles = {audit: f"{job.data.title}, all sites" for audit, job in INVERTED.items()}
-    lines = [_inverted(places, titles)]
+    return "\n".join([_inverted(places, titles), *_keys_found(places, titles)])
+
+
+def _keys_found(places: Places, titles: Mapping[str, str]) -> Iterator[str]:
     for audit, title in titles.items():
         for one in findings(places.load(audit) or NOTHING, "image", "A11"):
             if one["status"] == RUN and "error_by_images" in one["details"]:
                 left = one["details"]["error_by_images"].items()
                 told = ", ".join(f"{error:.3f} from {count}" for count, error in left)
                 what = "a key hides this share of an encoding, by known images (A11)"
-                lines += ["", f"{title}: {what}: {told}."]
-    return "\n".join(lines)
+                yield from ("", f"{title}: {what}: {told}.")
 
 
 def _inverted(places: Places, titles: Mapping[str, str]) -> str:

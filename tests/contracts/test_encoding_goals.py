@@ -23,7 +23,7 @@ def by_what(places):
 
 def test_nothing_is_reached_before_it_is_measured(places):
     found = by_what(places)
-    assert len(found) == 9
+    assert len(found) == 13
     assert set(found.values()) == {(None, False)}
 
 
@@ -52,3 +52,24 @@ def test_each_goal_with_its_figure(places):
     assert found["hippocampus: time, encoded ÷ plain, median"] == ("1.31", False)
     assert found["hippocampus: bytes both ways, encoded ÷ plain"] == ("0.50", True)
     assert found["brain tissue: bytes both ways, encoded ÷ plain"] == (None, False)
+
+
+def test_an_encoding_is_to_show_less_than_a_mixture(places):
+    def audit(image):
+        finding = {
+            **{"attack": "A10", "status": "run", "metric": "SSIM", "value": image},
+            **{"baseline": {"mean image": 0.3}, "interval": [image - 0.01, image + 0.01]},
+            **{"occurs": "by default", "person": "patient", "n_patients": 7},
+            "threat": {"colluding_site": True},
+        }
+        return {"channels": {"image": [finding], "mask": []}}
+
+    store(places, "audit-hippocampus-mixup", audit(0.9))
+    store(places, "audit-hippocampus-encoding", audit(0.65))
+    store(places, "audit-hippocampus-keyed", audit(0.95))
+    found = by_what(places)
+    share = "share of the image that is learned"
+    assert found[f"hippocampus, encoded: {share}"] == ("0.50 against 0.86", True)
+    assert found[f"hippocampus, encoded with a key: {share}"] == ("0.93 against 0.86", False)
+    # Of masks nothing ran.
+    assert found["hippocampus, encoded: share of the mask that is learned"] == (None, False)
