@@ -231,7 +231,7 @@ class Mapping(nn.Module):
 
 
 class LinearMapping(nn.Module):
-    """The control: every token of the mask as a linear function of the image's tokens there."""
+    """The control: every token of the mask as a linear function of the image's tokens around it."""
 
     def __init__(
         self, spatial_dims: int, image_channels: Sequence[int], mask_channels: Sequence[int]
@@ -242,7 +242,7 @@ class LinearMapping(nn.Module):
         both = sum(image_channels)
         self.up = rise(image_channels[1], image_channels[1], 2, 2)
         self.down = fall(image_channels[0], image_channels[0], 2, 2)
-        self.fine, self.coarse = conv(both, mask_channels[0], 1), conv(both, mask_channels[1], 1)
+        self.fine, self.coarse = (conv(both, count, 3, padding=1) for count in mask_channels)
 
     def forward(self, encoding: Maps) -> Maps:
         fine, coarse = encoding
