@@ -12,9 +12,10 @@ PROTECTION = {
     "(`--local`) where the provider allows it.",
     "mixup": "Obfuscation by mixing with a secret reference, not encryption. Much of the patient "
     "can still be seen in the mixture, the answer shows the union of the patient's and the "
-    "reference's mask, and a network trained on other people's mixtures finds most of the image "
-    "and of the mask. The figures are in docs/privacy.md of the project. {published} published "
-    "with this bundle; its protection rests on the site's {secret}.",
+    "reference's mask, and where that was measured in full, on the hippocampus, a network trained "
+    "on other people's mixtures found most of the image and of the mask. The figures are in "
+    "docs/privacy.md of the project. {published} published with this bundle; its protection rests "
+    "on the site's {secret}.",
     "noise": "Little: a comparator, not a protection to rely on. The server sees the image under "
     "noise of standard deviation {strength:g} (intensities in [0, 1]): coarse anatomy is in full "
     "view, a trained network removes much of the noise, and the answer is the segmentation itself. "
