@@ -18,7 +18,7 @@ from veilseg.audit.laws import Law
 from veilseg.audit.linear import LinearAttacker
 from veilseg.audit.reading_off import COARSE
 from veilseg.audit.scene import Observation, Scene
-from veilseg.audit.workshop import Workshop
+from veilseg.audit.workshop import MOST_CONTROL_STEPS, Workshop
 from veilseg.networks.u_net import HalfResolutionUNet
 from veilseg.payload import Float32Array
 from veilseg.training.loader import Batch
@@ -30,8 +30,6 @@ IMAGE_WEIGHT = 2  # against the mask
 WINDOW, SMALL_MEAN, SMALL_SPREAD = 7, 0.01**2, 0.03**2
 # Nearly all of the patient: an attack that fails here works nowhere.
 CONTROL_COEFFICIENT = 0.9
-# That is soon learned by a network that goes on from one for less.
-MOST_CONTROL_STEPS = 500
 # Of the steps, for networks that go on from another: with answers, at another coefficient.
 ANSWERED_PART, OTHER_PART = 0.25, 0.75
 

@@ -30,6 +30,9 @@ from veilseg.training.run import VOXELS_PER_STEP, batch_size
 
 Report = Callable[[int, int, str], None]
 
+# Of a network that only shows that an attack works where it must: that is soon learned.
+MOST_CONTROL_STEPS = 500
+
 
 def attack_batch_size(tile_shape: Sequence[int]) -> int:
     """Examples per step of an attack: an attacker's steps are counted, so none is a small one."""

@@ -16,7 +16,7 @@ from veilseg.audit.grids import fitted
 from veilseg.audit.laws import EncodedLaw, Law, MixtureLaw, RawLaw
 from veilseg.audit.losses import STATISTICS, all_losses
 from veilseg.audit.scene import Observation, evenly
-from veilseg.audit.workshop import Workshop, attack_batch_size
+from veilseg.audit.workshop import MOST_CONTROL_STEPS, Workshop, attack_batch_size
 from veilseg.datasets.cases import PreparedCase
 from veilseg.evaluation.bootstrap import LEVEL, Interval
 from veilseg.networks.segmenter import Segmenter
@@ -30,7 +30,6 @@ RESAMPLES = 2000
 FALSE_POSITIVE_RATE = 0.01
 # A network that has seen four people, over and over, without augmentation.
 OVERFITTED_PEOPLE, CONTROL_AUC = 4, 0.9
-MOST_CONTROL_STEPS = 500
 LOSS, CALIBRATED = "loss", "loss, calibrated by shadow networks"
 # Trained on, audited, and neither.
 MEMBERS, OTHERS, UNSEEN = range(3)
