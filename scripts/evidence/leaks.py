@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from evidence.audits import (
     CURVE,
     ENCODED,
+    FRONTIER,
     HEART,
     KEYED,
     LABELLED,
@@ -146,7 +147,7 @@ def _inverted(places: Places, titles: Mapping[str, str]) -> str:
 
 def frontier_settings(places: Places) -> str:
     """Every point of the sweep."""
-    points = (places.load(MIXUP.name) or {}).get("frontier")
+    points = (places.load(FRONTIER.name) or {}).get("frontier")
     if points is None:
         return NOT_YET
     channels = ("image", "mask", "identity", "membership")

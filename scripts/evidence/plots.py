@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from evidence import results_plots, speed, speed_plots, verdicts
-from evidence.audits import MIXUP
+from evidence.audits import FRONTIER
 from evidence.blocks import TITLES
 from evidence.jobs import PLAIN_AND_MIXED
 from evidence.places import Places, Result
@@ -175,7 +175,7 @@ PLOTS: dict[str, tuple[tuple[str, ...], Make]] = {
     "curve": (("curve",), curve),
     "mixtures": (("mixtures",), mixtures),
     "calibration": (PLAIN_AND_MIXED, calibration),
-    "frontier": ((MIXUP.name,), frontier),
+    "frontier": ((FRONTIER.name,), frontier),
     "servers": ((speed.SERVE,), speed_plots.servers),
     "site-time": ((speed.SITE,), speed_plots.site_time),
     "plan": ((speed.PLAN,), speed_plots.plan),

@@ -300,7 +300,7 @@ def test_plots_name_their_results_and_follow_them(places):
     page = places.root / "docs" / "accuracy.md"
     page.write_text("<!-- figures:curve-plot -->\n<!-- /figures -->\n")
     publish(places, everything())
-    places.store(audits.MIXUP.name, {"frontier": SWEEP})
+    places.store(audits.FRONTIER.name, {"frontier": SWEEP})
     places.store(together.RESULT, {"sets": {job.name: made_up(job) for job in sites.CENTERS}})
     update(places)
     # Those of speed are drawn in test_speed.py, those of every scheme in test_results_page.py.

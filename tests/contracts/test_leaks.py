@@ -147,7 +147,8 @@ def test_attack_that_failed_its_control_is_no_figure(places):
     file = places.results / f"{audits.MIXUP.name}.json"
     file.write_text(json.dumps(failed))
     assert "| identity | none ran with its controls |" in leaks.leaks(places)
-    assert "- **Identity.** Not measured: no attack ran with its controls." in leaks.verdicts(
+    unmeasured = "Whether the server can tell whose image it is was not measured"
+    assert f"- **Identity.** {unmeasured}: no attack ran with its controls." in leaks.verdicts(
         places
     )
 
@@ -190,7 +191,7 @@ def test_every_channel_has_its_words(places):
 
 
 def test_settings_name_their_references(places):
-    store(places, audits.MIXUP)
+    store(places, audits.FRONTIER)
     line = leaks.frontier_settings(places).splitlines()[-1]
     assert line == "| a = 0.5, 2 references | 0.800 | 0.70 | 0.70 | 0.90 | – |"
 

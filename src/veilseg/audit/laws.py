@@ -1,7 +1,7 @@
 """How proxies are made, as whoever knows the scheme can make them: from its own images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -105,6 +105,13 @@ class MixtureLaw:
         others = [base for base in self.bases if base.patient != case.patient and base.labels.any()]
         base = others[int(rng.integers(len(others)))]
         return labelled_reference(Reference(base.image, base.labels), shape, rng)
+
+
+def with_bases(law: Law, people: Sequence[PreparedCase]) -> Law:
+    """The law, its labelled references made of these people's cases; others have none."""
+    if not people or not isinstance(law, MixtureLaw) or law.template is not None:
+        return law
+    return replace(law, bases=people)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Proxies carry other people than they are said to. What an attack makes of them is scored against
 those whom they are said to show; chance is the score against people drawn from a pool, none of
-whom is in the proxies.
+whom is in the proxies, not as a reference either.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from veilseg.audit.chance import permutation_interval
 from veilseg.audit.findings import Control
 from veilseg.audit.grids import fitted
-from veilseg.audit.laws import Law, NobodyLaw
+from veilseg.audit.laws import Law, NobodyLaw, with_bases
 from veilseg.audit.scene import Observation, evenly
 from veilseg.audit.similarity import similarities
 from veilseg.audit.workshop import Workshop
@@ -37,11 +37,24 @@ def carried(workshop: Workshop) -> list[PreparedCase]:
     return _half(workshop, 0)
 
 
+def pool(workshop: Workshop) -> list[PreparedCase]:
+    """Who is in no proxy of a null control."""
+    return _half(workshop, 1)
+
+
+def of_carried(workshop: Workshop, law: Law) -> Law:
+    """The law, its labelled references made of those only who may be carried."""
+    people = [case for case in carried(workshop) if case.labels.any()]
+    # A reference is another patient than whom it is for.
+    return with_bases(law, people) if len({case.patient for case in people}) > 1 else law
+
+
 def proxies_of_nobody(workshop: Workshop, law: Law, answered: bool = False) -> list[Observation]:
     """Proxies of a law that carry others than they are said to."""
     tile = workshop.scene.manifest.tile_shape
     people = [fitted(case, tile) for case in said_to_show(workshop)]
-    return workshop.scene.simulate(NobodyLaw(law, carried(workshop)), people, answered)
+    nobody = NobodyLaw(of_carried(workshop, law), carried(workshop))
+    return workshop.scene.simulate(nobody, people, answered)
 
 
 def several_of_nobody(
@@ -68,7 +81,7 @@ def several_of_nobody(
     tile = scene.manifest.tile_shape
     drawn: list[list[Observation]] = [[] for _ in range(count)]
     for number, case in enumerate(people):
-        law = NobodyLaw(scene.law(), [others[number % len(others)]])
+        law = NobodyLaw(of_carried(workshop, scene.law()), [others[number % len(others)]])
         same = [fitted(case, tile)] * count
         found = scene.simulate(law, same, answered, first=number * count)
         for one, of_draw in zip(found, drawn, strict=True):
@@ -107,7 +120,7 @@ def null_control(workshop: Workshop, scores: NDArray[np.float64]) -> Control:
 
 def truths(workshop: Workshop) -> list[PreparedCase]:
     """Those who are said to be shown, in order, then the pool."""
-    people = [*said_to_show(workshop), *evenly(_half(workshop, 1), POOL)]
+    people = [*said_to_show(workshop), *evenly(pool(workshop), POOL)]
     return [fitted(case, workshop.scene.manifest.tile_shape) for case in people]
 
 

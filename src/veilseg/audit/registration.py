@@ -31,10 +31,13 @@ class Guess:
         The one that leaves the most plausible patient.
     image : ndarray, shape (C, *tile), float32
         That patient.
+    costs : ndarray, shape (candidates,), float32
+        How implausible a patient each leaves, and how much it had to be bent.
     """
 
     candidate: int
     image: Float32Array
+    costs: Float32Array
 
 
 def guess_reference(
@@ -82,7 +85,8 @@ def guess_reference(
             loss.sum().backward()  # type: ignore[no-untyped-call]  # torch
             optimizer.step()
     best = int(loss.argmin())
-    return Guess(best, patient[best].detach().clamp(0, 1).numpy())
+    left = patient[best].detach().clamp(0, 1).numpy()
+    return Guess(best, left, loss.detach().numpy())
 
 
 def _coarse_to_fine(

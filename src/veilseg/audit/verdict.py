@@ -101,8 +101,10 @@ def strongest_attackers(channels: Mapping[str, Sequence[Document]]) -> dict[str,
 
 def sentence(channel: Channel, findings: Sequence[Document]) -> str:
     """What is to be said of a channel, where a site can be told to do worse as well."""
+    able, partly, everything = WORDS[channel]
+    unmeasured = f"Whether the server {able} was not measured"
     if not findings:
-        return "Not measured: no attack on it was asked for."
+        return f"{unmeasured}: no attack on it was asked for."
     best, worse = strongest(findings), strongest(findings, "if asked for")
     other = strongest(findings, person="reference")
     apply = [one for one in findings if not one["status"].startswith(DOES_NOT_APPLY)]
@@ -117,15 +119,14 @@ def sentence(channel: Channel, findings: Sequence[Document]) -> str:
         if one["status"] == CONTROL_FAILED and _leaks_all_the_same(one)
     )
     if best is None:
-        return f"Not measured: no attack ran with its controls.{despite}{untold}"
+        return f"{unmeasured}: no attack ran with its controls.{despite}{untold}"
     nothing, share = nothing_known(best), share_learned(best) or 0.0
-    able, partly, everything = WORDS[channel]
     little = not _sure(best) or share < LEAKS_IN_PART
     if little and not _has_decisive(channel, findings):
         names = " or ".join(DECISIVE[channel])
         begin = (
-            f"Not measured: no attack that could show that the server {able} ({names}) "
-            "ran with its controls. Of the others, the strongest"
+            f"{unmeasured}: no attack that could show it ({names}) ran with its controls. "
+            "Of the others, the strongest"
         )
     elif not _sure(best):
         begin = f"It cannot be told from {best['n_patients']} people whether the server {able}"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from veilseg.audit import nulls, run
+from veilseg.audit import losses, nulls, run
 from veilseg.audit.attacks import (
     averaging,
     deep_image_prior,
@@ -21,6 +21,8 @@ from veilseg.audit.attacks import (
     support,
 )
 from veilseg.audit.findings import NotRun
+from veilseg.audit.grids import fitted
+from veilseg.audit.registration import guess_reference
 from veilseg.audit.separator import Separator
 from veilseg.audit.similarity import ssim
 from veilseg.vault.vault import LabelledReference
@@ -130,8 +132,16 @@ def test_gallery_of_three_finds_the_reference(found):
     assert (left.metric, left.setting, left.occurs) == ("SSIM", one.setting, one.occurs)
     assert left.value == pytest.approx(with_warp, abs=1e-4)
     assert left.positive_control.passed
-    assert left.positive_control.value > left.baseline["the proxy itself"]
+    assert left.positive_control.value > left.baseline["the proxy, emptied alike"]
     assert left.null_control.passed
+
+
+def test_fills_are_taken_from_where_most_images_are_empty(mixup, session_workshop):
+    images = np.array([fitted(case, mixup.manifest.tile_shape).image for case in mixup.auxiliary])
+    often = (images == 0).mean(axis=0) > 0.5
+    assert often.any()
+    kept = gallery._emptied(session_workshop(mixup))(np.ones_like(images[0]))
+    assert np.array_equal(kept == 0, often)
 
 
 def test_whoever_knows_the_reference_has_the_patient(found):
@@ -173,6 +183,31 @@ def test_reference_is_another_person_where_it_is_a_labelled_case(mixup, workshop
     (identity,) = reference_person.identity(labelled)
     assert identity.threat.gallery == len(of_site)
     assert identity.null_control.passed
+
+
+def test_likeliest_candidates_of_the_reference_are_registered(mixup, workshop, people, monkeypatch):
+    """Two of three, by comparison; registration says which of them."""
+    monkeypatch.setattr(reference_person, "MOST_REGISTERED", 2)
+    shop = workshop(mixup)
+    (seen,) = mixup.observe(people[-1:])
+    scores = reference_person._registered(shop, [seen], people[:3], np.array([[0.2, 0.9, 0.3]]))
+    assert scores[0, 0] == -np.inf
+    guess = guess_reference(seen.proxy, people[1:3], 0.5, 100, warped=True)
+    assert sorted(scores[0, 1:]) == pytest.approx(sorted(-guess.costs))
+
+
+def test_null_holds_nobody_whom_chance_is_taken_from(mixup, workshop, people):
+    """References of such proxies are of those who may be carried."""
+    labelled = replace(
+        mixup, references=[LabelledReference("p0", people[0].image, people[0].labels)]
+    )
+    shop = workshop(labelled)
+    law = nulls.of_carried(shop, labelled.law())
+    carried, pool = ({case.patient for case in some(shop)} for some in (nulls.carried, nulls.pool))
+    assert {case.patient for case in law.bases} == carried
+    assert carried
+    assert pool
+    assert not carried & pool
 
 
 @pytest.mark.parametrize(
@@ -264,8 +299,13 @@ def test_membership_is_chance_where_nobody_was_trained_on(found):
     assert one.null_control.what == "a network that saw neither"
 
 
-def test_people_whom_the_network_has_not_seen_are_the_null_of_membership(mixup, workshop, people):
+def test_people_whom_the_network_has_not_seen_are_the_null_of_membership(
+    mixup, workshop, people, monkeypatch
+):
     """Where the audited differ from all others, that is no membership."""
+    # Networks of so few steps are no judges of which statistic is best.
+    for module in (losses, membership):
+        monkeypatch.setattr(module, "STATISTICS", {"mean": losses.STATISTICS["mean"]})
     unseen = [one for one in mixup.auxiliary if one not in mixup.auxiliary[::4]]
     inverted = [
         replace(one, image=np.where(one.image > 0, 1.05 - one.image, 0).astype(np.float32))

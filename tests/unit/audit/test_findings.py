@@ -46,7 +46,10 @@ def test_failed_control_is_never_safety(positive, null):
     assert found.status == CONTROL_FAILED
     assert not found.document()["controls_passed"]
     text = sentence("image", [found.document()])
-    assert text.startswith("Not measured: no attack ran with its controls.")
+    assert text.startswith(
+        "Whether the server can see what the patient looks like was not measured: no attack ran "
+        "with its controls."
+    )
     assert "hardly" not in text
 
 
@@ -64,7 +67,7 @@ def test_little_that_weak_attacks_found_is_no_safety():
     failed = FINDING.measured(FOUND, {"mean image": 0.3}, FAILED, NULL).document()
     for findings in ([weak], [weak, failed]):
         text = sentence("image", findings)
-        assert text.startswith("Not measured: no attack that could show that the server can see")
+        assert text.startswith("Whether the server can see what the patient looks like was not")
         assert "(A5 or A10) ran with its controls. Of the others, the strongest: shared" in text
         assert "hardly" not in text
     # What a weak attack surely finds is found.
@@ -237,7 +240,7 @@ def test_weak_attack_that_found_something_has_found_it():
     """A failed positive control forbids to call anything safe, not to call it leaking."""
     failed = FINDING.measured(FOUND, {"mean image": 0.3}, FAILED, NULL).document()
     text = sentence("image", [failed])
-    assert "Not measured" in text
+    assert "was not measured" in text
     assert "Though its control failed, separation (A5) reaches SSIM 0.80" in text
     blind = FINDING.measured(FOUND, {"mean image": 0.3}, FAILED, Control("nobody", 0.9, 0.2, 0.4))
     assert "Though" not in sentence("image", [blind.document()])

@@ -43,7 +43,10 @@ def test_its_own_words(tmp_path: Path):
     assert image.startswith("The server can see what the patient looks like: ")
     assert "SSIM 0.70 (0.60 to 0.80)" in image
     # What was not attacked is not safe.
-    assert mask == "Not measured: no attack on it was asked for."
+    assert mask == (
+        "Whether the server can draw the segmentation was not measured: no attack on it was asked "
+        "for."
+    )
     assert disclosures([], [BUNDLE]) == {}
 
 

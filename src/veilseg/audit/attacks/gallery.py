@@ -1,6 +1,6 @@
 """A1: the reference is a case of a gallery that the attacker has."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from veilseg.audit.similarity import ssim
 from veilseg.audit.workshop import Workshop
 from veilseg.datasets.cases import PreparedCase
 from veilseg.evaluation.bootstrap import bootstrap_mean
+from veilseg.payload import Float32Array
 from veilseg.schemes.references import Reference, labelled_reference
 from veilseg.training.examples import Arrays
 
@@ -38,6 +39,8 @@ FINDING = Finding(
 LEFT = replace(FINDING, title="Image behind the named reference", metric="SSIM")
 # Every candidate is registered to every proxy.
 MOST_PEOPLE = 20
+# Of the attacker's images: where more are empty, a patient's is taken to be.
+EMPTY_SHARE = 0.5
 
 
 Tried = tuple[Sequence[Guess], Sequence[Observation]]
@@ -63,8 +66,9 @@ def attack(workshop: Workshop) -> list[Finding]:
 
     Each candidate is registered to the mixture, by an affine map, a smooth displacement and a curve
     of intensities; the one is taken that needs the least bending and whose removal leaves the least
-    total variation and the fewest values outside [0, 1]. What is left is an image of the patient.
-    And what a reference that is known gives.
+    total variation and the fewest values outside [0, 1]. What is left is an image of the patient,
+    once the fill is taken from where most images are empty. And what a reference that is known
+    gives.
     """
     scene = workshop.scene
     # One of the attacker's people is kept as the one whom no gallery has.
@@ -84,6 +88,7 @@ def attack(workshop: Workshop) -> list[Finding]:
     curves: dict[str, list[float]] = {}
     images: dict[str, float] = {}
     guesses: dict[str, list[Guess]] = {}
+    emptied = _emptied(workshop)
     mixtures: dict[str, list[Observation]] = {}
     for warped in (False, True):
         for size in sizes:
@@ -102,7 +107,9 @@ def attack(workshop: Workshop) -> list[Finding]:
             curves[name] = [float(g.candidate == n % size) for n, g in enumerate(found)]
             hits[name] = float(np.mean(curves[name]))
             images[name] = float(
-                np.mean([ssim(g.image, one.image) for g, one in zip(found, seen, strict=True)])
+                np.mean(
+                    [ssim(emptied(g.image), one.image) for g, one in zip(found, seen, strict=True)]
+                )
             )
     # The registration itself has to work, where the reference is most of the mixture.
     easy = replace(law, coefficient=EASY_COEFFICIENT)
@@ -141,21 +148,36 @@ def _left(
 ) -> Finding:
     """The patient as the mixture shows it without the reference that was named, by SSIM."""
     a, steps = law.coefficient, workshop.effort.registration
-    guesses, seen = tried
-    scores = [ssim(guess.image, one.image) for guess, one in zip(guesses, seen, strict=True)]
+    emptied = _emptied(workshop)
+
+    def left(tried: Tried) -> list[float]:
+        return [ssim(emptied(guess.image), one.image) for guess, one in zip(*tried, strict=True)]
+
+    seen, scores = tried[1], left(tried)
     overall = bootstrap_mean(scores, [one.patient for one in seen])
     baseline = {
         "mean image": workshop.ssim_of_nobody(),
-        "the proxy itself": float(np.mean([ssim(one.proxy, one.image) for one in seen])),
+        "the proxy, emptied alike": float(
+            np.mean([ssim(emptied(one.proxy), one.image) for one in seen])
+        ),
     }
     # Not the whole patient: its background is filled before it is mixed.
     known = float(np.mean([ssim(without_reference(one, a), one.image) for one in easy[1]]))
-    found = float(np.mean([ssim(g.image, one.image) for g, one in zip(*easy, strict=True)]))
+    found = float(np.mean(left(easy)))
     what = f"no warp (SSIM {known:.2f} for who has the reference as it was mixed)"
     positive = Control(what, found, low=CONTROL_SHARE * known)
     nobody = proxies_of_nobody(workshop, GalleryLaw(law, bases[0], warped=True))
-    images = [guess_reference(one.proxy, bases, a, steps, True).image for one in nobody]
+    images = [emptied(guess_reference(one.proxy, bases, a, steps, True).image) for one in nobody]
     return LEFT.measured(overall, baseline, positive, null_of_images(workshop, images))
+
+
+def _emptied(workshop: Workshop) -> Callable[[Float32Array], Float32Array]:
+    """Takes the fills from where most of the attacker's images are empty."""
+    scene = workshop.scene
+    tile = scene.manifest.tile_shape
+    empty = np.mean([fitted(case, tile).image == 0 for case in scene.auxiliary], axis=0)
+    kept = np.asarray(empty <= EMPTY_SHARE, np.float32)
+    return lambda image: image * kept
 
 
 def _hits(

@@ -13,9 +13,9 @@ from veilseg.audit.encodings import EncodedSegmenter, FreshEncodings, decoded, l
 from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
 from veilseg.audit.fitting import run, softmax
 from veilseg.audit.grids import fitted
-from veilseg.audit.laws import EncodedLaw, Law, MixtureLaw, RawLaw
+from veilseg.audit.laws import EncodedLaw, Law, MixtureLaw, with_bases
 from veilseg.audit.losses import STATISTICS, all_losses
-from veilseg.audit.scene import Observation, evenly
+from veilseg.audit.scene import Observation, Scene, evenly
 from veilseg.audit.workshop import MOST_CONTROL_STEPS, Workshop, attack_batch_size
 from veilseg.datasets.cases import PreparedCase
 from veilseg.evaluation.bootstrap import LEVEL, Interval
@@ -62,10 +62,10 @@ def attack(workshop: Workshop) -> list[Finding]:
     groups_of = [evenly(candidates, most), workshop.audited, evenly(unseen, most)]
     people = [case.patient for group in groups_of for case in group]
     group = np.repeat([MEMBERS, OTHERS, UNSEEN], [len(cases) for cases in groups_of])
-    asked = _with_bases(law, rest[0] if rest else ())
+    asked = with_bases(law, rest[0] if rest else ())
     groups = [_observed(workshop, asked, cases) for cases in groups_of if cases]
     shadows = [
-        segmentation_network(workshop, f"shadow-{number}", _with_bases(law, own), own)
+        segmentation_network(workshop, f"shadow-{number}", with_bases(law, own), own)
         for number, own in enumerate((first, second))
     ]
     statistic, rehearsed = _rehearsed(workshop, asked, shadows, (first, second))
@@ -109,7 +109,7 @@ def attack(workshop: Workshop) -> list[Finding]:
     }
     # The labels are compared with what a site decodes.
     finding = replace(FINDING, threat=replace(FINDING.threat, colluding_site=scene.encodes))
-    positive = _positive(workshop, first)
+    positive = _positive(workshop, asked, shadows[0], candidates)
     return [finding.measured(overall, {"chance": 0.5}, positive, nulls[best], details)]
 
 
@@ -146,7 +146,7 @@ def _rehearsed(
     other: the attacker chooses by networks of its own, of which it knows who was in.
     """
     scene = workshop.scene
-    groups = [[scene.simulate(law, people, answered=False)] for people in of_shadows]
+    groups = [_unanswered(scene, law, people, 1) for people in of_shadows]
     in_first = np.arange(sum(map(len, of_shadows))) < len(of_shadows[0])
     first, second = (
         all_losses([_answered_by(shadow, group) for group in groups], scene.coefficient)
@@ -161,13 +161,6 @@ def _parts(members: Sequence[PreparedCase], count: int) -> list[list[PreparedCas
     names = list(dict.fromkeys(case.patient for case in members))
     groups = [set(names[part::count]) for part in range(count)]
     return [[case for case in members if case.patient in group] for group in groups]
-
-
-def _with_bases(law: Law, people: Sequence[PreparedCase]) -> Law:
-    """The law, its labelled references made of these people's cases."""
-    if not people or not isinstance(law, MixtureLaw) or law.template is not None:
-        return law
-    return replace(law, bases=people)
 
 
 def auc(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> float:
@@ -187,19 +180,17 @@ def true_positive_rate(scores: NDArray[np.float64], member: NDArray[np.bool_]) -
     return float((scores[member] > threshold).mean())
 
 
-def _positive(workshop: Workshop, shadowed: Sequence[PreparedCase]) -> Control:
-    """The same attack on a network that knows four people by heart, calibrated by one that a
-    shadow's people taught."""
-    scene = workshop.scene
-    in_shadow = {case.patient for case in shadowed}
-    few = evenly([c for c in scene.members if c.patient not in in_shadow], OVERFITTED_PEOPLE)
-    law = RawLaw(scene.classes)
+def _positive(
+    workshop: Workshop, law: Law, shadow: nn.Module, candidates: Sequence[PreparedCase]
+) -> Control:
+    """The same attack on a network for such proxies that knows four people by heart."""
+    scene, few = workshop.scene, evenly(candidates, OVERFITTED_PEOPLE)
     steps = min(MOST_CONTROL_STEPS, workshop.effort.shadow_steps)
     known = segmentation_network(workshop, "overfitted", law, few, augment=False, steps=steps)
-    shadow = segmentation_network(workshop, "shadow-of-raw", law, shadowed, steps=steps)
-    drawn = [[scene.simulate(law, people, answered=False)] for people in (few, workshop.audited)]
+    draws = PROXIES_PER_CANDIDATE if scene.varies else 1
+    drawn = [_unanswered(scene, law, people, draws) for people in (few, workshop.audited)]
     of_known, of_shadow = (
-        all_losses([_answered_by(network, some) for some in drawn], 1.0)["mean"]
+        all_losses([_answered_by(network, some) for some in drawn], scene.coefficient)["mean"]
         for network in (known, shadow)
     )
     scores = of_shadow - of_known
@@ -256,6 +247,16 @@ def _observed(
     draws = PROXIES_PER_CANDIDATE if scene.varies else 1
     return [
         replace(scene, seed=scene.seed + draw).simulate(law, people, answered=True)
+        for draw in range(draws)
+    ]
+
+
+def _unanswered(
+    scene: Scene, law: Law, people: Sequence[PreparedCase], draws: int
+) -> list[list[Observation]]:
+    """The same for networks of the attacker's own."""
+    return [
+        replace(scene, seed=scene.seed + draw).simulate(law, people, answered=False)
         for draw in range(draws)
     ]
 

@@ -19,14 +19,15 @@ from veilseg.audit.attacks.mask_recovery import (
     exact_answers,
     population_map,
 )
-from veilseg.audit.attacks.reidentification import CONTROL_RANK_1, correlated
+from veilseg.audit.attacks.reidentification import CONTROL_RANK_1, DETAILS, correlated
 from veilseg.audit.chance import rate
 from veilseg.audit.findings import Control, DoesNotApply, Finding, Threat, rounded
 from veilseg.audit.fitting import softmax
 from veilseg.audit.grids import fitted
-from veilseg.audit.laws import MixtureLaw
-from veilseg.audit.nulls import OUTPUTS, POOL, carried, dices, null_control
+from veilseg.audit.laws import MixtureLaw, with_bases
+from veilseg.audit.nulls import OUTPUTS, POOL, carried, dices, null_control, of_carried, pool
 from veilseg.audit.reading_off import Labels, read_off, strongest
+from veilseg.audit.registration import guess_reference
 from veilseg.audit.scene import Observation, evenly
 from veilseg.audit.second_scans import Gallery
 from veilseg.audit.separator import separated, separator
@@ -54,6 +55,9 @@ READ_OFF_COEFFICIENT = 0.3
 # The reference is nearly all of the mixture.
 CONTROL_COEFFICIENT, CONTROL_SSIM = 0.1, 0.95
 MOST_REFERENCES = 60
+# Every candidate takes as long as all comparisons.
+MOST_REGISTERED = 10
+REGISTERED = "registered"
 
 
 def image(workshop: Workshop) -> list[Finding]:
@@ -106,8 +110,7 @@ def mask(workshop: Workshop) -> list[Finding]:
 def identity(workshop: Workshop) -> list[Finding]:
     """Rank-1 among the site's raw reference cases; each is mixed in by the site's law.
 
-    By comparison: A1 registers candidates as well, and has the rate at which that finds the right
-    one of some.
+    By comparison, and by registering the candidates that compare best to each proxy.
     """
     scene, law = workshop.scene, _law(workshop)
     tile = scene.manifest.tile_shape
@@ -118,7 +121,7 @@ def identity(workshop: Workshop) -> list[Finding]:
     own = np.arange(len(workshop.audited)) % len(cases)
     gallery = Gallery([c.image for c in cases], [c.patient for c in cases], own.tolist())
     seen = _mixtures(workshop, law, [cases[number] for number in own])
-    compared = _compared(workshop, seen, gallery.images)
+    compared = _compared(workshop, seen, cases)
     hits = {name: gallery.hits(scores) for name, scores in compared.items()}
     best = max(hits, key=lambda name: float(np.mean(hits[name])))
     overall = rate(hits[best].tolist(), [cases[n].patient for n in own])
@@ -129,7 +132,7 @@ def identity(workshop: Workshop) -> list[Finding]:
     positive = Control("the reference as it was mixed", known, low=CONTROL_RANK_1)
     others = [fitted(case, tile) for case in carried(workshop)]
     nobody = _mixtures(workshop, law, [others[n % len(others)] for n in range(len(own))])
-    missed = gallery.hits(_compared(workshop, nobody, gallery.images)[best])
+    missed = gallery.hits(_compared(workshop, nobody, cases)[best])
     null = gallery.null(missed, "references of other people")
     details = {
         "strongest": best,
@@ -174,14 +177,36 @@ def _reference(one: Observation) -> Float32Array:
 
 
 def _compared(
-    workshop: Workshop, seen: Sequence[Observation], gallery: Sequence[Float32Array]
+    workshop: Workshop, seen: Sequence[Observation], cases: Sequence[PreparedCase]
 ) -> dict[str, NDArray[np.float64]]:
+    gallery = [case.image for case in cases]
     of_proxies = correlated([one.proxy for one in seen], gallery)
     of_rest = correlated(_remainders(workshop, seen), gallery)
-    return {
+    found = {
         **{f"{name} of the proxy": scores for name, scores in of_proxies.items()},
         **{f"{name} after A5": scores for name, scores in of_rest.items()},
     }
+    if workshop.effort.thorough:
+        found[REGISTERED] = _registered(workshop, seen, cases, found[f"{DETAILS} after A5"])
+    return found
+
+
+def _registered(
+    workshop: Workshop,
+    seen: Sequence[Observation],
+    cases: Sequence[PreparedCase],
+    compared: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """How little it takes to explain each proxy by each of the likeliest candidates."""
+    a, steps = workshop.scene.coefficient, workshop.effort.registration
+    scores = np.full(compared.shape, -np.inf)
+    for number, (one, alike) in enumerate(zip(seen, compared, strict=True)):
+        likeliest = np.argsort(alike)[-MOST_REGISTERED:]
+        candidates = [cases[index] for index in likeliest]
+        guess = guess_reference(one.proxy, candidates, a, steps, warped=True)
+        scores[number, likeliest] = -guess.costs
+        workshop.report(number + 1, len(seen), "A15r registration")
+    return scores
 
 
 def _mixtures(
@@ -221,9 +246,11 @@ def _said(workshop: Workshop, law: MixtureLaw) -> tuple[list[Observation], list[
     tile = scene.manifest.tile_shape
     others = carried(workshop)
     drawn_for = [fitted(others[n % len(others)], tile) for n in range(OUTPUTS + POOL)]
-    drawn = replace(scene, seed=scene.seed + 1).simulate(law, drawn_for, answered=False)
+    # Nobody who is said to be mixed in is.
+    unused = with_bases(law, [case for case in pool(workshop) if case.labels.any()])
+    drawn = replace(scene, seed=scene.seed + 1).simulate(unused, drawn_for, answered=False)
     people = [fitted(case, tile) for case in evenly(workshop.audited, OUTPUTS)]
-    seen = scene.simulate(law, people, answered=True)
+    seen = scene.simulate(of_carried(workshop, law), people, answered=True)
     # Whoever looked at what is said to have been mixed in would find just that.
     return drawn, [
         replace(one, reference=other.reference, reference_labels=other.reference_labels)
