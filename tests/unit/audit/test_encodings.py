@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from veilseg.audit.attacks import key_recovery
+from veilseg.audit.attacks import inversion, key_recovery
 from veilseg.audit.attacks.layout import analysis, on_grid
 from veilseg.audit.attacks.matching import invariants
+from veilseg.datasets.cases import PreparedCase
 from veilseg.schemes.encoding.key import ConsortiumKey
 from veilseg.schemes.encoding.sequence import Layout, Level
 
@@ -70,3 +71,16 @@ def test_mean_tokens_of_the_places_find_the_key_closely():
     found = key_recovery.Fitted.by_means(layout, list(people[:30]), keyed)
     # Means of thirty people are off by 0.1 / sqrt(30) a value.
     assert np.abs(found.unkeyed(keyed[0]) - people[30]).max() < 0.2
+
+
+def test_an_encoding_that_keeps_every_voxel_can_be_undone_by_hand():
+    """The control of A10: what must be invertible has each voxel at its place, once a level."""
+    image = np.random.default_rng(5).random((2, 16, 24)).astype(np.float32)
+    law = inversion.KeepingLaw(2)
+    case = PreparedCase("case", "person", image, np.zeros((16, 24), np.uint8))
+    found = law.example(case, np.random.default_rng(0))["proxy"]
+    layout = Layout.of((16, 24), [2 * 4**2, 2 * 8**2])
+    assert found.shape == (layout.values,)
+    for stride, grid in zip((4, 8), layout.grids(found), strict=True):
+        split = grid.reshape(2, stride, stride, 16 // stride, 24 // stride)
+        assert np.array_equal(split.transpose(0, 3, 1, 4, 2).reshape(image.shape), image)
