@@ -206,11 +206,16 @@ def test_audit_of_a_keyed_bundle(veilseg, bundles, people, key, tmp_path, monkey
     # Those of mixtures are there with the reason why they are not run.
     assert all(found[name]["status"].startswith("not run: ") for name in set(found) - ATTACKS)
     # Phantoms are too much alike for every null control; what must work has worked.
-    with_images, without = (one for one in channels["image"] if one["attack"] == "A11")
+    of_key = [one for one in channels["image"] if one["attack"] == "A11"]
+    with_images, without = (one for one in of_key if one["metric"] != "SSIM")
+    behind, _ = (one for one in of_key if one["metric"] == "SSIM")
     assert with_images["positive_control"]["passed"]
     assert with_images["value"] < 0.01
     assert without["threat"]["known_pairs"] == 0
     assert without["setting"].startswith("no known image")
+    # One image gives the key, and with it whatever an encoding shows.
+    (all_pairs,) = (one for one in channels["image"] if one["setting"].endswith("(black box)"))
+    assert behind["value"] == pytest.approx(all_pairs["value"], abs=0.02)
     assert "encod" in (tmp_path / "audit.html").read_text()
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from veilseg.audit.attacks import inversion, key_recovery
-from veilseg.audit.attacks.layout import analysis, on_grid
+from veilseg.audit.attacks.layout import _shown, analysis, on_grid
 from veilseg.audit.attacks.matching import invariants
+from veilseg.audit.grids import on_blocks
 from veilseg.datasets.cases import PreparedCase
 from veilseg.schemes.encoding.key import ConsortiumKey
 from veilseg.schemes.encoding.sequence import Layout, Level
@@ -84,3 +85,17 @@ def test_an_encoding_that_keeps_every_voxel_can_be_undone_by_hand():
     for stride, grid in zip((4, 8), layout.grids(found), strict=True):
         split = grid.reshape(2, stride, stride, 16 // stride, 24 // stride)
         assert np.array_equal(split.transpose(0, 3, 1, 4, 2).reshape(image.shape), image)
+
+
+def test_tokens_are_seen_where_their_voxels_are():
+    """A step in the middle of the tile is one on the grid of tokens, and back."""
+    image = np.zeros((1, 16, 24, 16), np.float32)
+    image[:, 8:] = 1
+    coarse = on_grid(image, LAYOUT)
+    assert coarse.shape == (4, 6, 4)
+    assert np.array_equal(coarse, np.repeat([0.0, 0, 1, 1], 24).reshape(4, 6, 4))
+    assert np.array_equal(on_blocks(coarse, image.shape[1:]), image[0])
+    shown, turned = _shown(coarse, 0.5 + 0.1 * image)
+    # Half way between the tokens on either side of the step.
+    assert np.allclose(shown[0, 7] + shown[0, 8], shown[0, 0] + shown[0, -1])
+    assert np.allclose(shown + turned, 2 * shown.mean(), atol=1e-6)

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.cluster.vq import kmeans2
 from torch import Tensor, from_numpy, nn
 from torch.utils.data import Dataset
@@ -14,6 +13,7 @@ from veilseg.audit.attacks.mask_recovery import population_map
 from veilseg.audit.encodings import decoded, layout_of, own_tiles
 from veilseg.audit.findings import Control, Finding, Threat, rounded
 from veilseg.audit.fitting import run
+from veilseg.audit.grids import means_of_blocks, on_blocks
 from veilseg.audit.nulls import null_of_masks, proxies_of_nobody
 from veilseg.audit.scene import Observation
 from veilseg.audit.workshop import Workshop
@@ -185,7 +185,7 @@ class Groups:
     ) -> None:
         self.grid, self.tile = layout.levels[0].grid, population.shape[1:]
         self.centres, groups = kmeans2(np.concatenate(tokens), CLUSTERS, minit="++", seed=seed)
-        prior = np.stack([ndimage.zoom(one, self._zoom(), order=1).ravel() for one in population])
+        prior = means_of_blocks(population, self.grid).reshape(len(population), -1)
         there = np.tile(prior, len(tokens))
         elsewhere = np.maximum(there.mean(axis=1), 1e-6)
         self.class_of = np.array(
@@ -201,11 +201,7 @@ class Groups:
         """On the tile."""
         distance = ((tokens[:, None] - self.centres) ** 2).sum(axis=2)
         classes = self.class_of[distance.argmin(axis=1)].reshape(self.grid)
-        zoom = [1 / part for part in self._zoom()]
-        return np.asarray(ndimage.zoom(classes, zoom, order=0), dtype=np.uint8)
-
-    def _zoom(self) -> list[float]:
-        return [part / full for part, full in zip(self.grid, self.tile, strict=True)]
+        return np.asarray(on_blocks(classes, self.tile), dtype=np.uint8)
 
 
 def _tokens(seen: Sequence[Observation], layout: Layout) -> list[NDArray[np.float64]]:
@@ -214,12 +210,8 @@ def _tokens(seen: Sequence[Observation], layout: Layout) -> list[NDArray[np.floa
 
 def _shares(labels: Labels, classes: int, layout: Layout) -> NDArray[np.float64]:
     """Share of each class in the voxels of each token, (tokens, K)."""
-    maps = one_hot(labels, classes).astype(np.float64)
-    for axis, size in enumerate(layout.levels[0].grid, start=1):
-        shape = maps.shape
-        maps = maps.reshape(*shape[:axis], size, shape[axis] // size, *shape[axis + 1 :])
-        maps = maps.mean(axis=axis + 1)
-    return maps.reshape(classes, -1).T
+    shares = means_of_blocks(one_hot(labels, classes), layout.levels[0].grid)
+    return shares.reshape(classes, -1).T
 
 
 def _dice(found: NDArray[np.generic], truth: Labels, classes: int) -> float:

@@ -157,7 +157,7 @@ def attack(workshop: Workshop) -> list[Finding]:
         for name, images in found.items()
     }
     nobody = proxies_of_nobody(workshop, scene.law())
-    positive = _positive(workshop, own)
+    positive = control(workshop)
     means = {
         "0 pairs": rounded(workshop.ssim_of_nobody()),
         **{name: rounded(float(np.mean(values))) for name, values in scores.items()},
@@ -184,7 +184,7 @@ def attack(workshop: Workshop) -> list[Finding]:
     return findings
 
 
-def _positive(workshop: Workshop, own: Sequence[PreparedCase]) -> Control:
+def control(workshop: Workshop) -> Control:
     """The same network on encodings from which nothing is missing, of people it has not seen.
 
     What it makes of people it was fitted to would say as much of the encoder as of the attack.
@@ -196,7 +196,7 @@ def _positive(workshop: Workshop, own: Sequence[PreparedCase]) -> Control:
     network = workshop.fitted(
         "inverter-of-all-voxels",
         lambda: Inverter(layout, channels),
-        FreshEncodings(own, law, steps * BATCH, scene.seed),
+        FreshEncodings(own_tiles(scene), law, steps * BATCH, scene.seed),
         lambda network, batch: network.loss(batch),  # type: ignore[operator]  # an Inverter
         steps,
         BATCH,

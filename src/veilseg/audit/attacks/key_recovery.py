@@ -13,9 +13,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from veilseg.audit.attacks import inversion
 from veilseg.audit.encodings import layout_of
 from veilseg.audit.findings import Control, DoesNotApply, Finding, Threat, rounded
+from veilseg.audit.nulls import null_of_images, proxies_of_nobody
 from veilseg.audit.scene import Observation
+from veilseg.audit.similarity import ssim
 from veilseg.audit.workshop import Workshop
 from veilseg.evaluation.bootstrap import bootstrap_mean
 from veilseg.payload import Float32Array
@@ -27,6 +30,10 @@ FINDING = Finding(
     Threat(known_pairs=1, colluding_site=True),
     "relative error of what the key hides",
     "lower leaks more",
+)
+# What the error means: an image that a network makes of encodings freed of the key as it was found.
+BEHIND = replace(
+    FINDING, title="Image behind the key", metric="SSIM", direction="higher leaks more"
 )
 PAIRS = (1, 5, 20)
 # What is left of an encoding by FP16 alone is a thousandth.
@@ -149,6 +156,7 @@ def attack(workshop: Workshop) -> list[Finding]:
     finding = replace(FINDING, threat=replace(FINDING.threat, known_pairs=max(errors)))
     patients = [one.patient for one in seen]
     alone = float(np.mean([_error(one.proxy, t) for one, t in zip(seen, truths, strict=True)]))
+    by_one = Fitted.to(layout, plain[:1], keyed[:1])
     return [
         finding.measured(
             bootstrap_mean(best, patients),
@@ -156,18 +164,50 @@ def attack(workshop: Workshop) -> list[Finding]:
             setting=f"{max(errors)} known images",
             occurs="never",
         ),
-        _without_pairs(FINDING, layout, plain, seen, truths, alone),
+        replace(
+            _behind(workshop, by_one),
+            threat=FINDING.threat,
+            setting="1 known image",
+            occurs="never",
+        ),
+        *_without_pairs(workshop, layout, plain, seen, truths, alone),
     ]
 
 
+def _behind(workshop: Workshop, key: "Fitted") -> Finding:
+    """SSIM of what A10's network makes of encodings, freed of the key as it was found.
+
+    The network has learned encodings in the true key's basis: so they are brought back to it.
+    """
+    scene, network = workshop.scene, inversion.inverter(workshop)
+    assert scene.key is not None
+    rekey = scene.key.transform(key.layout, "image").apply
+
+    def image(one: Observation) -> Float32Array:
+        return network.inverted(rekey(key.unkeyed(one.proxy)))
+
+    seen = workshop.observed()
+    scores = [ssim(image(one), one.image) for one in seen]
+    misread = [ssim(network.inverted(rekey(one.proxy)), one.image) for one in seen]
+    baseline = {
+        "mean image": workshop.ssim_of_nobody(),
+        "the key not known": float(np.mean(misread)),
+    }
+    null = null_of_images(
+        workshop, [image(one) for one in proxies_of_nobody(workshop, scene.law())]
+    )
+    overall = bootstrap_mean(scores, [one.patient for one in seen])
+    return BEHIND.measured(overall, baseline, inversion.control(workshop), null)
+
+
 def _without_pairs(
-    finding: Finding,
+    workshop: Workshop,
     layout: Layout,
     own: Sequence[Float32Array],
     seen: Sequence[Observation],
     truths: Sequence[Float32Array],
     alone: float,
-) -> Finding:
+) -> list[Finding]:
     """Key recovery by whoever has the encoder and images, and no keyed encoding of them."""
     keyed = [one.proxy for one in seen]
 
@@ -198,11 +238,14 @@ def _without_pairs(
         ],
     }
     threat = replace(FINDING.threat, known_pairs=0, subjects=len(seen))
-    return replace(finding, threat=threat).measured(
-        bootstrap_mean(by_fit[best], [one.patient for one in seen]),
-        *({"the key not known": alone}, positive, null, details),
-        setting="no known image: other people's tokens",
-    )
+    setting = "no known image: other people's tokens"
+    return [
+        replace(FINDING, threat=threat).measured(
+            bootstrap_mean(by_fit[best], [one.patient for one in seen]),
+            *({"the key not known": alone}, positive, null, details, setting),
+        ),
+        replace(_behind(workshop, found), threat=threat, setting=setting),
+    ]
 
 
 Fit = Callable[[Layout, Sequence[Float32Array], Sequence[Float32Array]], Fitted]

@@ -11,7 +11,7 @@ from veilseg.audit.attacks.reidentification import CONTROL_RANK_1
 from veilseg.audit.chance import rate
 from veilseg.audit.encodings import layout_of, own_tiles
 from veilseg.audit.findings import Control, DoesNotApply, Finding, Threat, rounded
-from veilseg.audit.grids import fitted
+from veilseg.audit.grids import fitted, means_of_blocks
 from veilseg.audit.laws import NobodyLaw
 from veilseg.audit.nulls import null_control, proxies_of_nobody
 from veilseg.audit.nulls import truths as truths_of_null
@@ -159,7 +159,8 @@ def drawn(
 def _shown(component: NDArray[np.float64], mean: Float32Array) -> tuple[Float32Array, Float32Array]:
     """On the tile, both signs, with the grey values of the mean image."""
     zoom = [full / part for full, part in zip(mean.shape[1:], component.shape, strict=True)]
-    fine = ndimage.zoom(component, zoom, order=1)
+    # A token is in the middle of its block, not at the end of the grid.
+    fine = ndimage.zoom(component, zoom, order=1, grid_mode=True, mode="nearest")
     spread = (fine - fine.mean()) / max(float(fine.std()), 1e-12)
     signs = [np.clip(mean.mean() + sign * mean.std() * spread, 0, 1) for sign in (1, -1)]
     first, second = (np.broadcast_to(one, mean.shape).astype(np.float32) for one in signs)
@@ -167,10 +168,8 @@ def _shown(component: NDArray[np.float64], mean: Float32Array) -> tuple[Float32A
 
 
 def on_grid(image: Float32Array, layout: Layout) -> NDArray[np.float64]:
-    """The mean of an image's channels, looked up at the tokens of the finest grid."""
-    grid = layout.levels[0].grid
-    zoom = [part / full for part, full in zip(grid, image.shape[1:], strict=True)]
-    return np.asarray(ndimage.zoom(image.mean(axis=0).astype(np.float64), zoom, order=1))
+    """The mean of an image's channels, and of the voxels that a token of the finest grid is of."""
+    return np.asarray(means_of_blocks(image, layout.levels[0].grid).mean(axis=0))
 
 
 def _better(signs: tuple[Float32Array, Float32Array], truth: Float32Array) -> float:

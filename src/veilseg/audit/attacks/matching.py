@@ -25,7 +25,7 @@ from veilseg.audit.attacks.reidentification import (
 from veilseg.audit.chance import hit_interval, rate
 from veilseg.audit.encodings import FreshEncodings, layout_of, own_tiles
 from veilseg.audit.findings import Control, DoesNotApply, Finding, Threat, rounded
-from veilseg.audit.grids import fitted
+from veilseg.audit.grids import fitted, on_blocks
 from veilseg.audit.laws import Law, NobodyLaw, RawLaw
 from veilseg.audit.second_scans import second_acquisitions, second_scan
 from veilseg.audit.workshop import Workshop
@@ -142,8 +142,7 @@ def invariants(sequence: Float32Array, layout: Layout) -> Float32Array:
     axes = range(1, fine.ndim)
     around = ndimage.uniform_filter(fine, (0, *[3] * len(axes)), mode="nearest")
     steps = [np.diff(fine, axis=axis, append=fine.take([-1], axis=axis)) for axis in axes]
-    zoom = [f / c for f, c in zip(fine.shape[1:], coarse.shape[1:], strict=True)]
-    below = ndimage.zoom(_length(_centred(coarse)), zoom, order=1)
+    below = on_blocks(_length(_centred(coarse)), fine.shape[1:])
     found = np.stack([*map(_length, (_centred(fine), fine - around, *steps)), below])
     scale = found.mean(axis=tuple(axes), keepdims=True)
     return np.asarray(found / np.maximum(scale, 1e-6), dtype=np.float32)
