@@ -43,7 +43,10 @@ FRONTIER = Audit(
     HIPPOCAMPUS,
     options=("--attacks", "A4", "--frontier"),
 )
-PLAIN = Audit("audit-hippocampus-plain", f"{HIPPOCAMPUS.name}-plain", HIPPOCAMPUS)
+# What is open needs no effort to be seen.
+PLAIN = Audit(
+    "audit-hippocampus-plain", f"{HIPPOCAMPUS.name}-plain", HIPPOCAMPUS, options=("--quick",)
+)
 LABELLED = Audit(
     *("audit-hippocampus-labelled", MIXUP.bundle, HIPPOCAMPUS),
     labelled=True,
@@ -58,7 +61,7 @@ CURVE = Audit(
 HEART = Audit(
     *("audit-cardiac-mixup", f"{CARDIAC.name}-mixup", CARDIAC),
     labelled=True,
-    options=("--attacks", "A5,A5r,A16,A16r,A15,A15r,A14"),
+    options=("--quick", "--attacks", "A5,A5r,A16,A16r,A15,A15r,A14"),
 )
 WHOLE_BRAIN = Audit(
     *("audit-brain-tissue-mixup", f"{BRAIN.name}-mixup", BRAIN),

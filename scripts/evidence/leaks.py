@@ -21,10 +21,10 @@ from veilseg.audit.findings import CHANNELS, RUN
 from veilseg.audit.verdict import nothing_known, sentence, strongest
 
 TITLES = {
-    PLAIN: "hippocampus, raw images",
+    PLAIN: "hippocampus, raw images (quick audit)",
     MIXUP: "hippocampus, private",
     LABELLED: "hippocampus, private, labelled references",
-    HEART: "heart, private, labelled references",
+    HEART: "heart, private, labelled references (quick audit)",
     WHOLE_BRAIN: "brain tissue, private (quick audit)",
     ENCODED: "hippocampus, encoded",
     KEYED: "hippocampus, encoded with a key",

@@ -190,7 +190,9 @@ def test_likeliest_candidates_of_the_reference_are_registered(mixup, workshop, p
     monkeypatch.setattr(reference_person, "MOST_REGISTERED", 2)
     shop = workshop(mixup)
     (seen,) = mixup.observe(people[-1:])
-    scores = reference_person._registered(shop, [seen], people[:3], np.array([[0.2, 0.9, 0.3]]))
+    scores = reference_person._registered(
+        shop, [seen], people[:3], np.array([[0.2, 0.9, 0.3]]), 0.5
+    )
     assert scores[0, 0] == -np.inf
     guess = guess_reference(seen.proxy, people[1:3], 0.5, 100, warped=True)
     assert sorted(scores[0, 1:]) == pytest.approx(sorted(-guess.costs))

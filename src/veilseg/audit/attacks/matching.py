@@ -7,7 +7,6 @@ own, to say which image an encoding is of. They look at what no key changes.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
-from torch.nn.functional import l1_loss
 
 from veilseg.audit.attacks.reidentification import (
     Siamese,
@@ -27,13 +25,16 @@ from veilseg.audit.encodings import FreshEncodings, layout_of, own_tiles
 from veilseg.audit.findings import Control, DoesNotApply, Finding, Threat, rounded
 from veilseg.audit.grids import fitted, on_blocks
 from veilseg.audit.laws import Law, NobodyLaw, RawLaw
+from veilseg.audit.scene import evenly
 from veilseg.audit.second_scans import second_acquisitions, second_scan
 from veilseg.audit.workshop import Workshop
 from veilseg.datasets.cases import PreparedCase
-from veilseg.networks.encoders import Decoder, Encoder
+from veilseg.networks.encoders import Decoder, Encoder, measure_units
 from veilseg.payload import Float32Array
 from veilseg.schemes.encoding.mapping import as_sequence
 from veilseg.schemes.encoding.sequence import STRIDES, Layout
+from veilseg.schemes.encoding.stages import image_loss
+from veilseg.schemes.encoding.training import MEASURED
 from veilseg.training.examples import Arrays
 from veilseg.training.loader import Batch
 
@@ -50,21 +51,16 @@ HALVINGS = int(math.log2(STRIDES[0]))
 
 
 class Surrogate(nn.Module):
-    """An image encoder as a site trains one, with the decoder that it needs for that."""
+    """An image encoder as a site trains one, with the decoders that it needs for that."""
 
-    def __init__(self, layout: Layout, channels: int) -> None:
+    def __init__(self, layout: Layout, channels: int, classes: int) -> None:
         super().__init__()
         dims, widths = len(layout.levels[0].grid), [level.channels for level in layout.levels]
         self.encoder = Encoder(dims, channels, widths, norm=True)
-        self.decoder = Decoder(dims, widths, channels)
+        self.decoder, self.hint = (Decoder(dims, widths, maps) for maps in (channels, classes))
 
     def forward(self, batch: Batch) -> Tensor:
-        image = batch["image"]
-        found = self.decoder(self.encoder(image)).float()
-        axes = range(2, image.ndim)
-        return l1_loss(found, image) + sum(
-            l1_loss(found.diff(dim=axis), image.diff(dim=axis)) for axis in axes
-        )
+        return image_loss(self.encoder, self.decoder, self.hint, batch)
 
     @torch.no_grad()
     def encoded(self, image: Float32Array) -> Float32Array:
@@ -165,13 +161,15 @@ def _surrogate(workshop: Workshop, number: int) -> Surrogate:
     examples = FreshEncodings(own, RawLaw(scene.classes), steps * BATCH, scene.seed + number)
     found = workshop.fitted(
         f"surrogate-{number}",
-        partial(Surrogate, layout_of(scene, "image"), len(scene.manifest.channels)),
+        lambda: Surrogate(layout_of(scene, "image"), len(scene.manifest.channels), scene.classes),
         examples,
         lambda network, batch: network(batch),
         steps,
         BATCH,
     )
     assert isinstance(found, Surrogate)
+    tiles = [torch.from_numpy(case.image)[None] for case in evenly(own, MEASURED)]
+    measure_units(found.encoder, [found.decoder, found.hint], tiles)
     return found
 
 

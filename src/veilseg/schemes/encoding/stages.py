@@ -55,18 +55,19 @@ class Autoencoders(nn.Module):
         noise = [torch.Generator().manual_seed(int(seed)) for seed in batch["noise"]]
         encoded = [_noisy(maps, noise) for maps in self.mask_encoder(target)]
         of_mask = soft_target_loss(self.mask_decoder(encoded), target, counted)
-        return self.image_loss(batch) + of_mask
+        return image_loss(self.image_encoder, self.image_decoder, self.hint, batch) + of_mask
 
-    def image_loss(self, batch: Batch) -> Tensor:
-        """L1 of the image and of its gradients; the mask that is read off the image's encoding."""
-        image, counted = batch["image"], batch.get("counted")
-        encoded = self.image_encoder(image)
-        found = self.image_decoder(encoded).float()
-        off = [(found - image).abs()]
-        off += [(found.diff(dim=d) - image.diff(dim=d)).abs() for d in range(2, image.ndim)]
-        of_image = torch.stack([mean_of_counted(one, counted) for one in off]).sum()
-        hinted = soft_target_loss(self.hint(encoded), batch["target"], counted)
-        return IMAGE_WEIGHT * of_image + HINT_WEIGHT * hinted
+
+def image_loss(encoder: Encoder, decoder: Decoder, hint: Decoder, batch: Batch) -> Tensor:
+    """L1 of the image and of its gradients; the mask that is read off the image's encoding."""
+    image, counted = batch["image"], batch.get("counted")
+    encoded = encoder(image)
+    found = decoder(encoded).float()
+    off = [(found - image).abs()]
+    off += [(found.diff(dim=d) - image.diff(dim=d)).abs() for d in range(2, image.ndim)]
+    of_image = torch.stack([mean_of_counted(one, counted) for one in off]).sum()
+    hinted = soft_target_loss(hint(encoded), batch["target"], counted)
+    return IMAGE_WEIGHT * of_image + HINT_WEIGHT * hinted
 
 
 class Adaptation(nn.Module):
