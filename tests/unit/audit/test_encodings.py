@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from veilseg.audit.attacks import inversion, key_recovery
-from veilseg.audit.attacks.layout import _shown, analysis, on_grid
+from veilseg.audit.attacks.layout import _grams, _shown, analysis, on_grid
 from veilseg.audit.attacks.matching import invariants
 from veilseg.audit.grids import on_blocks
 from veilseg.datasets.cases import PreparedCase
@@ -99,3 +99,12 @@ def test_tokens_are_seen_where_their_voxels_are():
     # Half way between the tokens on either side of the step.
     assert np.allclose(shown[0, 7] + shown[0, 8], shown[0, 0] + shown[0, -1])
     assert np.allclose(shown + turned, 2 * shown.mean(), atol=1e-6)
+
+
+def test_gram_matrices_are_the_same_under_every_key(sequence):
+    other = np.random.default_rng(1).standard_normal(LAYOUT.values).astype(np.float32)
+    keyed = ConsortiumKey.new().transform(LAYOUT, "image").apply(sequence)
+    known, same, apart = _grams([sequence, keyed, other], LAYOUT)
+    np.testing.assert_allclose(same, known, atol=1e-3)
+    assert float(known @ known) == pytest.approx(1, abs=1e-3)
+    assert float(known @ apart) < 0.5
