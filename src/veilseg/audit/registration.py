@@ -23,7 +23,7 @@ FINE_PART = 3
 
 @dataclass(frozen=True)
 class Guess:
-    """What registration of every candidate ends with.
+    """One of several candidates.
 
     Attributes
     ----------
@@ -31,24 +31,43 @@ class Guess:
         The one that leaves the most plausible patient.
     image : ndarray, shape (C, *tile), float32
         That patient.
-    costs : ndarray, shape (candidates,), float32
-        How implausible a patient each leaves, and how much it had to be bent.
     """
 
     candidate: int
     image: Float32Array
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What registration of every candidate ends with. None has a part in that of another.
+
+    Attributes
+    ----------
+    costs : ndarray, shape (candidates,), float32
+        How implausible a patient each leaves, and how much it had to be bent.
+    images : ndarray, shape (candidates, C, *tile), float32
+        Those patients.
+    """
+
     costs: Float32Array
+    images: Float32Array
+
+    def guess(self, among: Sequence[int] | None = None) -> Guess:
+        """The candidate of least cost, of some or all."""
+        some = range(len(self.costs)) if among is None else among
+        best = min(some, key=lambda candidate: float(self.costs[candidate]))
+        return Guess(best, self.images[best].copy())
 
 
-def guess_reference(
+def registered(
     proxy: Float32Array,
     candidates: Sequence[PreparedCase],
     coefficient: float,
     steps: int,
     warped: bool,
     recolouring: float = 0.0,
-) -> Guess:
-    """Register all candidates at once and choose.
+) -> Registered:
+    """Register all candidates at once.
 
     Parameters
     ----------
@@ -84,9 +103,7 @@ def guess_reference(
             optimizer.zero_grad()
             loss.sum().backward()  # type: ignore[no-untyped-call]  # torch
             optimizer.step()
-    best = int(loss.argmin())
-    left = patient[best].detach().clamp(0, 1).numpy()
-    return Guess(best, left, loss.detach().numpy())
+    return Registered(loss.detach().numpy(), patient.detach().clamp(0, 1).numpy())
 
 
 def _coarse_to_fine(

@@ -22,7 +22,7 @@ from veilseg.audit.attacks import (
 )
 from veilseg.audit.findings import NotRun
 from veilseg.audit.grids import fitted
-from veilseg.audit.registration import guess_reference
+from veilseg.audit.registration import registered
 from veilseg.audit.separator import Separator
 from veilseg.audit.similarity import ssim
 from veilseg.vault.vault import LabelledReference
@@ -194,8 +194,12 @@ def test_likeliest_candidates_of_the_reference_are_registered(mixup, workshop, p
         shop, [seen], people[:3], np.array([[0.2, 0.9, 0.3]]), 0.5
     )
     assert scores[0, 0] == -np.inf
-    guess = guess_reference(seen.proxy, people[1:3], 0.5, 100, warped=True)
-    assert sorted(scores[0, 1:]) == pytest.approx(sorted(-guess.costs))
+    found = registered(seen.proxy, people[1:3], 0.5, 100, warped=True)
+    assert sorted(scores[0, 1:]) == pytest.approx(sorted(-found.costs))
+    # None has a part in the registration of another.
+    alone = registered(seen.proxy, people[2:3], 0.5, 100, warped=True)
+    assert alone.costs[0] == pytest.approx(found.costs[1], rel=1e-3)
+    assert found.guess([1]).candidate == 1
 
 
 def test_null_holds_nobody_whom_chance_is_taken_from(mixup, workshop, people):

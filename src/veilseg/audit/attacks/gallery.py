@@ -18,7 +18,7 @@ from veilseg.audit.findings import Control, DoesNotApply, Finding, NotRun, Occur
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import MixtureLaw
 from veilseg.audit.nulls import null_of_images, proxies_of_nobody
-from veilseg.audit.registration import Guess, guess_reference
+from veilseg.audit.registration import Guess, registered
 from veilseg.audit.scene import Observation, evenly
 from veilseg.audit.similarity import ssim
 from veilseg.audit.workshop import Workshop
@@ -84,38 +84,39 @@ def attack(workshop: Workshop) -> list[Finding]:
     people = [fitted(case, tile) for case in evenly(workshop.audited, MOST_PEOPLE)]
     bases = [fitted(case, tile) for case in evenly(scene.auxiliary, sizes[-1] + 1)]
     absent, bases = bases[-1], bases[:-1]
-    hits: dict[str, float] = {}
-    curves: dict[str, list[float]] = {}
-    images: dict[str, float] = {}
+    # Each is in turn the right one, and the next ones are the others of a smaller gallery.
+    rights = [number % len(bases) for number in range(len(people))]
     guesses: dict[str, list[Guess]] = {}
-    emptied = _emptied(workshop)
     mixtures: dict[str, list[Observation]] = {}
-    for warped in (False, True):
-        for size in sizes:
-            name = f"{size} candidates, {'secret warp' if warped else 'no warp'}"
-            found = guesses[name] = []
-            seen = mixtures[name] = []
-            for number, case in enumerate(people):
-                right = number % size
-                one = mixture_with(workshop, GalleryLaw(law, bases[right], warped), case, number)
-                guess = guess_reference(
-                    one.proxy, bases[:size], law.coefficient, workshop.effort.registration, warped
-                )
-                found.append(guess)
-                seen.append(one)
-                workshop.report(number + 1, len(people), f"A1 {name}")
-            curves[name] = [float(g.candidate == n % size) for n, g in enumerate(found)]
-            hits[name] = float(np.mean(curves[name]))
-            images[name] = float(
-                np.mean(
-                    [ssim(emptied(g.image), one.image) for g, one in zip(found, seen, strict=True)]
-                )
+    for warped, what in ((False, "no warp"), (True, "secret warp")):
+        names = {size: f"{size} candidates, {what}" for size in sizes}
+        seen: list[Observation] = []
+        for number, (right, case) in enumerate(zip(rights, people, strict=True)):
+            one = mixture_with(workshop, GalleryLaw(law, bases[right], warped), case, number)
+            found = registered(
+                one.proxy, bases, law.coefficient, workshop.effort.registration, warped
             )
+            for size, name in names.items():
+                among = [(right + further) % len(bases) for further in range(size)]
+                guesses.setdefault(name, []).append(found.guess(among))
+            seen.append(one)
+            workshop.report(number + 1, len(people), f"A1 {what}")
+        mixtures |= dict.fromkeys(names.values(), seen)
+    emptied = _emptied(workshop)
+    curves = {
+        name: [float(guess.candidate == right) for guess, right in zip(some, rights, strict=True)]
+        for name, some in guesses.items()
+    }
+    hits = {name: float(np.mean(curve)) for name, curve in curves.items()}
+    images = {
+        name: float(np.mean(_similar(emptied, some, mixtures[name])))
+        for name, some in guesses.items()
+    }
     # The registration itself has to work, where the reference is most of the mixture.
     easy = replace(law, coefficient=EASY_COEFFICIENT)
     named = _hits(workshop, easy, people, bases[:SMALL_GALLERY], warped=True)
-    what = f"{SMALL_GALLERY} candidates, secret warp, a = {EASY_COEFFICIENT:g}"
-    positive = Control(what, named, low=CONTROL_HIT_RATE)
+    easier = f"{SMALL_GALLERY} candidates, secret warp, a = {EASY_COEFFICIENT:g}"
+    positive = Control(easier, named, low=CONTROL_HIT_RATE)
     missed = _hits(workshop, law, people, bases[:SMALL_GALLERY], warped=False, of=absent)
     low, high = hit_interval(len(people), 1 / SMALL_GALLERY)
     null = Control("the reference is none of the candidates", missed, low, high)
@@ -149,11 +150,7 @@ def _left(
     """The patient as the mixture shows it without the reference that was named, by SSIM."""
     a, steps = law.coefficient, workshop.effort.registration
     emptied = _emptied(workshop)
-
-    def left(tried: Tried) -> list[float]:
-        return [ssim(emptied(guess.image), one.image) for guess, one in zip(*tried, strict=True)]
-
-    seen, scores = tried[1], left(tried)
+    seen, scores = tried[1], _similar(emptied, *tried)
     overall = bootstrap_mean(scores, [one.patient for one in seen])
     baseline = {
         "mean image": workshop.ssim_of_nobody(),
@@ -163,11 +160,13 @@ def _left(
     }
     # Not the whole patient: its background is filled before it is mixed.
     known = float(np.mean([ssim(without_reference(one, a), one.image) for one in easy[1]]))
-    found = float(np.mean(left(easy)))
+    found = float(np.mean(_similar(emptied, *easy)))
     what = f"no warp (SSIM {known:.2f} for who has the reference as it was mixed)"
     positive = Control(what, found, low=CONTROL_SHARE * known)
     nobody = proxies_of_nobody(workshop, GalleryLaw(law, bases[0], warped=True))
-    images = [emptied(guess_reference(one.proxy, bases, a, steps, True).image) for one in nobody]
+    images = [
+        emptied(registered(one.proxy, bases, a, steps, warped=True).guess().image) for one in nobody
+    ]
     return LEFT.measured(overall, baseline, positive, null_of_images(workshop, images))
 
 
@@ -178,6 +177,15 @@ def _emptied(workshop: Workshop) -> Callable[[Float32Array], Float32Array]:
     empty = np.mean([fitted(case, tile).image == 0 for case in scene.auxiliary], axis=0)
     kept = np.asarray(empty <= EMPTY_SHARE, np.float32)
     return lambda image: image * kept
+
+
+def _similar(
+    emptied: Callable[[Float32Array], Float32Array],
+    guesses: Sequence[Guess],
+    seen: Sequence[Observation],
+) -> list[float]:
+    """SSIM of each patient as a guess leaves it."""
+    return [ssim(emptied(g.image), one.image) for g, one in zip(guesses, seen, strict=True)]
 
 
 def _hits(
@@ -194,7 +202,7 @@ def _hits(
         right = number % len(bases)
         one = mixture_with(workshop, GalleryLaw(law, of or bases[right], warped), case, number)
         steps = workshop.effort.registration
-        guess = guess_reference(one.proxy, bases, law.coefficient, steps, warped)
+        guess = registered(one.proxy, bases, law.coefficient, steps, warped).guess()
         found.append(guess.candidate == right)
     return float(np.mean(found))
 

@@ -27,7 +27,7 @@ from veilseg.audit.grids import fitted
 from veilseg.audit.laws import MixtureLaw, with_bases
 from veilseg.audit.nulls import OUTPUTS, POOL, carried, dices, null_control, of_carried, pool
 from veilseg.audit.reading_off import Labels, read_off, strongest
-from veilseg.audit.registration import guess_reference
+from veilseg.audit.registration import registered
 from veilseg.audit.scene import Observation, evenly
 from veilseg.audit.second_scans import Gallery
 from veilseg.audit.separator import separated, separator
@@ -208,8 +208,7 @@ def _registered(
     for number, (one, alike) in enumerate(zip(seen, compared, strict=True)):
         likeliest = np.argsort(alike)[-MOST_REGISTERED:]
         candidates = [cases[index] for index in likeliest]
-        guess = guess_reference(one.proxy, candidates, a, steps, warped=True)
-        scores[number, likeliest] = -guess.costs
+        scores[number, likeliest] = -registered(one.proxy, candidates, a, steps, warped=True).costs
         workshop.report(number + 1, len(seen), "A15r registration")
     return scores
 

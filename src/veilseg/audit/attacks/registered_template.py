@@ -9,7 +9,7 @@ from veilseg.audit.findings import Control, Finding, Threat
 from veilseg.audit.grids import fitted
 from veilseg.audit.laws import MixtureLaw
 from veilseg.audit.nulls import null_of_images, proxies_of_nobody
-from veilseg.audit.registration import guess_reference
+from veilseg.audit.registration import registered
 from veilseg.audit.scene import Observation, evenly
 from veilseg.audit.similarity import ssim
 from veilseg.audit.workshop import Workshop
@@ -61,7 +61,7 @@ def registered_template(workshop: Workshop, law: MixtureLaw) -> Finding:
 
     def attacked(proxy: Float32Array) -> Float32Array:
         given = proxy, [candidate], law.coefficient, steps
-        return guess_reference(*given, warped=True, recolouring=RECOLOURING).image
+        return registered(*given, warped=True, recolouring=RECOLOURING).guess().image
 
     seen = evenly(workshop.observed(), MOST_PEOPLE)
     found = []
