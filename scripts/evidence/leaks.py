@@ -20,6 +20,7 @@ from evidence.together import INVERTED
 from veilseg.audit.findings import CHANNELS, RUN
 from veilseg.audit.verdict import nothing_known, sentence, strongest
 
+WITHOUT_PAIRS = "0 pairs"
 TITLES = {
     PLAIN: "hippocampus, raw images (quick audit)",
     MIXUP: "hippocampus, private",
@@ -136,6 +137,9 @@ def _inverted(places: Places, titles: Mapping[str, str]) -> str:
             failed = {one["setting"].partition(": ")[2] for one in by_pairs if one not in ran}
             curve = ran[0]["details"]["ssim_by_pairs"]
             rows[title] = {n: None if n in failed else value for n, value in curve.items()}
+            for one in findings(result, "image", "A10b"):
+                if one["status"] == RUN:  # else the mean image is all there is without a pair
+                    rows[title][WITHOUT_PAIRS] = max(one["value"], rows[title][WITHOUT_PAIRS])
     if not rows:
         return NOT_YET
     lines = head("SSIM of the image, by known pairs", *next(iter(rows.values())))

@@ -10,6 +10,7 @@ from evidence.places import Places
 
 from veilseg.audit.attacks import (
     averaging,
+    blind_inversion,
     follow_up,
     gallery,
     inversion,
@@ -170,6 +171,10 @@ def test_details_of_an_attack_that_failed_its_control_are_no_figures(places):
     assert "nothing is said" in leaks.averaging(places)
     assert "A1, hit rate" not in leaks.defences(places)
     assert "| without a key | 0.35 | – | 0.72 |" in leaks.inversion(places)
+    # Without a pair, an attacker has encoders of its own; what its attack finds counts.
+    blind = found(blind_inversion.FINDING, 0.41, {"mean image": 0.35})
+    places.store(audits.ENCODED.name, {"channels": {"image": [one_pair, pairs, blind]}})
+    assert "| without a key | 0.41 | – | 0.72 |" in leaks.inversion(places)
 
 
 def test_masks_are_told_for_each_coefficient_and_not_for_coarse_answers(places):

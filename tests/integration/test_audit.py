@@ -156,7 +156,7 @@ def test_bundle_that_has_seen_everybody(refused, tmp_path, people):
 def test_unknown_attack(refused, mixup_bundle, people):
     line = refused(2, mixup_bundle, people, "--attacks", "A4,A99")
     assert line == (
-        "--attacks A99: there are A4, A2, A2b, A3, A8, A1, A5, A5r, A6, A10, A11, A12p, "
+        "--attacks A99: there are A4, A2, A2b, A3, A8, A1, A5, A5r, A6, A10, A10b, A11, A12p, "
         "A16, A16r, A16e, A12, A9, A15e, A15, A15r, A14"
     )
 
@@ -188,7 +188,7 @@ def test_quick_audit_of_a_shipped_bundle_passes_its_controls(veilseg, shared_dat
     left_out = {one["attack"] for one in asked if one["status"] != "run"}
     # It takes minutes for each image; a network of its own; synthetic references show nobody;
     # nothing is encoded.
-    of_encodings = {"A9", "A10", "A11", "A12", "A12p", "A15e", "A16e"}
+    of_encodings = {"A9", "A10", "A10b", "A11", "A12", "A12p", "A15e", "A16e"}
     assert left_out == {"A6", "A8", "A5r", "A16r", "A15r"} | of_encodings
     unapplied = {one["attack"] for one in everything if "does not apply" in one["status"]}
     assert unapplied == left_out - {"A6", "A8"}

@@ -9,6 +9,7 @@ from typing import Any
 
 from veilseg.audit.attacks import (
     averaging,
+    blind_inversion,
     deep_image_prior,
     encoded_masks,
     encoded_people,
@@ -57,6 +58,7 @@ LISTED = (
     Listed(reference_person.IMAGE, reference_person.image),
     Listed(deep_image_prior.FINDING, deep_image_prior.attack),
     Listed(inversion.FINDING, inversion.attack),
+    Listed(blind_inversion.FINDING, blind_inversion.attack),
     Listed(key_recovery.FINDING, key_recovery.attack, 1),
     Listed(layout.PICTURE, layout.picture),
     Listed(mask_recovery.FINDING, mask_recovery.attack),

@@ -89,8 +89,8 @@ def attack(workshop: Workshop) -> list[Finding]:
         raise DoesNotApply("nothing is encoded")
     layout = layout_of(scene, "image")
     cases, gallery, source = second_acquisitions(workshop)
-    surrogates = [_surrogate(workshop, number) for number in range(SURROGATES)]
-    maps = len(scene.manifest.tile_shape) + 3
+    surrogates = [surrogate(workshop, number) for number in range(SURROGATES)]
+    maps = number_of_invariants(len(scene.manifest.tile_shape))
     law = SurrogateLaw(surrogates, layout)
     matcher = fitted_siamese(workshop, "matcher", maps, law, workshop.effort.steps)
 
@@ -102,7 +102,7 @@ def attack(workshop: Workshop) -> list[Finding]:
 
     seen = scene.observe(cases, answered=False)
     hits = matched([one.proxy for one in seen])
-    unknown = _surrogate(workshop, SURROGATES)
+    unknown = surrogate(workshop, SURROGATES)
     own = [unknown.encoded(fitted(c, scene.manifest.tile_shape).image) for c in cases]
     _, more_than_chance = hit_interval(len(cases), gallery.chance)
     positive = Control(
@@ -144,6 +144,11 @@ def invariants(sequence: Float32Array, layout: Layout) -> Float32Array:
     return np.asarray(found / np.maximum(scale, 1e-6), dtype=np.float32)
 
 
+def number_of_invariants(spatial_dims: int) -> int:
+    """Maps that :func:`invariants` has."""
+    return spatial_dims + 3
+
+
 def _centred(grid: Float32Array) -> Float32Array:
     mean: Float32Array = grid.mean(axis=tuple(range(1, grid.ndim)), keepdims=True)
     return grid - mean
@@ -153,7 +158,8 @@ def _length(grid: Float32Array) -> Float32Array:
     return np.asarray(np.linalg.norm(grid, axis=0), dtype=np.float32)
 
 
-def _surrogate(workshop: Workshop, number: int) -> Surrogate:
+def surrogate(workshop: Workshop, number: int) -> Surrogate:
+    """An encoder of the attacker's own by number, fitted once."""
     scene = workshop.scene
     # Each from other people, too: two encoders that differ as sites' would.
     own = own_tiles(scene)[number :: SURROGATES + 1]
