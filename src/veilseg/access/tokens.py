@@ -140,13 +140,15 @@ def successor(
     Raises
     ------
     InvalidInput
-        If the old one is not valid any more, or the hours are negative.
+        If the old one is not valid any more, or the hours are negative or longer than any token.
     """
     now = (now or utc_now()).replace(microsecond=0)
     if old.state(now) != "valid":
         raise InvalidInput(f"token {old.id} is {old.state(now)}: issue a new one")
     if grace_hours < 0:
         raise InvalidInput(f"grace_hours: {grace_hours} is negative")
+    if not grace_hours <= 24 * LONGEST_DAYS:
+        raise InvalidInput(f"grace_hours: {grace_hours} is more than {24 * LONGEST_DAYS}")
     token, new = issue(old.site, old.roles, (old.expires - old.issued) / timedelta(days=1), now)
     return token, new, replace(old, expires=min(old.expires, now + timedelta(hours=grace_hours)))
 

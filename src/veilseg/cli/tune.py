@@ -23,6 +23,8 @@ def tune_all(settings: Settings) -> None:
     """
     tunings = Tunings(settings.tuning)
     precision = require_available(settings.precision)
+    if settings.models is not None and not settings.models.is_dir():
+        raise InvalidInput(f"{settings.models}: no folder of bundles")
     folder = [] if settings.models is None else sorted(settings.models.iterdir())
     paths = [*settings.bundles, *(path for path in folder if (path / MANIFEST).is_file())]
     for bundle in map(open_server_half, paths):

@@ -23,10 +23,15 @@ def usable(url: str) -> str:
 
 def is_safe_for_tokens(address: str) -> bool:
     """Whether nobody on the way can read what is sent there: by TLS, or to this machine itself."""
-    url = httpx.URL(address)
-    if url.scheme == "https" or url.host == "localhost":
+    return httpx.URL(address).scheme == "https" or is_this_machine(address)
+
+
+def is_this_machine(address: str) -> bool:
+    """Whether what is sent there does not leave the machine."""
+    host = httpx.URL(address).host
+    if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(url.host).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

@@ -94,12 +94,17 @@ class ServerGroup:
         -----
         To that server: the tile.
         """
+        failed: dict[RemoteServer, Exception] = {}
         while True:
             server = self._taken()
             try:
                 answer = server(tile)
             except (ServerUnreachable, ServerRefused) as error:
                 self._leave_out(server, error)
+                failed.setdefault(server, error)
+                # Those that hang come back before the last is given up, in turn and without end.
+                if len(failed) == len(self._servers):
+                    raise next(iter(failed.values())) from None
                 continue
             except BaseException:
                 self._give_back(server)

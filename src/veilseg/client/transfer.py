@@ -12,7 +12,7 @@ from typing import Final
 
 import httpx
 
-from veilseg.client.addresses import is_safe_for_tokens, usable
+from veilseg.client.addresses import is_safe_for_tokens, is_this_machine, usable
 from veilseg.client.credentials import TOKEN_VARIABLE, Credentials
 from veilseg.errors import InvalidAnswer, InvalidInput, ServerRefused, ServerUnreachable
 from veilseg.wire import Message
@@ -107,6 +107,8 @@ class Transfer:
             transport=transport,
             verify=self._credentials.tls(),
             timeout=timeout_s,
+            # A proxy of the environment would get in the clear what is for this machine alone.
+            trust_env=not is_this_machine(self.url),
             # A redirect would carry the proxy to a server that nobody chose.
             follow_redirects=False,
             # A cookie would let the server tell which tiles belong together.

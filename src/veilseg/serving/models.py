@@ -182,7 +182,7 @@ class ServedModel:
         if wrong is not None:
             raise ModelNotReady(f"self-test: {wrong}")
         # An answer that changed with its neighbours would carry something of them to another site.
-        for place in range(1, self.batch_size):
+        for place in range(self.batch_size if self.batch_size > 1 else 0):
             others = np.repeat(tile[:, ..., ::-1], self.batch_size, axis=0)
             others[place] = tile[0]
             if self._run(others)[place].tobytes() != alone[0].tobytes():

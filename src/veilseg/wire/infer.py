@@ -24,6 +24,8 @@ from veilseg.wire.tensors import (
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 BINARY_MEDIA_TYPE: Final = "application/octet-stream"
 JSON_MEDIA_TYPE: Final = "application/json"
+# What fits the protocol's own unsigned 64 bits; larger numbers do not fit a float either.
+LONGEST_TIMEOUT_US: Final = 2**64 - 1
 
 
 @dataclass(frozen=True)
@@ -256,7 +258,7 @@ def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
 
 def _timeout_us(parameters: dict[str, Any]) -> int | None:
     value = parameters.get("timeout")
-    if value is not None and (type(value) is not int or value < 0):
+    if value is not None and (type(value) is not int or not 0 <= value <= LONGEST_TIMEOUT_US):
         raise WireError("parameters.timeout is no number of microseconds")
     # Triton's clients write 0 for no timeout.
     return value or None

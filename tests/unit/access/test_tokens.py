@@ -116,5 +116,8 @@ def test_a_successor():
     assert successor(old, 1e4, later)[2].expires == old.expires
     with pytest.raises(InvalidInput, match=f"token {old.id} is expired: issue a new one"):
         successor(old, 1, old.expires)
+    for hours in (1e20, float("nan")):
+        with pytest.raises(InvalidInput, match=r"grace_hours: .* is more than 87600"):
+            successor(old, hours, later)
     with pytest.raises(InvalidInput, match="grace_hours: -1 is negative"):
         successor(old, -1, later)

@@ -88,6 +88,15 @@ def test_an_image_is_lost_when_no_server_is_left():
         list(ServerGroup(servers).each(TILES))
 
 
+def test_servers_that_hang_in_turn_do_not_hold_a_tile_for_ever(monkeypatch):
+    """Giving one up takes longer than the others are left out for."""
+    clock = count()
+    monkeypatch.setattr(group.time, "monotonic", lambda: next(clock) * group.AWAY_S)
+    servers = [FakeServer(name, *[GONE] * 1000) for name in ("one", "two", "three")]
+    with pytest.raises(ServerUnreachable, match="gone"):
+        ServerGroup(servers)(TILES[1])
+
+
 @pytest.mark.parametrize("error", [InvalidAnswer("nonsense"), BundleIntegrity("another")])
 def test_what_another_server_would_not_mend_ends_it(error):
     servers = [FakeServer("one", error), FakeServer("two")]

@@ -174,6 +174,17 @@ def test_where_a_token_may_go(url: str):
     Transfer(url, 1.0, 0, None, Credentials("secret")).close()
 
 
+def test_nothing_for_this_machine_goes_through_a_proxy(monkeypatch: pytest.MonkeyPatch):
+    """A token and tiles in the clear would be the proxy's as well."""
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    for url, through in (("http://127.0.0.1:1", False), ("http://server", True)):
+        exchange = Transfer(url, 1.0, 0, None, Credentials())
+        pool = exchange._client._transport_for_url(httpx.URL(url))._pool
+        assert ("Proxy" in type(pool).__name__) == through
+        exchange.close()
+
+
 @pytest.mark.parametrize("url", ["http://server", "http://10.0.0.1", "http://localhost.evil.org"])
 def test_no_token_in_the_clear(url: str):
     Transfer(url, 1.0, 0, None, Credentials()).close()

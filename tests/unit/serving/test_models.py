@@ -145,6 +145,17 @@ def test_a_network_that_mixes_its_batch_is_not_ready(make_bundle: MakeBundle, ru
     assert model.failure == "self-test: an answer depends on the others of its batch"
 
 
+def test_the_first_of_a_batch_is_looked_at_as_well(make_bundle: MakeBundle, runtime):
+    def leaking(answer):
+        answer = answer.copy()
+        answer[0] += np.float16(0.01) * answer[-1]
+        return answer
+
+    runtime.behaviour = lambda answer: leaking(answer) if answer[1:].any() else answer
+    model = served(make_bundle(), make_runtime=runtime, sizing=Sizing(4))
+    assert model.failure == "self-test: an answer depends on the others of its batch"
+
+
 def test_a_network_of_one_tile_at_a_time(make_bundle: MakeBundle, tmp_path: Path):
     shape = helper.make_tensor("shape", TensorProto.INT64, [2], [1, 192])
     back = helper.make_tensor("back", TensorProto.INT64, [5], [1, 1, 8, 6, 4])

@@ -179,6 +179,10 @@ BAD_FIELDS = {
         "neither true nor false",
     ),
     "id no text": (request_with(id=7), "id 7 is no text"),
+    "a timeout beyond counting": (
+        request_with(parameters={"timeout": 10**400}),
+        "no number of microseconds",
+    ),
     "parameters no object": (request_with(parameters=[]), "parameters is not a JSON object"),
 }
 
