@@ -132,7 +132,7 @@ def _seed(bundle: ClientBundle, dataset: Dataset, vault: Vault | None) -> int:
 def _tell(request: Request, vault: Vault | None, cases: int, patients: int) -> None:
     """What a contribution costs, before it leaves."""
     what = f"{request.views} protected views of each of {cases} cases of {patients} patients"
-    price = "their masks are protected no better than their images"
+    price = "whoever has a site's half decodes the masks, and can learn to turn the images back"
     if vault is not None:
         price = price_of_averaging(request.views)
     print(

@@ -55,6 +55,8 @@ def create(place: Place, project: str, bundle: Path) -> None:
     from veilseg.collaboration import projects
     from veilseg.contribution import PairFormat
 
+    provider.require_own_blobs()
+
     expected = PairFormat.of(open_server_half(bundle).manifest)
     with provider.database.session() as session:
         made = projects.create(session, project, expected)
@@ -76,6 +78,23 @@ def revoke(place: Place, project: str, site: str) -> None:
 
     with place.opened().database.session() as session:
         print(f"{site}: {projects.revoke(session, project, site)} tokens revoked")
+
+
+def remove(place: Place, project: str, site: str) -> None:
+    """Take a site's tokens away, and all that it contributed."""
+    provider = place.opened()
+    provider.require_own_blobs()
+    from veilseg.collaboration import contributions, projects
+
+    with provider.database.session() as session:
+        tokens = projects.revoke(session, project, site)
+        shards = contributions.withdraw_all(session, projects.find_site(session, project, site))
+    gone = contributions.delete_shards(provider.database, provider.blobs, shards)
+    print(f"{site}: {tokens} tokens revoked, {gone} of {len(shards)} shards deleted")
+    if gone < len(shards):
+        raise OutputNotWritable(
+            f"{site}: {len(shards) - gone} shards could not be deleted: see the log, and try again"
+        )
 
 
 def close(place: Place, project: str, reopen: bool) -> None:
@@ -109,6 +128,7 @@ def serve(place: Place, listening: Listening) -> None:
     if (listening.tls_cert is None) != (listening.tls_key is None):
         raise WrongUsage("--tls-cert, --tls-key: give both")
     provider = place.opened()
+    provider.require_own_blobs()
     from veilseg.collaboration import contributions
     from veilseg.collaboration.app import create_app
     from veilseg.serving import sockets
@@ -122,9 +142,8 @@ def serve(place: Place, listening: Listening) -> None:
         # Sites' tokens are in the store: there is none to be given here.
         guards = {"--tls-cert": listening.tls_cert, "--tls-key": listening.tls_key}
         sockets.require_guarded(listener, listening.host, guards, listening.insecure)
-        with provider.database.session() as session:
-            if gone := contributions.sweep(session, provider.blobs):
-                print(f"{gone} files that belonged to no shard are deleted")
+        if gone := contributions.sweep(provider.database, provider.blobs):
+            print(f"{gone} files that belonged to no contribution are deleted")
         app = create_app(provider.database, provider.blobs, provider.versions)
         print(f"listening on {sockets.url_of(listener, tls=tls is not None)}", flush=True)
         # A shard that is being written when the service is told to end still gets its answer.
@@ -145,6 +164,7 @@ def fit(
 ) -> None:
     """Fit the server network anew, publish it, and have it hosted."""
     provider = place.opened()
+    provider.require_own_blobs()
     from veilseg.collaboration.fitting import fit as run
 
     with progress(project) as show:

@@ -132,6 +132,21 @@ def revoke(
     run(Place(store, database, None), project, site)
 
 
+@project.command("remove")
+def remove(
+    project: ProjectArgument,
+    site: SiteArgument,
+    store: StoreOption,
+    database: DatabaseOption = None,
+    blobs: BlobsOption = None,
+) -> None:
+    """Take a site's tokens and all its contributions away (provider)."""
+    from veilseg.cli.project import Place
+    from veilseg.cli.project import remove as run
+
+    run(Place(store, database, blobs), project, site)
+
+
 @project.command("close")
 def close(
     project: ProjectArgument,

@@ -119,7 +119,7 @@ def create_app(
         token = as_site(
             project,
             authorization,
-            lambda session, site: projects.rotated(session, site),
+            lambda session, site: projects.rotated(session, site, _token(authorization) or ""),
         )
         return {"token": token}
 
@@ -143,7 +143,7 @@ def create_app(
 
         def announce(session: Session, site: Site) -> dict[str, Any]:
             about = announced.client_digest, announced.shards, announced.pairs
-            return contributions.document(contributions.begin(session, site, key, *about))
+            return contributions.announced(blobs, contributions.begin(session, site, key, *about))
 
         return await anyio.to_thread.run_sync(as_site, project, authorization, announce)
 
@@ -157,13 +157,13 @@ def create_app(
 
     @app.delete("/v1/projects/{project}/contributions/{key}")
     def withdraw(project: str, key: Key, authorization: Bearer = None) -> dict[str, int]:
-        paths = as_site(
+        shards = as_site(
             project,
             authorization,
             lambda session, site: contributions.withdraw(session, site, key),
         )
-        gone = contributions.delete_shards(blobs, paths)
-        return {"withdrawn_shards": len(paths), "deleted_shards": gone}
+        gone = contributions.delete_shards(database, blobs, shards)
+        return {"withdrawn_shards": len(shards), "deleted_shards": gone}
 
     @app.post("/v1/projects/{project}/contributions/{key}/complete")
     def complete(project: str, key: Key, authorization: Bearer = None) -> dict[str, Any]:

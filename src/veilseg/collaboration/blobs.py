@@ -38,9 +38,9 @@ class Blobs:
         try:
             self._files, self._root = fsspec.core.url_to_fs(root)
         except ImportError as error:
-            raise MissingDependency(f"--store {root}: {error}") from error
+            raise MissingDependency(f"--blobs {root}: {error}") from error
         except ValueError as error:
-            raise InvalidInput(f"--store {root}: {error}") from error
+            raise InvalidInput(f"--blobs {root}: {error}") from error
 
     def write(self, path: str, content: bytes) -> None:
         """Write whole or not at all.
@@ -64,9 +64,11 @@ class Blobs:
                     self._files.rm_file(partial)
                 raise
 
-    def has(self, path: str) -> bool:
-        """Whether there is one."""
-        return bool(self._files.exists(self._at(path)))
+    def sizes(self, under: str) -> dict[str, int]:
+        """Bytes of each content in a folder, by path."""
+        found = self._files.find(self._at(under), detail=True)
+        start = len(self._at(""))
+        return {path[start:]: int(entry["size"]) for path, entry in found.items()}
 
     def read(self, path: str) -> bytes:
         """Raises FileNotFoundError if there is none."""

@@ -3,12 +3,14 @@
 import hashlib
 import logging
 import re
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from veilseg.collaboration.blobs import Blobs
+from veilseg.collaboration.database import Database
 from veilseg.collaboration.errors import Conflict, UnknownObject
 from veilseg.collaboration.projects import expected_format, now
 from veilseg.collaboration.tables import (
@@ -49,8 +51,8 @@ def begin(
     InvalidInput
         If the key or a number is none.
     Conflict
-        If the project is closed, the site protects by another client half, or announced something
-        else under this key.
+        If the project is closed, the site protects by another client half, announced something
+        else under this key, or withdrew what is not deleted yet.
     """
     if not KEY.fullmatch(key):
         raise InvalidInput("contribution: its key has to be 32 hexadecimal digits")
@@ -69,6 +71,11 @@ def begin(
         found = Contribution(site_id=site.id, key=key, state=RECEIVING, created=now())
         session.add(found)
     elif found.state == WITHDRAWN:
+        if found.shards:
+            raise Conflict(
+                f"contribution: was withdrawn, and {len(found.shards)} of its shards could not be "
+                "deleted yet: withdraw it once more"
+            )
         found.state, found.created = RECEIVING, now()
     elif (found.planned_shards, found.planned_pairs) != (shards, pairs):
         raise Conflict(
@@ -114,7 +121,7 @@ def receive(
     if number in known:
         if known[number].sha256 != sha256:
             raise Conflict(f"shard {number}: is there with another content")
-        if not blobs.has(known[number].path):
+        if known[number].path not in _there(blobs, contribution):
             # Lost since: its site brings it back, or no fit could use the contribution any more.
             blobs.write(known[number].path, content)
         return
@@ -124,7 +131,7 @@ def receive(
     if not 0 <= number < contribution.planned_shards:
         raise Conflict(f"shard {number}: {contribution.planned_shards} were announced")
     proxies, _ = decode_shard(content, expected_format(site.project))
-    path = f"{FOLDER}/{site.project_id}/{site.id}/{contribution.id}/{number:06d}-{sha256[:16]}"
+    path = f"{_folder(contribution)}/{number:06d}-{sha256[:16]}"
     blobs.write(path, content)
     session.add(
         Shard(
@@ -163,13 +170,21 @@ def complete(session: Session, site: Site, key: str) -> Contribution:
     return contribution
 
 
-def withdraw(session: Session, site: Site, key: str) -> list[str]:
+class TakenBack(NamedTuple):
+    """A shard that is withdrawn, until its content is deleted."""
+
+    shard: int
+    path: str
+
+
+def withdraw(session: Session, site: Site, key: str) -> list[TakenBack]:
     """Take a contribution out of all fits to come.
 
     Returns
     -------
-    list of str
-        What has to be deleted once this transaction is through: :func:`delete_shards`.
+    list of TakenBack
+        What has to be deleted once this transaction is through: :func:`delete_shards`. Each is
+        known until its content is gone: whoever asks once more gets the rest deleted.
 
     Raises
     ------
@@ -177,30 +192,46 @@ def withdraw(session: Session, site: Site, key: str) -> list[str]:
         If there is no such contribution.
     """
     contribution = find(session, site, key)
-    paths = [shard.path for shard in contribution.shards]
-    session.execute(delete(Shard).where(Shard.contribution_id == contribution.id))
     contribution.state = WITHDRAWN
     session.flush()
-    session.expire(contribution)
-    return paths
+    return [TakenBack(shard.id, shard.path) for shard in contribution.shards]
 
 
-def delete_shards(blobs: Blobs, paths: list[str]) -> int:
-    """Delete what was withdrawn; returns how many are gone. The others are by :func:`sweep`."""
-    gone = 0
-    for path in paths:
+def withdraw_all(session: Session, site: Site) -> list[TakenBack]:
+    """All of a site's contributions; as :func:`withdraw`."""
+    keys = session.scalars(select(Contribution.key).where(Contribution.site_id == site.id)).all()
+    return [shard for key in keys for shard in withdraw(session, site, key)]
+
+
+def delete_shards(database: Database, blobs: Blobs, shards: Sequence[TakenBack]) -> int:
+    """Delete what was withdrawn; returns how many are gone. The others stay known."""
+    gone = []
+    for shard in shards:
         try:
-            blobs.delete(path)
-            gone += 1
+            blobs.delete(shard.path)
+            gone.append(shard.shard)
         except VeilsegError as error:
             # No fit uses it any more; the site is told that it is not deleted yet.
             logger.error("a withdrawn shard is still there: %s", error)
-    return gone
+    with database.session() as session:
+        session.execute(delete(Shard).where(Shard.id.in_(gone)))
+    return len(gone)
 
 
-def sweep(session: Session, blobs: Blobs) -> int:
-    """Delete contents that no shard has: left by crashes. Returns how many there were."""
-    return blobs.keep_only(session.scalars(select(Shard.path)), FOLDER)
+def sweep(database: Database, blobs: Blobs) -> int:
+    """Delete what crashes left: contents that no shard has, and what is withdrawn.
+
+    Returns
+    -------
+    int
+        How many there were.
+    """
+    with database.session() as session:
+        taken_back = select(Shard).join(Contribution).where(Contribution.state == WITHDRAWN)
+        shards = [TakenBack(one.id, one.path) for one in session.scalars(taken_back)]
+    gone = delete_shards(database, blobs, shards)
+    with database.session() as session:
+        return gone + blobs.keep_only(session.scalars(select(Shard.path)), FOLDER)
 
 
 def listed(session: Session, site: Site) -> list[dict[str, Any]]:
@@ -208,6 +239,13 @@ def listed(session: Session, site: Site) -> list[dict[str, Any]]:
     own = select(Contribution).where(Contribution.site_id == site.id)
     found = session.scalars(own.order_by(Contribution.created.desc(), Contribution.id.desc()))
     return [document(one) for one in found]
+
+
+def announced(blobs: Blobs, contribution: Contribution) -> dict[str, Any]:
+    """A contribution as its site goes on with it: what was lost since is not there."""
+    there = _there(blobs, contribution)
+    whole = {str(one.number): one.sha256 for one in contribution.shards if one.path in there}
+    return document(contribution) | {"shards": whole}
 
 
 def document(contribution: Contribution) -> dict[str, Any]:
@@ -222,6 +260,17 @@ def document(contribution: Contribution) -> dict[str, Any]:
         "shards": {str(shard.number): shard.sha256 for shard in contribution.shards},
         "created": contribution.created,
     }
+
+
+def _folder(contribution: Contribution) -> str:
+    site = contribution.site
+    return f"{FOLDER}/{site.project_id}/{site.id}/{contribution.id}"
+
+
+def _there(blobs: Blobs, contribution: Contribution) -> Collection[str]:
+    """Paths of its shards whose content is there, as long as it was."""
+    sizes = blobs.sizes(_folder(contribution))
+    return {one.path for one in contribution.shards if sizes.get(one.path) == one.size}
 
 
 def _own(session: Session, site: Site, key: str) -> Contribution | None:

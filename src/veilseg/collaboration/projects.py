@@ -84,17 +84,26 @@ def invite(session: Session, project: str, site: str, days: int) -> str:
     return _issued(session, member, days)
 
 
-def rotated(session: Session, site: Site) -> str:
+def rotated(session: Session, site: Site, token: str) -> str:
     """A new token in the place of all that a site had; they end within the hour.
 
     Not at once: were the answer lost on its way, the site would be left without any. The new one
     ends when the longest of them would have: how long a site takes part is the provider's to say.
+
+    Raises
+    ------
+    Conflict
+        If this token was replaced and its successor is in use: who rotates it now is not the one
+        who did before.
     """
     latest = now() + GRACE_S
     tokens = session.scalars(select(Token).where(Token.site_id == site.id)).all()
-    end = max(token.expires for token in tokens)
-    for token in tokens:
-        token.expires = min(token.expires, latest)
+    shown = next(one for one in tokens if one.digest == digest_of(token))
+    if shown.replaced and any(one.used and not one.replaced for one in tokens):
+        raise Conflict("the token was replaced, and the new one is in use")
+    end = max(one.expires for one in tokens)
+    for one in tokens:
+        one.expires, one.replaced = min(one.expires, latest), True
     return _issued(session, site, 1, end)
 
 
@@ -132,6 +141,8 @@ def authorised(session: Session, project: str, token: str | None) -> Site:
         raise Unauthorized("the token has expired: ask the provider for another")
     if known.site.project.name != project:
         raise UnknownObject(f"project {project}: there is none")
+    if not known.used:
+        known.used = True
     return known.site
 
 

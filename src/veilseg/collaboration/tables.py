@@ -5,7 +5,7 @@ Times are whole seconds since 1970: the two databases disagree about time zones.
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, String, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, String, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 OPEN, CLOSED = "open", "closed"
@@ -17,6 +17,15 @@ DIGEST = String(64)
 
 class Base(DeclarativeBase):
     """All tables of the collaboration."""
+
+
+class Store(Base):
+    """By what the blobs are known that this database is of: one row."""
+
+    __tablename__ = "stores"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(32))
 
 
 class Project(Base):
@@ -53,6 +62,9 @@ class Token(Base):
     site_id: Mapped[int] = mapped_column(ForeignKey("sites.id"), index=True)
     digest: Mapped[str] = mapped_column(DIGEST, unique=True)
     expires: Mapped[int] = mapped_column(BigInteger)
+    # Whether it was ever shown, and whether it was given up for another.
+    used: Mapped[bool] = mapped_column(default=False, server_default=false())
+    replaced: Mapped[bool] = mapped_column(default=False, server_default=false())
     site: Mapped[Site] = relationship()
 
 

@@ -142,7 +142,9 @@ class ModelStore:
 
     def _paths(self) -> list[Path]:
         folder = [] if self._folder is None else sorted(self._folder.iterdir())
-        return [*self._bundles, *(path for path in folder if (path / MANIFEST).is_file())]
+        # What is being written there begins with a dot until it is whole.
+        found = (path for path in folder if not path.name.startswith("."))
+        return [*self._bundles, *(path for path in found if (path / MANIFEST).is_file())]
 
     def _described(self) -> list[tuple[Path, str, str]]:
         """Each bundle's name and version, by its manifest alone."""

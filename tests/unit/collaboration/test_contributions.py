@@ -1,6 +1,7 @@
 """What sites may do: the same on both databases."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,11 @@ from sqlalchemy import select, update
 
 from veilseg.collaboration import contributions, fits, projects
 from veilseg.collaboration.blobs import Blobs
+from veilseg.collaboration.database import Database
 from veilseg.collaboration.errors import Conflict
+from veilseg.collaboration.provider import Provider
 from veilseg.collaboration.tables import Contribution, Token
+from veilseg.errors import InvalidInput
 
 OTHER = "f" * 32
 
@@ -164,12 +168,10 @@ def test_what_a_crash_left_is_swept(place, files, monkeypatch):
     path = place.folder / "shards" / "1" / "1" / "9"
     path.mkdir(parents=True)
     (path / "000000-orphan").write_bytes(b"of no shard")
-    with place.database.session() as session:
-        # It may just be on its way to be registered.
-        assert contributions.sweep(session, place.blobs) == 0
+    # It may just be on its way to be registered.
+    assert contributions.sweep(place.database, place.blobs) == 0
     monkeypatch.setattr("veilseg.collaboration.blobs.ON_ITS_WAY_S", -60)
-    with place.database.session() as session:
-        assert contributions.sweep(session, place.blobs) == 1
+    assert contributions.sweep(place.database, place.blobs) == 1
     assert files() == [shard_of()]
 
 
@@ -186,9 +188,27 @@ def test_withdrawn_shard_that_cannot_be_deleted_now(place, files, monkeypatch, c
     assert answer.json() == {"withdrawn_shards": 1, "deleted_shards": 0}
     assert "still there" in caplog.text
     assert manifest(place) == []
-    monkeypatch.setattr("veilseg.collaboration.blobs.ON_ITS_WAY_S", -60)
-    with place.database.session() as session:
-        assert contributions.sweep(session, place.blobs) == 1
+    line = reason(place.a.begin(), 409)
+    assert "1 of its shards could not be deleted yet: withdraw it once more" in line
+    # Nor is it forgotten: whoever asks once more gets it deleted.
+    answer = place.a.ask("DELETE", f"/contributions/{KEY}")
+    assert answer.json() == {"withdrawn_shards": 1, "deleted_shards": 1}
+    assert files() == []
+    assert place.a.begin().status_code == 200
+
+
+def test_shard_that_was_being_withdrawn_when_the_service_was_killed(place, files, monkeypatch):
+    """A service that starts again deletes it, however new it is."""
+    place.a.whole()
+
+    def killed(*_):
+        raise RuntimeError("as good as killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(contributions, "delete_shards", killed)
+        assert place.a.ask("DELETE", f"/contributions/{KEY}").status_code == 500
+    assert files() == [shard_of()]
+    assert contributions.sweep(place.database, place.blobs) == 1
     assert files() == []
 
 
@@ -288,6 +308,45 @@ def test_token_rotates(place):
     assert ends <= projects.now() + projects.GRACE_S
 
 
+def test_token_that_was_replaced_and_left_is_no_key_to_the_project(place):
+    """Who has stolen the old one may not cut off the site that changed over."""
+    stolen = place.a.token
+    lost = place.a.ask("POST", "/token").json()["token"]
+    # The answer was lost: the site asks once more.
+    place.a.token = place.a.ask("POST", "/token").json()["token"]
+    assert place.a.ask("GET").status_code == 200
+    for old in (stolen, lost):
+        place.a.token, fresh = old, place.a.token
+        assert "the new one is in use" in reason(place.a.ask("POST", "/token"), 409)
+        place.a.token = fresh
+    assert place.a.ask("POST", "/token").status_code == 200
+
+
+def test_site_is_removed_with_all_that_it_gave(place, files):
+    place.a.whole()
+    place.b.whole(value=2.0)
+    with place.database.session() as session:
+        projects.revoke(session, "brains", "a")
+        shards = contributions.withdraw_all(session, projects.find_site(session, "brains", "a"))
+    assert contributions.delete_shards(place.database, place.blobs, shards) == 1
+    assert files() == [shard_of(value=2.0)]
+    assert [one["site"] for one in manifest(place)] == ["b"]
+    assert place.a.ask("GET").status_code == 401
+
+
+def test_database_and_blobs_belong_together(place, tmp_path):
+    """What a database does not know is deleted: a forgotten --database must not do that."""
+    own = Provider(place.database, place.blobs, place.versions, tmp_path / "fits")
+    own.require_own_blobs()
+    own.require_own_blobs()
+    other = Database(f"sqlite:///{tmp_path / 'forgotten.sqlite'}")
+    with pytest.raises(InvalidInput, match="they do not belong together"):
+        replace(own, database=other).require_own_blobs()
+    with pytest.raises(InvalidInput, match="they do not belong together"):
+        replace(own, blobs=Blobs(str(tmp_path / "elsewhere"))).require_own_blobs()
+    other.close()
+
+
 def test_rotating_makes_no_token_last_longer(place):
     """How long a site takes part is the provider's to say."""
     with place.database.session() as session:
@@ -310,12 +369,18 @@ def test_what_announces_a_contribution_is_small_and_by_a_member(place):
     assert reason(place.a.ask("PUT", f"/contributions/{KEY}", content=b"x" * 10**6), 401)
 
 
-def test_a_shard_that_was_lost_is_brought_back_by_its_site(place, files):
+@pytest.mark.parametrize("content", [None, b"cut short"])
+def test_a_shard_that_was_lost_is_brought_back_by_its_site(place, files, content):
     place.a.whole()
     ((used,),) = [one["shards"] for one in manifest(place)]
-    place.blobs.delete(used["path"])
-    assert files() == []
-    place.a.whole()
+    if content is None:
+        place.blobs.delete(used["path"])
+    else:
+        place.blobs.write(used["path"], content)
+    # A site sends what is not listed.
+    assert place.a.begin().json()["shards"] == {}
+    assert place.a.put(0, shard_of()).status_code == 200
+    assert place.a.begin().json()["shards"].keys() == {"0"}
     assert files() == [shard_of()]
 
 

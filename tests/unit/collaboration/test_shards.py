@@ -72,12 +72,12 @@ def test_store_elsewhere_is_fetched(tmp_path):
 
 
 def test_store_that_nobody_knows():
-    with pytest.raises(InvalidInput, match="--store nonsense"):
+    with pytest.raises(InvalidInput, match="--blobs nonsense"):
         Blobs("nonsense://bucket")
 
 
 def test_store_whose_package_is_missing():
-    with pytest.raises(MissingDependency, match="--store"):
+    with pytest.raises(MissingDependency, match="--blobs"):
         Blobs("oci://bucket")
 
 

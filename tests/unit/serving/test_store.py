@@ -63,6 +63,13 @@ def test_everything_is_served_at_the_start(make: Make, folder: Path, put, make_b
     assert listed(store) == [("a", "1.2.0", "READY", ""), ("b", "1.2.0", "READY", "")]
 
 
+def test_what_is_being_written_is_not_served(make: Make, folder: Path, put):
+    """Two of one version would be refused."""
+    put("1")
+    put(".veilseg-killed")
+    assert len(list(make(folder=folder).models)) == 1
+
+
 def test_versions_come_and_go(make: Make, folder: Path, put):
     first = put("a-1", name="a", version="1.0")
     store = make(folder=folder)
