@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -214,8 +215,25 @@ def received(provider, project):
     return found, pairs
 
 
+def announced(provider, project) -> tuple[int, int]:
+    """How many shards are there, and how many are to come in all."""
+    file = provider.store / "collaboration.sqlite"
+    with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+        found = database.execute(
+            "SELECT COUNT(shards.id), MAX(planned_shards) FROM projects"
+            " JOIN sites ON project_id = projects.id JOIN contributions ON site_id = sites.id"
+            " LEFT JOIN shards ON contribution_id = contributions.id WHERE projects.name = ?",
+            [project],
+        ).fetchone()
+    return found[0], found[1] or 0
+
+
 def interrupted(provider, data, bundles, tmp_path, kills, views):
-    """Contribute twice: undisturbed, and with the site or the service killed so many times."""
+    """Contribute twice: undisturbed, and with the site or the service killed so many times.
+
+    Every kill meets a contribution of which some shards are there, others than the last time, and
+    some are not.
+    """
     bundle = bundles / "encoding"
     pairs = views * len(split_by_patient(read_dataset(data["south"])).train)
     for project in ("calm", "stormy"):
@@ -225,27 +243,24 @@ def interrupted(provider, data, bundles, tmp_path, kills, views):
     for project in ("calm", "stormy"):
         token = provider.token(project, "south", tmp_path)
         command = contribution(*(provider, data, bundle, project, "south", token, "--views", views))
+        arguments = [*small(bundle), *map(str, command)]
+        site, seen = subprocess.Popen(arguments, stderr=subprocess.DEVNULL), 0
         left = kills if project == "stormy" else 0
-        while True:
-            with subprocess.Popen(
-                [*small(bundle), *map(str, command)], stderr=subprocess.PIPE, text=True
-            ) as site:
-                assert site.stderr is not None
-                first = next(line for line in site.stderr if "contributing" in line)
-                assert f"/{pairs}" in first
-                if not left:
-                    assert site.wait(120) == 0, site.stderr.read()
-                    break
-                left -= 1
-                time.sleep(rng.uniform(0, views / 100))
-                if left % 2:
-                    site.kill()
-                else:
-                    provider.kill()
-                    provider.start()
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        site.wait(120)
+        while left:
+            there, planned = announced(provider, project)
+            assert site.poll() is None, f"it was done before it was killed {left} more times"
+            if not seen < there < planned:
+                time.sleep(0.005)
+                continue
+            seen, left = there + rng.randrange(planned // (2 * kills)), left - 1
+            if left % 2:
                 site.kill()
+                site.wait()
+                site = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+            else:
+                provider.kill()
+                provider.start()
+        assert site.wait(240) == 0
     calm, stormy = (received(provider, project) for project in ("calm", "stormy"))
     assert calm == stormy
     assert calm[1] == pairs
