@@ -113,12 +113,14 @@ class DataPlane:
     def load(self, name: str, visitor: Visitor) -> None:
         """Host what is on disk of a model; raises as :meth:`ModelStore.load`."""
         store = self._require_store()
+        store.require_known(name)  # a log holds names of models, not whatever was sent
         self._record("load", visitor, model=name)
         self._lanes.retire(store.load(name))
 
     def unload(self, name: str, visitor: Visitor) -> None:
         """Stop hosting a model, after what runs; raises as :meth:`ModelStore.unload`."""
         store = self._require_store()
+        store.require_known(name)
         self._record("unload", visitor, model=name)
         self._lanes.retire(store.unload(name))
 

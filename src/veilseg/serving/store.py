@@ -66,6 +66,11 @@ class ModelStore:
             require_distinct(name, same)
         self.models = ModelRepository(self._compiled(half) for half in halves)
 
+    def require_known(self, name: str) -> None:
+        """Raise :class:`UnknownModel` if no model has this name, hosted or on disk."""
+        if not self.models.versions(name) and all(one != name for _, one, _ in self._described()):
+            raise UnknownModel(f"unknown model {brief(name)}")
+
     def load(self, name: str) -> list[ServedModel]:
         """Host every version of a model that is on disk now, and no other.
 

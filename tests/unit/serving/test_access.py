@@ -265,6 +265,10 @@ def test_what_is_written_down(server, body, tmp_path: Path):
         here.call("POST", INFER, **body)
         here.call("POST", INFER, "infer", content=b"no request")
         here.call("POST", "/v2/repository/models/tiny/load", "admin")
+        # What is no model's name is nowhere written.
+        for action in ("load", "unload"):
+            found = here.call("POST", f"/v2/repository/models/doe-jane/{action}", "admin")
+            assert found.status_code == 404
     entries = [json.loads(line) for line in file.read_text().splitlines()]
     assert verify([file])[1].count == 2
     asked, loaded = entries
