@@ -12,6 +12,7 @@ from veilseg.bench.evidence.data import CARDIAC
 from veilseg.bench.evidence.leakage import leakage
 from veilseg.bench.evidence.means import averaged, difference_of_dice, over_seeds
 from veilseg.bench.evidence.measure import accuracy
+from veilseg.errors import InvalidInput
 
 CHANNELS = tuple(made_up.NOTHING)
 BY_NAME = {cell.name: cell for cell in table()}
@@ -50,9 +51,9 @@ def test_a_constant_loss_has_an_interval_without_width():
 
 def test_what_is_of_other_cases_is_not_compared():
     other = [{**case, "case": "another"} for case in cases(0.8, 0.6, 0.5, 0.9)]
-    with pytest.raises(ValueError, match="schemes were measured on different cases"):
+    with pytest.raises(InvalidInput, match="schemes were measured on different cases"):
         difference_of_dice(cases(0.8, 0.6, 0.5, 0.9), other)
-    with pytest.raises(ValueError, match="cells of one scheme were measured on different cases"):
+    with pytest.raises(InvalidInput, match="cells of one scheme were measured on different cases"):
         over_seeds([{"cases": cases(0.8, 0.6, 0.5, 0.9)}, {"cases": other}], "dice")
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from veilseg.errors import InvalidInput
 from veilseg.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_mean
 from veilseg.evaluation.dice import side_by_side
 
@@ -36,12 +37,12 @@ def over_seeds(cells: Sequence[Document], name: str) -> list[Document]:
 
     Raises
     ------
-    ValueError
+    InvalidInput
         If the cells were measured on different cases.
     """
     first = [case["case"] for case in cells[0]["cases"]]
     if any([case["case"] for case in cell["cases"]] != first for cell in cells):
-        raise ValueError("cells of one scheme were measured on different cases")
+        raise InvalidInput("cells of one scheme were measured on different cases")
     joined = []
     for those in zip(*(cell["cases"] for cell in cells), strict=True):
         values = [case[name] for case in those]
@@ -55,11 +56,11 @@ def difference_of_dice(first: Sequence[Case], second: Sequence[Case]) -> Documen
 
     Raises
     ------
-    ValueError
+    InvalidInput
         If they were measured on different cases.
     """
     if [case["case"] for case in first] != [case["case"] for case in second]:
-        raise ValueError("schemes were measured on different cases")
+        raise InvalidInput("schemes were measured on different cases")
     return interval(
         bootstrap_difference(
             *side_by_side(_values(first, "dice"), _values(second, "dice")),
