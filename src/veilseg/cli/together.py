@@ -69,7 +69,7 @@ def fit(
     database: DatabaseOption = None,
     blobs: BlobsOption = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps.", min=1)] = 1000,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the last fit, which did not end.")
     ] = False,

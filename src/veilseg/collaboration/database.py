@@ -21,6 +21,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 # A writer waits this long for another before it is told to come back.
 LOCK_TIMEOUT_S = 20
 CONNECT_TIMEOUT_S = 5
+DISK_FULL = "53100"
 
 
 class Database:
@@ -129,7 +130,8 @@ def _told() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        if "full" in str(error.orig):
+        # PostgreSQL says so by a number: its words are of whatever could not be extended.
+        if "full" in str(error.orig) or getattr(error.orig, "sqlstate", None) == DISK_FULL:
             raise StorageFull("database: its disk is full") from error
         raise DatabaseAway("database: does not answer") from error
     except DBAPIError as error:

@@ -1,6 +1,8 @@
 """A database that is new, of another version, away or full."""
 
+import contextlib
 import errno
+import sqlite3
 
 import pytest
 from collaborating import KEY, asked, reason, shard_of
@@ -50,19 +52,34 @@ def test_database_that_is_away_at_the_start(away):
         Database(away)
 
 
-def test_database_goes_away_in_the_middle_of_an_upload(place, files, monkeypatch):
+def end_connections(url):
+    """All but this one, as a PostgreSQL that is shut down does."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+    engine.dispose()
+
+
+def test_database_goes_away_in_the_middle_of_an_upload(place, url, files, monkeypatch):
     """What was written before it went is no shard; the site is told to come back."""
     place.a.begin()
     write = Blobs.write
 
     def written_then_away(blobs, path, content):
         write(blobs, path, content)
-        raise DatabaseAway("database: the connection broke")
+        if url.startswith("sqlite"):  # a file has no connections that break
+            raise DatabaseAway("database: the connection broke")
+        end_connections(url)
 
     with monkeypatch.context() as patched:
         patched.setattr(Blobs, "write", written_then_away)
         answer = place.a.put(0, shard_of())
-    assert reason(answer, 503) == "database: the connection broke"
+    assert reason(answer, 503).startswith("database: ")
     assert answer.headers["retry-after"] == "2"
     assert place.a.ask("GET", f"/contributions/{KEY}").json()["shards"] == {}
     assert place.a.put(0, shard_of()).status_code == 200
@@ -74,15 +91,7 @@ def test_connections_that_broke_are_made_anew(place, url):
     if url.startswith("sqlite"):
         pytest.skip("SQLite has no connections that break")
     place.a.begin()
-    engine = create_engine(url)
-    with engine.begin() as connection:
-        connection.execute(
-            text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-        )
-    engine.dispose()
+    end_connections(url)
     assert place.a.put(0, shard_of()).status_code == 200
 
 
@@ -114,11 +123,28 @@ def test_disk_of_the_store_is_full(place, files, monkeypatch):
     assert place.a.put(0, shard_of()).status_code == 200
 
 
-def test_health_needs_the_database(tmp_path):
+def test_health_needs_the_database(tmp_path, monkeypatch):
+    monkeypatch.setattr("veilseg.collaboration.database.LOCK_TIMEOUT_S", 0.1)
     database = Database(f"sqlite:///{tmp_path / 'one.sqlite'}")
     app = create_app(database, Blobs(str(tmp_path / "blobs")), Versions(tmp_path / "models"))
     assert asked(app, "GET", "/health").json() == {"state": "ready"}
+    # Somebody else has the file to himself.
+    with contextlib.closing(
+        sqlite3.connect(tmp_path / "one.sqlite", isolation_level=None)
+    ) as other:
+        other.execute("BEGIN IMMEDIATE")
+        away = asked(app, "GET", "/health")
+    assert reason(away, 503) == "database: does not answer"
     database.close()
+
+
+def test_disk_of_a_postgresql_is_full(place, url):
+    """Its words name a file; the number of the error says what it is."""
+    if url.startswith("sqlite"):
+        pytest.skip("SQLite says that it is full")
+    full = "DO $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'; END $$"
+    with pytest.raises(StorageFull), place.database.session() as session:
+        session.execute(text(full))
 
 
 def test_an_unforeseen_error_says_nothing(place, monkeypatch, caplog):
