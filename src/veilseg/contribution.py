@@ -75,8 +75,10 @@ class PairFormat:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
-        """From what :meth:`to_json` gave."""
+        """From what :meth:`to_json` gave; KeyError, TypeError or ValueError if it is none."""
         shapes = {name: tuple(fields[name]) for name in (PROXY, ANSWER)}
+        if not all(shape and min(shape) > 0 for shape in shapes.values()):
+            raise ValueError("a pair has no shape")
         return cls(**(fields | shapes))
 
     def to_json(self) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def contribute(request: Request) -> None:
         maker = pair_maker(bundle, vault, read_key(request.key_file))
         try:
             expected = PairFormat.from_json(client.describe()["format"])
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise InvalidAnswer(f"{request.server}: describes no format of pairs") from error
         if client_digest_of(bundle) != expected.client_digest:
             raise BundleIntegrity(

@@ -13,7 +13,7 @@ from veilseg.cli.progress import progress
 from veilseg.client.credentials import Credentials
 from veilseg.client.projects import ProjectClient
 from veilseg.client.repository import load
-from veilseg.errors import OutputNotWritable, WrongUsage
+from veilseg.errors import InvalidAnswer, OutputNotWritable, WrongUsage
 from veilseg.files import written_whole
 
 if TYPE_CHECKING:
@@ -224,7 +224,10 @@ def pull(member: Membership, bundle: Path, out: Path, number: int | None) -> Non
     """Make the bundle by which this site uses a version."""
     with member.client() as client:
         if number is None:
-            number = max(int(one["number"]) for one in client.describe()["versions"])
+            versions = client.describe()["versions"]
+            if not versions:
+                raise InvalidAnswer(f"{member.server}: project {member.project} has no version")
+            number = max(int(one["number"]) for one in versions)
         bundle_id = bind(bundle, client.server_manifest(number), out)
     print(f"{out}: version {number}, bundle {bundle_id[:12]}")
 

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-from collections.abc import Set
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -15,8 +14,20 @@ from veilseg.client.transfer import Reply, Transfer
 from veilseg.errors import InvalidAnswer, ServerRefused, WrongUsage
 
 DOCUMENT_BYTES: Final = 16 * 2**20
-PROJECT: Final = frozenset({"project", "state", "format", "pairs", "versions", "fit"})
-WITHDRAWN: Final = frozenset({"withdrawn_shards", "deleted_shards"})
+# What answers hold: a kind, the fields of a document, or a list of one of these.
+FIT: Final = {"state": str, "step": int, "steps": int}
+PROJECT: Final = {
+    "project": str,
+    "state": str,
+    "format": dict,
+    "pairs": int,
+    "versions": [{"number": int, "created": int}],
+    "fit": (FIT, None),
+}
+CONTRIBUTIONS: Final = {"contributions": [{"key": str, "state": str, "pairs": int}]}
+BEGUN: Final = {"shards": dict}
+WITHDRAWN: Final = {"withdrawn_shards": int, "deleted_shards": int}
+TOKEN: Final = {"token": str}
 TIMEOUT_S: Final = 120.0
 RETRIES: Final = 6
 
@@ -90,14 +101,17 @@ class ProjectClient:
 
     def contributions(self) -> list[dict[str, Any]]:
         """This site's, the newest first."""
-        found = self._asked("GET", "/contributions", of={"contributions"})["contributions"]
-        return list(found)
+        return list(self._asked("GET", "/contributions", of=CONTRIBUTIONS)["contributions"])
 
-    def begin(self, key: str, client_digest: str, shards: int, pairs: int) -> dict[str, Any]:
-        """Announce a contribution; what is there of it already comes back."""
+    def begin(self, key: str, client_digest: str, shards: int, pairs: int) -> set[int]:
+        """Announce a contribution; gives the numbers of shards that are there already."""
         plan = {"client_digest": client_digest, "shards": shards, "pairs": pairs}
         body = json.dumps(plan).encode()
-        return self._asked("PUT", f"/contributions/{key}", body, of={"shards"})
+        known = self._asked("PUT", f"/contributions/{key}", body, of=BEGUN)["shards"]
+        try:
+            return {int(number) for number in known}
+        except ValueError as error:
+            raise InvalidAnswer(f"{self._transfer.url}: answers with no document") from error
 
     def put_shard(self, key: str, number: int, content: bytes) -> None:
         """Send a shard; sent a second time it changes nothing."""
@@ -124,7 +138,7 @@ class ProjectClient:
 
     def rotate_token(self) -> str:
         """A new token in the place of this one, which ends within the hour."""
-        return str(self._asked("POST", "/token", of={"token"})["token"])
+        return str(self._asked("POST", "/token", of=TOKEN)["token"])
 
     def _asked(
         self,
@@ -132,17 +146,17 @@ class ProjectClient:
         path: str,
         content: bytes = b"",
         headers: dict[str, str] | None = None,
-        of: Set[str] = frozenset(),
+        of: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """The answer, a document with at least the fields ``of``."""
+        """The answer, a document with at least what ``of`` says."""
         given = headers or {"Content-Type": "application/json"}
         sent = self._transfer.send(method, self._path + path, content, given, DOCUMENT_BYTES)
         reply = self._require_ok(sent)
         try:
-            found = json.loads(reply.body)
+            found: dict[str, Any] = json.loads(reply.body)
         except (ValueError, RecursionError) as error:
             raise InvalidAnswer(f"{self._transfer.url}: answers with no document") from error
-        if not isinstance(found, dict) or not of <= found.keys():
+        if not _holds(found, of or {}):
             raise InvalidAnswer(f"{self._transfer.url}: answers with no document of a project")
         return found
 
@@ -150,3 +164,16 @@ class ProjectClient:
         if reply.status != httpx.codes.OK:
             raise ServerRefused(f"{self._transfer.url}: {reply.error_text}")
         return reply
+
+
+def _holds(value: Any, form: Any) -> bool:
+    """Whether what a service answered has this form."""
+    if isinstance(form, dict):
+        return isinstance(value, dict) and all(
+            name in value and _holds(value[name], one) for name, one in form.items()
+        )
+    if isinstance(form, list):
+        return isinstance(value, list) and all(_holds(one, form[0]) for one in value)
+    if isinstance(form, tuple):
+        return any(_holds(value, one) for one in form)
+    return value is None if form is None else type(value) is form

@@ -35,8 +35,7 @@ def contribute(plan: Plan, client: ProjectClient, report: Report) -> str:
     To the server: the pairs, as the scheme says; how many, and which site they are of.
     """
     key = plan.key()
-    known = client.begin(key, plan.expected.client_digest, plan.shards, plan.pairs)
-    there = {int(number) for number in known["shards"]}
+    there = client.begin(key, plan.expected.client_digest, plan.shards, plan.pairs)
     missing = [number for number in range(plan.shards) if number not in there]
     size = plan.expected.pairs_per_shard
     report(min(len(there) * size, plan.pairs), plan.pairs)

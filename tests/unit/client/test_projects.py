@@ -13,7 +13,14 @@ def client(answer: httpx.Response) -> ProjectClient:
     return ProjectClient("http://127.0.0.1", "p", Credentials(token="secret"), transport)
 
 
-@pytest.mark.parametrize("content", [b"", b"no document", b"[]", b"{}", b'{"project": "p"}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"no document", b"[]", b"{}", b'{"project": "p"}'),
+        b'{"project": "p", "state": "open", "format": {}, "pairs": "x", "versions": [], "fit": 1}',
+        b'{"contributions": [{"key": 1}], "shards": {"x": ""}, "token": 7, "withdrawn_shards": []}',
+    ],
+)
 @pytest.mark.parametrize(
     "ask",
     [
