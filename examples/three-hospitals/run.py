@@ -23,6 +23,9 @@ import numpy as np
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
+from veilseg.datasets.layout import read_dataset
+from veilseg.datasets.split import split_by_patient
+
 UNSEEN = 6  # patients of each hospital, to measure by
 TOGETHER, POOLED = "together, protected", "pooled raw images"
 
@@ -85,16 +88,28 @@ def fitted(
 
 
 def pooled(out: Path, data: dict[str, Path]) -> Path:
-    """All images in one folder, as no hospital would give them."""
+    """All images in one folder, as no hospital would give them.
+
+    The split goes by the order of names: those come first on whom the hospitals train, so that the
+    same patients are trained on in whichever way.
+    """
     folder = out / "data" / "pooled"
     for part in ("imagesTr", "labelsTr"):
         (folder / part).mkdir(parents=True)
     rows = ["case,patient,site"]
     for source in data.values():
+        split = split_by_patient(read_dataset(source))
+        order = {
+            case.name: place
+            for place, cases in enumerate((split.train, split.validation, split.test))
+            for case in cases
+        }
         for part in ("imagesTr", "labelsTr"):
             for file in (source / part).iterdir():
-                shutil.copy(file, folder / part)
-        rows += (source / "cases.csv").read_text().split()[1:]
+                case = file.name.partition(".")[0].removesuffix("_0000")
+                shutil.copy(file, folder / part / f"{order[case]}-{file.name}")
+        own = (source / "cases.csv").read_text().split()[1:]
+        rows += [f"{order[row.partition(',')[0]]}-{row}" for row in own]
     (folder / "cases.csv").write_text("\n".join(rows) + "\n")
     shutil.copy(source / "dataset.json", folder)
     return folder
