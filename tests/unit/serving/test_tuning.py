@@ -118,6 +118,9 @@ def test_the_operator_comes_before_the_choice(bundle, tmp_path: Path):
     assert sizing_of(bundle, settings, tunings) == Sizing(1, 2, 4)
     by_hand = Settings(precision="f32", threads=3)
     assert sizing_of(bundle, by_hand, tunings) == Sizing(1, 1, 3)
+    # A replica has a core, not all of them.
+    on_ray = Settings(precision="f32", engine="ray")
+    assert sizing_of(bundle, on_ray, tunings) == Sizing()
 
 
 def test_a_real_network_is_tuned(bundle):
