@@ -182,7 +182,8 @@ def test_two_sites_contribute_and_use_what_was_fitted(
         last = session.query(fits.Fit).order_by(fits.Fit.id.desc()).first()
         assert [one["site"] for one in last.manifest] == ["north"]
     database.close()
-    assert len([one for one in (provider.store / "blobs").rglob("*") if one.is_file()]) == 1
+    shards = provider.store / "blobs" / "shards"
+    assert len([one for one in shards.rglob("*") if one.is_file()]) == 1
 
 
 def hosting(start_server, models, folder):
