@@ -114,7 +114,7 @@ def test_pacs_and_server_may_be_away(
         (["watch", "--rule", "Modality"], 2, "--rule Modality: Modality: give ATTRIBUTE=PATTERN"),
         (["watch", "--rule", "other:Modality=MR"], 2, "begin with a model: phantom-plain"),
         (["watch", "--rule", "PatientName=x"], 2, "PatientName=x: give ATTRIBUTE=PATTERN"),
-        (["watch", "--rule", "Modality=MR", "--dicomweb", "x"], 3, "--dicomweb x: no address"),
+        (["watch", "--rule", "Modality=MR", "--dicomweb", "x"], 3, "--dicomweb: server URL 'x'"),
         (["watch", "--rule", "Modality=MR", "--state", "/no/such/place"], 3, "cannot be written"),
         (["listen", "--rule", "Modality=MR", "--store", "x"], 3, "x: give TITLE@HOST:PORT"),
         (

@@ -17,7 +17,7 @@ from pynetdicom.presentation import StoragePresentationContexts
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined] # made by a table
 
 from veilseg.errors import InvalidInput, ServerRefused, ServerUnreachable, VeilsegError
-from veilseg.gateway.pacs.errors import Rejected
+from veilseg.gateway.pacs.errors import DUPLICATE, Rejected
 from veilseg.gateway.pacs.inbox import Inbox
 from veilseg.gateway.pacs.rules import ATTRIBUTES
 from veilseg.gateway.pacs.state import Row
@@ -115,7 +115,7 @@ class Exchange:
         status = int(answer.Status)
         if status & 0xFF00 == OUT_OF_RESOURCES:
             raise ServerRefused(f"{name}: out of resources")
-        if status != SUCCESS and status not in REMARKS:
+        if status not in (SUCCESS, DUPLICATE) and status not in REMARKS:
             raise Rejected(f"{name}: does not take the segmentation (status {status:04X})")
 
 

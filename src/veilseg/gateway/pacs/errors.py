@@ -10,7 +10,12 @@
         └── ServerRefused       it lets this site not in, or is not well
 """
 
+from typing import Final
+
 from veilseg.errors import InvalidInput
+
+# DICOM's status for an object that is there already: it was stored before that was written down.
+DUPLICATE: Final = 0x0111
 
 
 class Rejected(InvalidInput):

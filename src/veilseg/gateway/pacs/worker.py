@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from veilseg.errors import IntegrityError, InvalidInput, InvalidVault, ServerError
+from veilseg.errors import (
+    IntegrityError,
+    InvalidInput,
+    InvalidVault,
+    OutputNotWritable,
+    ServerError,
+    ServerRefused,
+)
 from veilseg.gateway.pacs.state import MOST_ATTEMPTS, Row, State, synced
 from veilseg.gateway.segmenting import Segmenter, Subject
 from veilseg.serving.http_errors import log_failure
@@ -88,6 +95,9 @@ class Worker:
             self.state.postponed(row)
             raise
         except InvalidInput as error:
+            if _of_the_disk(error):
+                # No fault of the series: it is there when there is room again.
+                raise ServerRefused(f"series {row.number}: {error}") from error
             self._fail(row, str(error))
         except Exception as error:
             if not isinstance(error, ServerError):
@@ -144,6 +154,17 @@ class Worker:
 
 class Unforeseen(ServerError):
     """A failure that nobody foresaw, to be tried again some times."""
+
+
+def _of_the_disk(error: BaseException | None) -> bool:
+    """Whether something could not be written because the system said so."""
+    found = False
+    while error is not None:
+        found = found or isinstance(error, OutputNotWritable)
+        if found and isinstance(error, OSError):
+            return True
+        error = error.__cause__
+    return False
 
 
 @contextmanager
