@@ -10,6 +10,7 @@ from veilseg.gateway.errors import UnknownObject
 from veilseg.imaging.formats import ending_of, identity_of, is_dicom, stem_of
 
 UID: Final = re.compile(r"[0-9.]{1,64}")
+CHANNEL: Final = re.compile(r"_\d{4}(?=$|\.)")
 
 
 class Datastore:
@@ -51,13 +52,14 @@ class Datastore:
     def _images(self) -> list[Path]:
         if self._folder is None or not self._folder.is_dir():
             return []
-        shown = (one for one in self._folder.iterdir() if not one.name.startswith("."))
-        # Of several channels the first stands for all.
-        further = re.compile(r"_(?!0000)\d{4}($|\.)")
+        shown = {one.name: one for one in self._folder.iterdir() if not one.name.startswith(".")}
+        # Of several channels the first stands for all; a name may end so without being one of them.
+        firsts = {name: CHANNEL.sub("_0000", name) for name in shown}
         return sorted(
             one
-            for one in shown
-            if (one.is_dir() or ending_of(one) or is_dicom(one)) and not further.search(one.name)
+            for name, one in shown.items()
+            if (one.is_dir() or ending_of(one) or is_dicom(one))
+            and (firsts[name] == name or firsts[name] not in shown)
         )
 
     def _series_of(self, image: Path) -> str:

@@ -170,7 +170,9 @@ def kept(uploads: Sequence[Upload], folder: Path) -> tuple[Path, str]:
     channels = [found[1] for name in names if (found := CHANNEL.search(name))]
     image = folder / f"image{endings[0]}"
     targets = [image]
-    if len(uploads) > 1 and len(set(channels)) == len(uploads) and "0000" in channels:
+    # Slices are numbered as channels are.
+    several = len(uploads) > 1 and DICOM_ENDING not in endings
+    if several and len(set(channels)) == len(uploads) and "0000" in channels:
         targets = [
             folder / f"image_{channel}{ending}"
             for channel, ending in zip(channels, endings, strict=True)

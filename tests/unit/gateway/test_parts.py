@@ -82,6 +82,7 @@ def test_uploads_lie_under_names_that_say_nothing(tmp_path: Path):
             ["erika_0001.nii.gz", "erika_0000.nii.gz"],
             ["image_0000.nii.gz", "image_0001.nii.gz"],
         ),
+        "numbered": (["IMG_0000.dcm", "IMG_0001.dcm"], ["000000.dcm", "000001.dcm"]),
         "series": (["erika1.dcm", "../2", "DICOMDIR"], ["000000.dcm", "000001", "000002"]),
     }
     for case, (given, written) in names.items():
@@ -146,8 +147,9 @@ def test_images_are_found_by_name_and_by_series(tmp_path: Path):
     study = dicoms.write_series(tmp_path / "study.one", array, dicoms.oblique())
     for name in ("head.nii.gz", "case_0000.nii.gz", "case_0001.nii.gz", ".hidden.nii", "a.txt"):
         (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "head_2024.nii").write_bytes(b"x")  # of no channels
     datastore = Datastore(tmp_path)
-    assert datastore.names() == ["case", "head", "study.one"]
+    assert datastore.names() == ["case", "head", "head_2024", "study.one"]
     assert datastore.find("head") == datastore.find("head.nii.gz") == tmp_path / "head.nii.gz"
     assert datastore.find("case") == tmp_path / "case_0000.nii.gz"
     identity = formats.identity_of(study)
