@@ -150,10 +150,13 @@ class Sessions:
     def find(self, owner: str, name: str) -> Session:
         """A session of a user. Raises UnknownObject if it is not theirs, or gone."""
         with self._lock:
-            session = self._sessions.get(name)
-            if session is None or session.owner != owner:
-                raise UnknownObject("session: no such session, or it was deleted")
-            return session
+            return self._found(owner, name)
+
+    def _found(self, owner: str, name: str) -> Session:
+        session = self._sessions.get(name)
+        if session is None or session.owner != owner:
+            raise UnknownObject("session: no such session, or it was deleted")
+        return session
 
     def labelled(self, owner: str, label: str) -> Session | None:
         """What a user gave a label, if it is still there."""
@@ -166,8 +169,8 @@ class Sessions:
     @contextmanager
     def used(self, owner: str, name: str) -> Iterator[Session]:
         """A session that is kept while it is used. Raises as :meth:`find`."""
-        session = self.find(owner, name)
         with self._lock:
+            session = self._found(owner, name)
             session.in_use += 1
         try:
             yield session
@@ -175,6 +178,9 @@ class Sessions:
             with self._lock:
                 session.in_use -= 1
                 session.used = time.time()
+                last = not session.in_use and self._sessions.get(name) is not session
+            if last:  # it was deleted meanwhile
+                shutil.rmtree(self._folder / name, ignore_errors=True)
 
     def grow(self, session: Session, size: int) -> None:
         """Count what was made of an upload, and lies beside it.
@@ -207,7 +213,9 @@ class Sessions:
             ]
             for session in gone:
                 del self._sessions[session.id]
-        for session in gone:
+            # The files of those that are used are taken by the last who uses them.
+            unused = [session for session in gone if not session.in_use]
+        for session in unused:
             shutil.rmtree(self._folder / session.id, ignore_errors=True)
 
     def _sweep_at_times(self) -> None:

@@ -142,6 +142,21 @@ def test_what_a_killed_process_left_is_deleted(tmp_path: Path):
     assert sorted(tmp_path.iterdir()) == [young]
 
 
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_files_of_a_deleted_session_stay_for_who_uses_them(tmp_path: Path, how):
+    sessions = Sessions(tmp_path, lifetime_s=100, stored_bytes=100)
+    mine = sessions.add("me", [upload("a.nii", b"first")], label="head")
+    with sessions.used("me", mine.id), sessions.used("me", mine.id):
+        if how == "removed":
+            sessions.remove("me", mine.id)
+        else:
+            sessions.add("me", [upload("a.nii", b"second")], label="head")
+        with pytest.raises(UnknownObject):
+            sessions.find("me", mine.id)
+        assert mine.image.read_bytes() == b"first"
+    assert not mine.image.exists()
+
+
 def test_images_are_found_by_name_and_by_series(tmp_path: Path):
     array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
     study = dicoms.write_series(tmp_path / "study.one", array, dicoms.oblique())
