@@ -27,6 +27,8 @@ PANEL_INCHES = 2.2
 DPI = 110
 PEOPLE = 3
 FRONTIER_INCHES = (9.0, 7.0)
+# Of a name, as shares of the axes.
+NAME_WIDTH, NAME_HEIGHT = 0.14, 0.06
 LEARNED = {"image": "SSIM", "mask": "Dice", "identity": "rank-1", "membership": "AUC"}
 
 mpl.use("Agg")
@@ -115,11 +117,22 @@ def draw_frontier(figure: Figure, points: Sequence[Mapping[str, Any]]) -> None:
             axis.plot(*places, marker="o", markersize=4, label=name)
         for point in points:
             _spread(axis, point, channel)
-            if point["what"] != "mixture":
-                axis.plot(point[channel], point["dice"], "ks")
-                _named(axis, point["what"], point, channel)
-            elif point["references"] == 1:
-                _named(axis, f"a = {point['coefficient']:g}", point, channel)
+        ends = [point for point in points if point["what"] != "mixture"]
+        for point in ends:
+            axis.plot(point[channel], point["dice"], "ks")
+        single = sorted(
+            (point for point in mixtures if point["references"] == 1),
+            key=lambda point: float(point["coefficient"]),
+        )
+        named: list[tuple[float, float]] = []
+        for point in (*ends, *single):
+            place = float(point[channel]), float(point["dice"])
+            # Where points lie close, the first name is enough: a rises along each line.
+            if all(_apart(axis, place, other) for other in named):
+                what = point["what"]
+                name = f"a = {point['coefficient']:g}" if what == "mixture" else what
+                _named(axis, name, place)
+                named.append(place)
     for axis in axes[::2]:
         axis.set_ylabel("Dice that the site gets")
     drawn = [axis for axis in axes if axis.lines]
@@ -137,12 +150,18 @@ def _spread(axis: Axes, point: Mapping[str, Any], channel: str) -> None:
             axis.plot(*places, color="0.8", linewidth=0.8, zorder=0)
 
 
-def _named(axis: Axes, name: str, point: Mapping[str, Any], channel: str) -> None:
-    place = point[channel], point["dice"]
-    # Labels of what lies at the right end would be cut there.
+def _apart(axis: Axes, one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Whether two names do not lie over each other."""
+    sides = zip(one, other, (axis.get_xlim(), axis.get_ylim()), strict=True)
+    across, up = (abs(a - b) / (high - low) for a, b, (low, high) in sides)
+    return across > NAME_WIDTH or up > NAME_HEIGHT
+
+
+def _named(axis: Axes, name: str, place: tuple[float, float]) -> None:
+    # Names of what lies at the right end would be cut there, and lines come from below.
     low, high = axis.get_xlim()
-    right = point[channel] > (low + high) / 2
-    offset, side = ((-6, 2), "right") if right else ((6, -10), "left")
+    right = place[0] > (low + high) / 2
+    offset, side = ((-6, 6), "right") if right else ((6, -10), "left")
     axis.annotate(name, place, fontsize=8, textcoords="offset points", xytext=offset, ha=side)
 
 
