@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pydicom
 from pydicom.dataset import FileDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import SegmentationStorage
 
 from veilseg.errors import InvalidImage
@@ -47,6 +47,7 @@ LIBRARY_ERRORS = (
     zlib.error,
     zipfile.BadZipFile,
     InvalidDicomError,
+    BytesLengthException,
 )
 
 

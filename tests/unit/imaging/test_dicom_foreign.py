@@ -86,3 +86,13 @@ def test_every_single_damaged_byte_of_a_header(tmp_path, whole):
         content[index] ^= 0xFF if index % 2 else 0x55
         path.write_bytes(content)
         outcome(path)
+
+
+@pytest.mark.parametrize("length", [7306, 7326])
+def test_number_of_a_length_that_none_has(tmp_path, whole, length):
+    """A header that begins without a VR, and says so much of its own length."""
+    content = bytearray(whole)
+    content[136:140] = length.to_bytes(4, "little")
+    path = tmp_path / "x.dcm"
+    path.write_bytes(content)
+    assert outcome(path) == "damaged or truncated (BytesLengthException)"
