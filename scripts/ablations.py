@@ -1,4 +1,5 @@
-"""What each augmentation of encoded pairs brings, and views of a case: validation patients alone.
+"""What each augmentation of encoded pairs brings, views of a case, and how the mask decoder is
+fitted once more: validation patients alone.
 
 One image and one mask autoencoder are trained, then a mapping network for each row. Rows go to
 results/encoding-ablations.json; those that are there are not measured again.
@@ -39,6 +40,8 @@ class Row:
     augmentation: SequenceAugmentation = field(default_factory=SequenceAugmentation)
     views: int | None = None  # of each case; None: as many as are sent
     linear: bool = False
+    adapted: bool = False  # the mask decoder, to real answers
+    details: bool = False  # which sees the image as well
 
 
 ROWS = (
@@ -51,6 +54,8 @@ ROWS = (
     Row("channels dropped", SequenceAugmentation(dropped=0.1)),
     Row("one view of a case", views=1),
     Row("linear map", linear=True),
+    Row("decoder adapted", adapted=True),
+    Row("decoder adapted, beside the image", adapted=True, details=True),
 )
 
 
@@ -83,7 +88,9 @@ def main() -> None:
         first = next(stages)
         fit(first, SEED, "", None, False, lambda n, _: show(n, first.steps, "autoencoders"), fabric)
         second = next(stages)
+    third = next(stages)
     assert isinstance(second.examples, EncodedExamples)
+    decoder = {name: one.clone() for name, one in scheme.mask_decoder.state_dict().items()}
     pairs = second.examples.pairs
     for row in ROWS:
         if row.name not in measured:
@@ -98,6 +105,11 @@ def main() -> None:
             with progress(row.name) as show:
                 of = partial(_show, show, stage.steps)
                 fit(stage, SEED, "", None, False, of, fabric)
+            if row.adapted:
+                scheme.details.requires_grad_(row.details)
+                with progress(row.name) as show:
+                    of = partial(_show, show, third.steps)
+                    fit(third, SEED, "", None, False, of, fabric)
             dice = validation_dice(scheme.eval(), held, plan, lambda *_: None)
             measured[row.name] = {
                 **asdict(row),
@@ -105,6 +117,9 @@ def main() -> None:
                 "commit": source_state(),
             }
             print(f"{row.name}: {dice:.4f}", flush=True)
+            scheme.mask_decoder.load_state_dict(decoder)
+            for weight in scheme.details.parameters():
+                torch.nn.init.zeros_(weight)
         rows = [measured[one.name] for one in ROWS if one.name in measured]
         places.store(FILE, {"dataset": DATA, "n_validation": len(held), **common, "rows": rows})
 

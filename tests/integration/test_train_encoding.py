@@ -168,6 +168,25 @@ def test_encoder_of_another_training_is_refused(bundles, reason, tmp_path):
     assert (code, "gives another encoding" in line) == (5, True)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda voxels: np.where(voxels > np.median(voxels), np.nan, voxels), "NaN"),
+        (lambda voxels: np.stack([voxels, voxels], axis=-1), "is 4D"),
+    ],
+    ids=["NaN", "four axes"],
+)
+def test_images_that_cannot_be_encoded(veilseg, bundles, image, tmp_path, change, told):
+    given, out = nib.load(image), tmp_path / "out.nii.gz"
+    broken = tmp_path / "broken.nii.gz"
+    voxels = change(np.asanyarray(given.dataobj).astype(np.float32))
+    nib.save(nib.Nifti1Image(voxels, given.affine), broken)
+    ended = veilseg("segment", broken, "--local", "--bundle", bundles / "open", "-o", out)
+    (line,) = ended.errors
+    assert (ended.code, "broken.nii.gz" in line, told in line) == (3, True, True)
+    assert not out.exists()
+
+
 def open_manifests(bundle):
     return open_client_half(bundle).manifest, open_server_half(bundle).manifest
 

@@ -13,11 +13,16 @@ from veilseg.audit.grids import fitted
 from veilseg.audit.laws import Law
 from veilseg.audit.scene import Observation, Scene
 from veilseg.datasets.cases import PreparedCase
-from veilseg.networks.encoders import Decoder, Mapping
+from veilseg.networks.encoders import Decoder
+from veilseg.networks.encodings import Maps
+from veilseg.networks.mapping import Mapping
+from veilseg.payload import Float32Array
 from veilseg.schemes.encoding.client import EncodingClient
+from veilseg.schemes.encoding.contributing import EncodingPairs
 from veilseg.schemes.encoding.mapping import as_maps
 from veilseg.schemes.encoding.sequence import Layout
 from veilseg.training.augmentation import Augmentation
+from veilseg.training.examples import one_hot
 from veilseg.training.loader import Batch
 
 
@@ -55,21 +60,34 @@ class FreshEncodings(Dataset[Batch]):
 
 
 class EncodedSegmenter(nn.Module):
-    """Encoded image to class logits of the tile: a mapping network and a decoder in one."""
+    """Encoded image to class logits of the tile: a mapping network and a decoder in one.
 
-    def __init__(self, image: Layout, mask: Layout, classes: int) -> None:
+    Parameters
+    ----------
+    image, mask : Layout
+    classes : int
+    sees_answer : bool
+        Whether the decoder is given the server's answer beside what the mapping network makes.
+    """
+
+    def __init__(
+        self, image: Layout, mask: Layout, classes: int, sees_answer: bool = False
+    ) -> None:
         super().__init__()
-        self.image = image
+        self.image, self.mask = image, mask
         dims = len(image.levels[0].grid)
         of_image, of_mask = ([level.channels for level in one.levels] for one in (image, mask))
-        self.mapping, self.decoder = (
-            Mapping(dims, of_image, of_mask),
-            Decoder(dims, of_mask, classes),
-        )
+        self.mapping = Mapping(dims, of_image, of_mask)
+        known = [count * (1 + sees_answer) for count in of_mask]
+        self.decoder = Decoder(dims, known, classes)
 
-    def forward(self, sequence: Tensor) -> Tensor:
-        found: Tensor = self.decoder(self.mapping(as_maps(sequence, self.image)))
-        return found
+    def forward(self, sequence: Tensor, *answer: Tensor) -> Tensor:
+        found: Maps = self.mapping(as_maps(sequence, self.image))
+        for one in answer:
+            both = zip(found, as_maps(one, self.mask), strict=True)
+            found = [torch.cat(maps, dim=1) for maps in both]
+        logits: Tensor = self.decoder(found)
+        return logits
 
 
 def layout_of(scene: Scene, what: str) -> Layout:
@@ -90,8 +108,33 @@ def own_tiles(scene: Scene) -> list[PreparedCase]:
     return [fitted(case, scene.manifest.tile_shape) for case in scene.auxiliary]
 
 
-def decoded(scene: Scene, seen: Sequence[Observation]) -> list[Observation]:
-    """With answers as a site decodes them: probabilities (K, *tile)."""
+def decoded(
+    scene: Scene, seen: Sequence[Observation], images: Sequence[Float32Array]
+) -> list[Observation]:
+    """With answers as a site's half decodes them: probabilities (K, *tile).
+
+    Parameters
+    ----------
+    scene : Scene
+    seen : sequence of Observation
+        Of one tile each.
+    images : sequence of ndarray, shape (C, *tile)
+        What the decoder is told that the image is.
+    """
     half = scene.client()
     assert isinstance(half, EncodingClient)
-    return [replace(one, answer=half.decoded(one.answer)) for one in seen]
+    return [
+        replace(one, answer=half.decoded(one.answer, image))
+        for one, image in zip(seen, images, strict=True)
+    ]
+
+
+def as_contributed(
+    pairs: EncodingPairs, classes: int, seen: Sequence[Observation]
+) -> list[Observation]:
+    """With the encoded mask that a site sends for a fit in the place of the answer."""
+    found = []
+    for one in seen:
+        tile = {"image": one.image, "target": one_hot(one.labels, classes)}
+        found.append(replace(one, answer=pairs.pair(tile).answer.astype(np.float32)))
+    return found

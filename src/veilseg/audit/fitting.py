@@ -68,10 +68,11 @@ def fit(
 
 
 @torch.no_grad()
-def run(network: nn.Module, maps: Float32Array) -> Float32Array:
-    """One tile (C, X, Y[, Z]) through a network."""
+def run(network: nn.Module, *maps: Float32Array) -> Float32Array:
+    """What is known of one tile, as (C, X, Y[, Z]), through a network."""
+    given = [torch.from_numpy(np.ascontiguousarray(one))[None] for one in maps]
     with launch().autocast():
-        found = network(torch.from_numpy(np.ascontiguousarray(maps))[None])
+        found = network(*given)
     return cast(Float32Array, found[0].float().numpy())
 
 

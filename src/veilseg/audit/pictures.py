@@ -12,18 +12,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from veilseg.audit.attacks.encoded_masks import answer_decoder, masks_of_groups
+from veilseg.audit.attacks.alike_tokens import masks_of_groups
+from veilseg.audit.attacks.encoded_masks import network_on_answers
 from veilseg.audit.attacks.inversion import inverter
 from veilseg.audit.attacks.layout import drawn
 from veilseg.audit.attacks.mask_recovery import recovered_masks
 from veilseg.audit.attacks.separation import LINEAR, PROXY, attackers_of
 from veilseg.audit.encodings import own_tiles
-from veilseg.audit.reading_off import read_off
+from veilseg.audit.fitting import run
+from veilseg.audit.reading_off import Labels, read_off, strongest
 from veilseg.audit.scene import Observation
 from veilseg.audit.workshop import Workshop, mean_image
 from veilseg.schemes.encoding.sequence import Layout
 
 PANEL_INCHES = 2.2
+PROXY_PANEL = 1
 DPI = 110
 PEOPLE = 3
 FRONTIER_INCHES = (9.0, 7.0)
@@ -46,8 +49,10 @@ def rows(workshop: Workshop, ran: Mapping[str, str | None]) -> str:
     """
     scene = workshop.scene
     seen = workshop.observed()[:PEOPLE]
+    groups: list[Labels] = []
     if scene.encodes:
-        masks = _masks_of_encodings(workshop, "A16e" in ran)[:PEOPLE]
+        groups = masks_of_groups(workshop, seen)
+        masks = _decoded(workshop, seen) if "A16e" in ran else groups
         seen, images = _of_encodings(workshop, "A10" in ran)
     else:
         untrained = LINEAR if scene.hides else PROXY
@@ -55,13 +60,21 @@ def rows(workshop: Workshop, ran: Mapping[str, str | None]) -> str:
         masks = [read_off(one.answer, scene.coefficient) for one in seen]
         if name := ran.get("A16"):
             masks = recovered_masks(workshop, scene.coefficient, seen)[name]
+    drawn_rows = [
+        _panels(*of_one, scene.classes) for of_one in zip(seen, images, masks, strict=True)
+    ]
+    for row, one, mask in zip(drawn_rows, seen, groups, strict=False):
+        row[PROXY_PANEL] = ("encoding: first component", *row[PROXY_PANEL][1:])
+        row.append(("tokens that are alike", _slice(mask, _busiest(one.labels)), row[-1][2]))
+    columns = len(drawn_rows[0])
     figure = Figure(
-        figsize=(6 * PANEL_INCHES, len(seen) * PANEL_INCHES * 1.15), dpi=DPI, layout="constrained"
+        figsize=(columns * PANEL_INCHES, len(seen) * PANEL_INCHES * 1.15),
+        dpi=DPI,
+        layout="constrained",
     )
-    axes = figure.subplots(len(seen), 6, squeeze=False)
-    for number, (line, one, image, mask) in enumerate(zip(axes, seen, images, masks, strict=True)):
-        panels = _panels(one, image, mask, scene.classes)
-        for axis, (title, picture, scale) in zip(line, panels, strict=True):
+    axes = figure.subplots(len(seen), columns, squeeze=False)
+    for number, (line, row) in enumerate(zip(axes, drawn_rows, strict=True)):
+        for axis, (title, picture, scale) in zip(line, row, strict=True):
             axis.imshow(picture.swapaxes(0, 1), origin="lower", interpolation="nearest", **scale)
             axis.set_axis_off()
             if number == 0:
@@ -84,13 +97,12 @@ def _of_encodings(
     return [replace(one, proxy=first) for one, first in zip(seen, shown, strict=True)], images
 
 
-def _masks_of_encodings(workshop: Workshop, by_network: bool) -> list[NDArray[np.uint8]]:
-    """By known answers, or by groups of tokens that are alike."""
-    scene, seen = workshop.scene, workshop.observed()
-    if by_network:
-        pairs = scene.simulate(scene.law(), own_tiles(scene), answered=True)
-        return [answer_decoder(workshop, pairs).labels(one.answer) for one in seen]
-    return masks_of_groups(workshop)
+def _decoded(workshop: Workshop, seen: Sequence[Observation]) -> list[Labels]:
+    """Masks by what known answers teach."""
+    scene = workshop.scene
+    pairs = scene.simulate(scene.law(), own_tiles(scene), answered=True)
+    network = network_on_answers(workshop, pairs)
+    return [strongest(run(network, one.answer)) for one in seen]
 
 
 def frontier_plot(points: Sequence[Mapping[str, Any]]) -> str:

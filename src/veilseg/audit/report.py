@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
+from veilseg.audit.attacks.layout import CORRELATION, EXPLAINED
 from veilseg.audit.findings import CHANNELS, DOES_NOT_APPLY, RUN, Channel, Threat
 from veilseg.audit.verdict import Document, sentence
 
@@ -47,6 +48,7 @@ def page(document: dict[str, Any], pictures: str, plot: str | None, steps: int) 
             f"<li>{html.escape(sentence(channel, channels[channel]))}</li>" for channel in CHANNELS
         ),
         pictures=pictures,
+        encodings=_encodings(everything),
         frontier="" if plot is None else _template("frontier.html").format(plot=plot),
         tables="\n".join(_table(HEADS[channel], channels[channel]) for channel in CHANNELS),
         threats="\n".join(_threats(everything)),
@@ -57,6 +59,21 @@ def page(document: dict[str, Any], pictures: str, plot: str | None, steps: int) 
 def shown(value: float) -> str:
     """Two digits behind the point; of what they would call nothing, the first one that counts."""
     return f"{value:.1g}" if 0 < abs(value) < 0.005 else f"{value:.2f}"
+
+
+def _encodings(findings: Sequence[Document]) -> str:
+    """How plainly encodings show the image, where there are any."""
+    for one in findings:
+        tied, explained = (one["details"].get(name) for name in (CORRELATION, EXPLAINED))
+        if tied is not None and explained is not None:
+            return (
+                f"<p>On the grid of its finest tokens the image correlates with a token's value by "
+                f"up to {shown(tied)}, and a linear probe of the tokens explains "
+                f"{max(0, explained):.0%} of its variance. The first component of all tokens is "
+                f"drawn as a picture above, without any known image; so are the groups of tokens "
+                f"that are alike in the answers.</p>"
+            )
+    return ""
 
 
 def _setting(document: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from veilseg.audit.attacks.membership import OVERFITTED_PEOPLE, auc, segmentation_network
+from veilseg.audit.attacks.membership import OVERFITTED_PEOPLE, auc
 from veilseg.audit.attacks.reidentification import correlated
 from veilseg.audit.chance import hit_interval, label_interval, permutation_interval
 from veilseg.audit.findings import rounded
@@ -22,6 +22,7 @@ from veilseg.audit.reading_off import Labels, read_off
 from veilseg.audit.scene import evenly, on_the_wire
 from veilseg.audit.second_scans import second_acquisitions
 from veilseg.audit.separator import Separator
+from veilseg.audit.shadows import segmentation_network
 from veilseg.audit.similarity import similarities, ssim
 from veilseg.audit.workshop import Workshop
 from veilseg.datasets.cases import PreparedCase

@@ -1,68 +1,18 @@
-"""Networks of Privacy-SF: encoders and decoders of the sites, the server's mapping network.
+"""Networks of Privacy-SF's sites: encoders and decoders."""
 
-An encoding is maps at a quarter and at an eighth of the resolution (``encoding.sequence``).
-"""
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
-from monai.networks.layers.factories import Conv, Pool
+from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from veilseg.networks.instance_norm import InstanceNorm
+from veilseg.networks.encodings import Block, Maps, Units
 
-# Full, half, quarter and eighth of the resolution. Light at the fine ones: sites have no GPU.
+# Half, quarter and eighth of the resolution. Light at the fine ones: sites have no GPU.
 ENCODER_WIDTHS = (12, 32, 64)
-DECODER_WIDTHS = (8, 12, 24, 48)
-# Quarter, eighth and sixteenth. The most that a bundle of 6 MB has room for.
-MAPPING_WIDTHS = (72, 96, 112)
-GROUPS = 8
-SMALLEST_DEVIATION = 1e-3
-
-Maps = list[Tensor]
-
-
-class Units(nn.Module):
-    """In what an encoding's channels are measured: mean 0 and variance 1 once that is known.
-
-    Nothing in an autoencoder holds its values to any range, but sixteen bits do on the wire, and a
-    key's shift has to be as large as they are.
-
-    Parameters
-    ----------
-    spatial_dims : int
-    channels : (fine, coarse)
-    """
-
-    def __init__(self, spatial_dims: int, channels: Sequence[int]) -> None:
-        super().__init__()
-        for level, count in enumerate(channels):
-            shape = (1, count, *[1] * spatial_dims)
-            self.register_buffer(f"mean{level}", torch.zeros(shape))
-            self.register_buffer(f"deviation{level}", torch.ones(shape))
-
-    def scaled(self, maps: Maps) -> Maps:
-        """Into these units."""
-        return [(one - mean) / deviation for one, (mean, deviation) in self._with(maps)]
-
-    def back(self, maps: Maps) -> Maps:
-        """Out of them."""
-        return [one * deviation + mean for one, (mean, deviation) in self._with(maps)]
-
-    @torch.no_grad()
-    def measure(self, made: Sequence[Maps]) -> None:
-        """Take means and deviations from some encodings that are in no units yet."""
-        for level, of_all in enumerate(zip(*made, strict=True)):
-            values = torch.stack([maps.double() for maps in of_all])
-            axes = [0, 1, *range(3, values.ndim)]
-            deviation, mean = torch.std_mean(values, axes, correction=0, keepdim=True)
-            getattr(self, f"mean{level}").copy_(mean[0])
-            getattr(self, f"deviation{level}").copy_(deviation[0].clamp(min=SMALLEST_DEVIATION))
-
-    def _with(self, maps: Maps) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
-        for level, one in enumerate(maps):
-            yield one, (getattr(self, f"mean{level}"), getattr(self, f"deviation{level}"))
+# Full, half, quarter and eighth.
+DECODER_WIDTHS = (8, 12, 24, 40)
 
 
 @torch.no_grad()
@@ -101,14 +51,14 @@ class Encoder(nn.Module):
         conv = Conv[Conv.CONV, spatial_dims]
         half, quarter, eighth = ENCODER_WIDTHS
         self.at_quarter = nn.Sequential(
-            _Block(spatial_dims, in_channels, half, 2, norm),
-            _Block(spatial_dims, half, half, 1, norm),
-            _Block(spatial_dims, half, quarter, 2, norm),
-            _Block(spatial_dims, quarter, quarter, 1, norm),
+            Block(spatial_dims, in_channels, half, 2, norm),
+            Block(spatial_dims, half, half, 1, norm),
+            Block(spatial_dims, half, quarter, 2, norm),
+            Block(spatial_dims, quarter, quarter, 1, norm),
         )
         self.at_eighth = nn.Sequential(
-            _Block(spatial_dims, quarter, eighth, 2, norm),
-            _Block(spatial_dims, eighth, eighth, 1, norm),
+            Block(spatial_dims, quarter, eighth, 2, norm),
+            Block(spatial_dims, eighth, eighth, 1, norm),
         )
         self.fine, self.coarse = conv(quarter, channels[0], 1), conv(eighth, channels[1], 1)
         self.units = Units(spatial_dims, channels)
@@ -141,19 +91,42 @@ class Decoder(nn.Module):
         conv, rise = Conv[Conv.CONV, spatial_dims], Conv[Conv.CONVTRANS, spatial_dims]
         full, half, quarter, eighth = widths
         self.to_quarter = rise(channels[1], eighth, 2, 2)
-        self.at_quarter = _Block(spatial_dims, eighth + channels[0], quarter)
+        self.at_quarter = Block(spatial_dims, eighth + channels[0], quarter)
         self.to_half = rise(quarter, half, 2, 2)
-        self.at_half = _Block(spatial_dims, half, half)
+        self.at_half = Block(spatial_dims, half, half)
         self.to_full = rise(half, full, 2, 2)
         self.decide = conv(full, out_channels, 1)
         self.units = Units(spatial_dims, channels)
 
-    def forward(self, encoding: Maps) -> Tensor:
+    def forward(self, encoding: Maps, details: Maps | None = None) -> Tensor:
         fine, coarse = self.units.back(encoding)
         maps = self.at_quarter(torch.cat([leaky_relu(self.to_quarter(coarse)), fine], dim=1))
-        maps = self.at_half(leaky_relu(self.to_half(maps)))
-        result: Tensor = self.decide(leaky_relu(self.to_full(maps)))
+        full, half = (0, 0) if details is None else details
+        maps = self.at_half(leaky_relu(self.to_half(maps) + half))
+        result: Tensor = self.decide(leaky_relu(self.to_full(maps) + full))
         return result
+
+
+class Details(nn.Module):
+    """What a site's mask decoder takes from the image itself, which is too fine for an encoding.
+
+    (N, C, *tile) to maps at full and half of the resolution; nothing until it is fitted.
+
+    Parameters
+    ----------
+    spatial_dims, in_channels : int
+    """
+
+    def __init__(self, spatial_dims: int, in_channels: int) -> None:
+        super().__init__()
+        conv = Conv[Conv.CONV, spatial_dims]
+        full, half, *_ = DECODER_WIDTHS
+        self.at_full, self.at_half = conv(in_channels, full, 1), conv(in_channels, half, 2, 2)
+        for weight in self.parameters():
+            nn.init.zeros_(weight)
+
+    def forward(self, image: Tensor) -> Maps:
+        return [self.at_full(image), self.at_half(image)]
 
 
 class ClientAlone(nn.Module):
@@ -173,114 +146,8 @@ class ClientAlone(nn.Module):
         super().__init__()
         self.encoder = Encoder(spatial_dims, in_channels, channels, norm=True)
         self.decoder = Decoder(spatial_dims, channels, classes)
+        self.details = Details(spatial_dims, in_channels)
 
     def forward(self, image: Tensor) -> Tensor:
-        found: Tensor = self.decoder(self.encoder(image))
+        found: Tensor = self.decoder(self.encoder(image), self.details(image))
         return found
-
-
-class Mapping(nn.Module):
-    """Encoded image to encoded mask: a U-Net from a quarter to a sixteenth of the resolution.
-
-    Parameters
-    ----------
-    spatial_dims : int
-    image_channels, mask_channels : (fine, coarse)
-    """
-
-    def __init__(
-        self, spatial_dims: int, image_channels: Sequence[int], mask_channels: Sequence[int]
-    ) -> None:
-        super().__init__()
-        dims = spatial_dims
-        conv, rise = Conv[Conv.CONV, dims], Conv[Conv.CONVTRANS, dims]
-        quarter, eighth, sixteenth = MAPPING_WIDTHS
-        self.at_quarter = nn.Sequential(
-            _Block(dims, image_channels[0], quarter), _Block(dims, quarter, quarter)
-        )
-        self.to_eighth = _Block(dims, quarter, eighth, 2)
-        self.at_eighth = nn.Sequential(
-            _Block(dims, eighth + image_channels[1], eighth), _Block(dims, eighth, eighth)
-        )
-        # Not by a stride: on a CPU with bf16, torch 2.13 then reads what nobody wrote where two
-        # tokens become one.
-        halve = Pool[Pool.AVG, dims](2, ceil_mode=True)
-        self.at_sixteenth = nn.Sequential(
-            halve,
-            _Block(dims, eighth, sixteenth, groups=GROUPS),
-            _Block(dims, sixteenth, sixteenth, groups=GROUPS),
-        )
-        self.from_sixteenth = rise(sixteenth, eighth, 2, 2)
-        self.at_eighth_again = _Block(dims, 2 * eighth, eighth)
-        self.from_eighth = rise(eighth, quarter, 2, 2)
-        self.at_quarter_again = nn.Sequential(
-            _Block(dims, 2 * quarter, quarter), _Block(dims, quarter, quarter)
-        )
-        self.fine = conv(quarter, mask_channels[0], 1)
-        self.coarse = conv(eighth, mask_channels[1], 1)
-
-    def forward(self, encoding: Maps) -> Maps:
-        fine, coarse = encoding
-        quarter = self.at_quarter(fine)
-        eighth = self.at_eighth(torch.cat([self.to_eighth(quarter), coarse], dim=1))
-        below = _cut(self.from_sixteenth(self.at_sixteenth(eighth)), eighth)
-        eighth = self.at_eighth_again(torch.cat([below, eighth], dim=1))
-        below = _cut(self.from_eighth(eighth), quarter)
-        quarter = self.at_quarter_again(torch.cat([below, quarter], dim=1))
-        return [self.fine(quarter), self.coarse(eighth)]
-
-
-class LinearMapping(nn.Module):
-    """The control: every token of the mask as a linear function of the image's tokens around it."""
-
-    def __init__(
-        self, spatial_dims: int, image_channels: Sequence[int], mask_channels: Sequence[int]
-    ) -> None:
-        super().__init__()
-        conv = Conv[Conv.CONV, spatial_dims]
-        rise, fall = Conv[Conv.CONVTRANS, spatial_dims], Conv[Conv.CONV, spatial_dims]
-        both = sum(image_channels)
-        self.up = rise(image_channels[1], image_channels[1], 2, 2)
-        self.down = fall(image_channels[0], image_channels[0], 2, 2)
-        self.fine, self.coarse = (conv(both, count, 3, padding=1) for count in mask_channels)
-
-    def forward(self, encoding: Maps) -> Maps:
-        fine, coarse = encoding
-        return [
-            self.fine(torch.cat([fine, self.up(coarse)], dim=1)),
-            self.coarse(torch.cat([self.down(fine), coarse], dim=1)),
-        ]
-
-
-class _Block(nn.Module):
-    """Convolution of three voxels a side, norm, leaky ReLU.
-
-    Instance norm, or group norm where a grid may be a single token; none with ``norm=False``.
-    """
-
-    def __init__(
-        self,
-        spatial_dims: int,
-        source: int,
-        width: int,
-        stride: int = 1,
-        norm: bool = True,
-        groups: int | None = None,
-    ) -> None:
-        super().__init__()
-        self.conv = Conv[Conv.CONV, spatial_dims](source, width, 3, stride=stride, padding=1)
-        self.norm: nn.Module = nn.Identity()
-        if norm and groups is None:
-            self.norm = InstanceNorm(width)
-        elif norm:
-            self.norm = nn.GroupNorm(groups or 1, width)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        return leaky_relu(self.norm(self.conv(maps)))
-
-
-def _cut(maps: Tensor, like: Tensor) -> Tensor:
-    """To the grid of another: a side that is no multiple of two comes back one longer."""
-    for axis in range(2, maps.ndim):
-        maps = maps.narrow(axis, 0, like.shape[axis])
-    return maps

@@ -4,14 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from veilseg.networks.encoders import (
-    ClientAlone,
-    Decoder,
-    Encoder,
-    LinearMapping,
-    Mapping,
-    measure_units,
-)
+from veilseg.networks.encoders import ClientAlone, Decoder, Details, Encoder, measure_units
+from veilseg.networks.mapping import LinearMapping, Mapping
 from veilseg.schemes.encoding.training import IMAGE_CHANNELS, MASK_CHANNELS
 from veilseg.training.convolution import right_gradients
 
@@ -31,7 +25,10 @@ def latents(dims, channels, size):
 def test_clients_half_takes_a_quarter_of_the_servers_compute(dims, size, channels, classes):
     image = torch.rand(1, channels, *[size] * dims)
     encoder = operations(Encoder(dims, channels, IMAGE_CHANNELS, norm=True), image)
-    decoder = operations(Decoder(dims, MASK_CHANNELS, classes), latents(dims, MASK_CHANNELS, size))
+    details = Details(dims, channels)
+    decoder = operations(details, image) + operations(
+        Decoder(dims, MASK_CHANNELS, classes), latents(dims, MASK_CHANNELS, size), details(image)
+    )
     server = operations(
         Mapping(dims, IMAGE_CHANNELS, MASK_CHANNELS), latents(dims, IMAGE_CHANNELS, size)
     )
@@ -55,6 +52,21 @@ def test_decoder_is_on_the_grid_of_the_encoder(dims):
     image = torch.rand(1, 2, *(16, 24, 32)[:dims])
     encoded = Encoder(dims, 2, (3, 5), norm=False)(image)
     assert Decoder(dims, (3, 5), 4)(encoded).shape == (1, 4, *image.shape[2:])
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_details_of_the_image_change_nothing_until_they_are_fitted(dims):
+    image = torch.rand(2, 3, *(16, 24, 32)[:dims])
+    encoded = Encoder(dims, 3, (3, 5), norm=False)(image)
+    decoder, details = Decoder(dims, (3, 5), 4), Details(dims, 3)
+    before = decoder(encoded)
+    assert torch.equal(decoder(encoded, details(image)), before)
+    decoder(encoded, details(image)).square().mean().backward()
+    for weight in details.parameters():
+        assert weight.grad is not None
+        assert weight.grad.abs().max() > 0
+        weight.data.add_(torch.rand_like(weight))
+    assert not torch.allclose(decoder(encoded, details(image)), before, atol=1e-2)
 
 
 @pytest.mark.parametrize("side", [16, 24])

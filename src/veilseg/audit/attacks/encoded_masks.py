@@ -1,26 +1,32 @@
-"""A16 on encoded answers: tokens that are alike show where a structure is, and pairs decode it."""
+"""A16 on encoded answers: what tokens that are alike, known pairs and a site's own half show."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.cluster.vq import kmeans2
 from torch import Tensor, from_numpy, nn
 from torch.utils.data import Dataset
 
-from veilseg.audit.attacks.mask_recovery import population_map
-from veilseg.audit.encodings import decoded, layout_of, own_tiles
+from veilseg.audit.attacks.alike_tokens import masks_of_groups, masks_of_groups_of_masks
+from veilseg.audit.attacks.inversion import inverter
+from veilseg.audit.attacks.mask_recovery import dice_of_each, population_map
+from veilseg.audit.encodings import (
+    EncodedSegmenter,
+    as_contributed,
+    decoded,
+    layout_of,
+    own_tiles,
+)
 from veilseg.audit.findings import Control, Finding, Threat, rounded
 from veilseg.audit.fitting import run
-from veilseg.audit.grids import means_of_blocks, on_blocks
 from veilseg.audit.nulls import null_of_masks, proxies_of_nobody
+from veilseg.audit.reading_off import Labels, strongest
 from veilseg.audit.scene import Observation
+from veilseg.audit.shadows import segmentation_network
 from veilseg.audit.workshop import Workshop
 from veilseg.evaluation.bootstrap import bootstrap_mean
-from veilseg.evaluation.dice import dice_per_class, mean_foreground
 from veilseg.networks.encoders import Decoder
-from veilseg.payload import Float32Array
+from veilseg.schemes.encoding.contributing import EncodingPairs
 from veilseg.schemes.encoding.mapping import as_maps
 from veilseg.schemes.encoding.sequence import Layout
 from veilseg.training.examples import one_hot
@@ -28,105 +34,148 @@ from veilseg.training.loader import Batch
 from veilseg.training.losses import soft_target_loss
 
 FINDING = Finding("A16e", "Mask recovery from encoded answers", "mask", Threat(), "Dice")
-CLUSTERS = 6
 LEAST_GAIN = 0.05
 BATCH = 4
 
-Labels = NDArray[np.uint8]
-Attack = Callable[[Sequence[Observation]], list[Labels]]
+Masks = Callable[[Sequence[Observation]], list[Labels]]
 
 
 def attack(workshop: Workshop) -> list[Finding]:
-    """Dice of the mask: by clusters of tokens, a decoder of known answers, and a site's own."""
-    scene = workshop.scene
-    layout = layout_of(scene, "mask")
-    seen = workshop.observed()
-    truths, patients = [one.labels for one in seen], [one.patient for one in seen]
-    population = population_map(workshop)
-    nothing = _mean([_dice(population.argmax(axis=0), truth, scene.classes) for truth in truths])
-    nobody = proxies_of_nobody(workshop, scene.law(), answered=True)
+    """Dice of the mask: by groups of tokens, by networks, and by a site's own decoder."""
+    scene, seen = workshop.scene, workshop.observed()
+    layout_of(scene, "mask")  # raises where nothing is encoded
     pairs = scene.simulate(scene.law(), own_tiles(scene), answered=True)
-    network = answer_decoder(workshop, pairs)
-    groups = _groups(workshop)
-    # The masks themselves, each class' share of a token: what is alike there is of one class.
-    of_masks = [_shares(one.labels, scene.classes, layout) for one in seen]
-    by_masks = Groups(of_masks, population, layout, scene.seed)
-    found: tuple[tuple[str, Threat, Attack, list[Labels], str], ...] = (
-        (
-            "tokens that are alike",
+    nobody = proxies_of_nobody(workshop, scene.law(), answered=True)
+    count, familiar = len(pairs), pairs[: len(seen)]
+    colluding, knowing = Threat(colluding_site=True), Threat(known_pairs=count)
+    fitted_to = "images it was fitted to"
+    findings = [
+        _finding(
+            *(workshop, nobody, "tokens that are alike"),
             Threat(knows_networks=False, subjects=len(seen)),
-            lambda some: [groups.labels(one) for one in _tokens(some, layout)],
-            [by_masks.labels(one) for one in of_masks],
-            "tokens of the masks themselves",
+            lambda some: masks_of_groups(workshop, some),
+            ("tokens of the masks themselves", masks_of_groups_of_masks(workshop), seen),
+        )
+    ]
+    from_answer, from_both = network_on_answers(workshop, pairs), _network_on_both(workshop, pairs)
+    from_encoding = segmentation_network(
+        *(workshop, "mask-of-encoding", scene.law(), scene.auxiliary), steps=workshop.effort.steps
+    )
+    attackers: tuple[tuple[str, Threat, Masks, str], ...] = (
+        (
+            f"known answers to {count} images of its own",
+            knowing,
+            lambda some: [strongest(run(from_answer, one.answer)) for one in some],
+            fitted_to,
         ),
         (
-            f"known answers to {len(pairs)} images of its own",
-            Threat(known_pairs=len(pairs)),
-            lambda some: [network.labels(one.answer) for one in some],
-            [network.labels(one.answer) for one in pairs[: len(seen)]],
-            "answers it was fitted to",
+            f"a network on encoding and answer, of {count} images of its own",
+            knowing,
+            lambda some: [strongest(run(from_both, one.proxy, one.answer)) for one in some],
+            fitted_to,
+        ),
+        (
+            "a network on encodings alone, by the encoder of a colluding site",
+            colluding,
+            lambda some: [strongest(run(from_encoding, one.proxy)) for one in some],
+            fitted_to,
         ),
         (
             "the decoder of a colluding site",
-            Threat(colluding_site=True),
+            colluding,
             lambda some: _decoded(workshop, some),
-            _decoded(workshop, pairs[: len(seen)]),
             "answers to the attacker's own images",
         ),
     )
-    findings = []
-    for setting, threat, attack_on, familiar, what in found:
-        known = truths if what.startswith("tokens") else [one.labels for one in pairs]
-        scores, again = (
-            [_dice(one, truth, scene.classes) for one, truth in zip(masks, those, strict=False)]
-            for masks, those in ((attack_on(seen), truths), (familiar, known))
-        )
-        findings.append(
-            replace(FINDING, threat=threat).measured(
-                bootstrap_mean(scores, patients),
-                {"population-mean mask": nothing},
-                Control(what, _mean(again), low=nothing + LEAST_GAIN),
-                null_of_masks(workshop, attack_on(nobody)),
-                {"dice": rounded(_mean(scores))},
-                setting,
-            )
-        )
-    return findings
+    findings += [
+        _finding(workshop, nobody, setting, threat, masks, (what, masks(familiar), familiar))
+        for setting, threat, masks, what in attackers
+    ]
+    own, sent = (
+        as_contributed(EncodingPairs(scene.bundle, scene.key), scene.classes, some)
+        for some in (familiar, seen)
+    )
+    given = _finding(
+        *(workshop, nobody, "masks that a site gives to a fit, by another site's decoder"),
+        *(colluding, lambda some: _decoded(workshop, some)),
+        ("masks of the attacker's own", _decoded(workshop, own), own),
+        sent,
+    )
+    return [*findings, replace(given, occurs="if asked for")]
+
+
+def _finding(
+    workshop: Workshop,
+    nobody: Sequence[Observation],
+    setting: str,
+    threat: Threat,
+    masks: Masks,
+    easy: tuple[str, Sequence[Labels], Sequence[Observation]],
+    seen: Sequence[Observation] | None = None,
+) -> Finding:
+    """Of one attacker; ``easy`` is what it has to manage, what it made of it, and whose it is.
+
+    ``seen`` is None for what is sent and answered when the audited are segmented.
+    """
+    scene = workshop.scene
+    seen = workshop.observed() if seen is None else seen
+
+    def dice(found: Sequence[Labels], those: Sequence[Observation]) -> list[float]:
+        return dice_of_each(found, [one.labels for one in those], scene.classes)
+
+    population = strongest(population_map(workshop))
+    nothing = _mean(dice([population] * len(seen), seen))
+    scores = dice(masks(seen), seen)
+    what, made, whose = easy
+    return replace(FINDING, threat=threat).measured(
+        bootstrap_mean(scores, [one.patient for one in seen]),
+        {"population-mean mask": nothing},
+        Control(what, _mean(dice(made, whose)), low=nothing + LEAST_GAIN),
+        null_of_masks(workshop, masks(nobody)),
+        {"dice": rounded(_mean(scores))},
+        setting,
+    )
 
 
 def _decoded(workshop: Workshop, seen: Sequence[Observation]) -> list[Labels]:
-    """What the site itself gets of an answer: whoever has its half gets no less."""
-    return [
-        np.asarray(one.answer.argmax(axis=0), np.uint8) for one in decoded(workshop.scene, seen)
-    ]
+    """By a site's own decoder. It asks for the image as well, and gets what A10 makes of it."""
+    network = inverter(workshop)
+    images = [network.inverted(one.proxy) for one in seen]
+    return [strongest(one.answer) for one in decoded(workshop.scene, seen, images)]
 
 
-def _groups(workshop: Workshop) -> "Groups":
-    scene, layout = workshop.scene, layout_of(workshop.scene, "mask")
-    return Groups(
-        _tokens(workshop.observed(), layout), population_map(workshop), layout, scene.seed
+def network_on_answers(workshop: Workshop, pairs: Sequence[Observation]) -> nn.Module:
+    """Encoded mask to class logits: what known answers and their masks teach."""
+    layout, classes = layout_of(workshop.scene, "mask"), workshop.scene.classes
+    return _fitted(
+        *(workshop, "mask-of-answer", lambda: AnswerDecoder(layout, classes), ("answer",), pairs)
     )
 
 
-def masks_of_groups(workshop: Workshop) -> list[Labels]:
-    """The audited people's masks, by tokens of their answers that are alike."""
-    groups, layout = _groups(workshop), layout_of(workshop.scene, "mask")
-    return [groups.labels(one) for one in _tokens(workshop.observed(), layout)]
+def _network_on_both(workshop: Workshop, pairs: Sequence[Observation]) -> nn.Module:
+    scene = workshop.scene
+    layouts = layout_of(scene, "image"), layout_of(scene, "mask")
+    return _fitted(
+        *(workshop, "mask-of-both", lambda: EncodedSegmenter(*layouts, scene.classes, True)),
+        *(("proxy", "answer"), pairs),
+    )
 
 
-def answer_decoder(workshop: Workshop, pairs: Sequence[Observation]) -> "AnswerDecoder":
-    """What known answers and their masks teach."""
+def _fitted(
+    workshop: Workshop,
+    name: str,
+    make: Callable[[], nn.Module],
+    sees: Sequence[str],
+    pairs: Sequence[Observation],
+) -> nn.Module:
+    """A network on what ``sees`` names of the known pairs."""
     scene, steps = workshop.scene, workshop.effort.steps
-    network = workshop.fitted(
-        "mask-decoder",
-        lambda: AnswerDecoder(layout_of(scene, "mask"), scene.classes),
-        _Answers(pairs, scene.classes, steps * BATCH, scene.seed),
-        lambda network, batch: network.loss(batch),  # type: ignore[operator]  # it is a decoder
-        steps,
-        BATCH,
-    )
-    assert isinstance(network, AnswerDecoder)
-    return network
+    examples = _Pairs(pairs, scene.classes, steps * BATCH, scene.seed)
+
+    def loss(network: nn.Module, batch: Batch) -> Tensor:
+        return soft_target_loss(network(*(batch[what] for what in sees)), batch["target"])
+
+    return workshop.fitted(name, make, examples, loss, steps, BATCH)
 
 
 class AnswerDecoder(nn.Module):
@@ -142,14 +191,10 @@ class AnswerDecoder(nn.Module):
         found: Tensor = self.decoder(as_maps(sequence, self.layout))
         return found
 
-    def loss(self, batch: Batch) -> Tensor:
-        return soft_target_loss(self(batch["answer"]), batch["target"])
 
-    def labels(self, answer: Float32Array) -> Labels:
-        return np.asarray(run(self, answer).argmax(axis=0), dtype=np.uint8)
+class _Pairs(Dataset[Batch]):
+    """Encodings and answers of the attacker's own images, with their masks."""
 
-
-class _Answers(Dataset[Batch]):
     def __init__(self, pairs: Sequence[Observation], classes: int, count: int, seed: int) -> None:
         self.pairs, self.classes, self.count, self.seed = pairs, classes, count, seed
 
@@ -159,63 +204,9 @@ class _Answers(Dataset[Batch]):
     def __getitem__(self, number: int) -> Batch:
         rng = np.random.default_rng([self.seed, 32, number])
         one = self.pairs[int(rng.integers(len(self.pairs)))]
-        target = one_hot(one.labels, self.classes)
-        return {"answer": from_numpy(one.answer.copy()), "target": from_numpy(target)}
-
-
-class Groups:
-    """Tokens that are alike, each group of the class that is more frequent there than elsewhere.
-
-    Parameters
-    ----------
-    tokens : sequence of ndarray, shape (tokens, channels)
-        Of several answers, on the finest grid. Nothing is known of them but where they lie.
-    population : ndarray, shape (K, *tile)
-        How frequent each class is at each voxel.
-    layout : Layout
-    seed : int
-    """
-
-    def __init__(
-        self,
-        tokens: Sequence[NDArray[np.float64]],
-        population: Float32Array,
-        layout: Layout,
-        seed: int,
-    ) -> None:
-        self.grid, self.tile = layout.levels[0].grid, population.shape[1:]
-        self.centres, groups = kmeans2(np.concatenate(tokens), CLUSTERS, minit="++", seed=seed)
-        prior = means_of_blocks(population, self.grid).reshape(len(population), -1)
-        there = np.tile(prior, len(tokens))
-        elsewhere = np.maximum(there.mean(axis=1), 1e-6)
-        self.class_of = np.array(
-            [
-                (there[:, groups == g].mean(axis=1) / elsewhere).argmax()
-                if (groups == g).any()
-                else 0
-                for g in range(CLUSTERS)
-            ]
-        )
-
-    def labels(self, tokens: NDArray[np.float64]) -> Labels:
-        """On the tile."""
-        distance = ((tokens[:, None] - self.centres) ** 2).sum(axis=2)
-        classes = self.class_of[distance.argmin(axis=1)].reshape(self.grid)
-        return np.asarray(on_blocks(classes, self.tile), dtype=np.uint8)
-
-
-def _tokens(seen: Sequence[Observation], layout: Layout) -> list[NDArray[np.float64]]:
-    return [next(layout.split(one.answer)).astype(np.float64) for one in seen]
-
-
-def _shares(labels: Labels, classes: int, layout: Layout) -> NDArray[np.float64]:
-    """Share of each class in the voxels of each token, (tokens, K)."""
-    shares = means_of_blocks(one_hot(labels, classes), layout.levels[0].grid)
-    return shares.reshape(classes, -1).T
-
-
-def _dice(found: NDArray[np.generic], truth: Labels, classes: int) -> float:
-    return mean_foreground(dice_per_class(np.asarray(found, dtype=np.uint8), truth, classes))
+        found = {"proxy": one.proxy, "answer": one.answer}
+        found["target"] = one_hot(one.labels, self.classes)
+        return {name: from_numpy(array.copy()) for name, array in found.items()}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -28,6 +28,8 @@ LINKAGE = Finding("A12", "Linkage of encodings", "identity", UNKNOWING, "rank-1"
 PICTURE = Finding("A12p", "First component as a picture", "image", UNKNOWING, "SSIM, best of two")
 CONTROL_SSIM = 0.5
 PROBED = 20
+# What :func:`analysis` says beside the figure of the picture.
+CORRELATION, EXPLAINED = "largest_correlation", "linear_probe_r2"
 NOISE = 0.01
 
 
@@ -130,8 +132,8 @@ def analysis(
     left = ((_with_one(try_on) @ weights - truth) ** 2).mean()
     tied = [abs(np.corrcoef(values, truth)[0, 1]) for values in try_on.T if values.std()]
     return {
-        "largest_correlation": rounded(max(tied, default=0.0)),
-        "linear_probe_r2": rounded(1 - left / max(float(truth.var()), 1e-12)),
+        CORRELATION: rounded(max(tied, default=0.0)),
+        EXPLAINED: rounded(1 - left / max(float(truth.var()), 1e-12)),
     }
 
 

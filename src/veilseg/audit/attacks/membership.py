@@ -6,26 +6,19 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
-from torch import Tensor, nn
+from torch import nn
 
 from veilseg.audit.chance import label_interval
-from veilseg.audit.encodings import EncodedSegmenter, FreshEncodings, decoded, layout_of
 from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
-from veilseg.audit.fitting import run, softmax
-from veilseg.audit.grids import fitted
-from veilseg.audit.laws import EncodedLaw, Law, MixtureLaw, with_bases
+from veilseg.audit.laws import Law, MixtureLaw, with_bases
 from veilseg.audit.losses import STATISTICS, all_losses
-from veilseg.audit.scene import Observation, Scene, evenly
-from veilseg.audit.workshop import MOST_CONTROL_STEPS, Workshop, attack_batch_size
+from veilseg.audit.scene import Observation, evenly
+from veilseg.audit.shadows import Shadows, shadows_of
+from veilseg.audit.workshop import MOST_CONTROL_STEPS, Workshop
 from veilseg.datasets.cases import PreparedCase
 from veilseg.evaluation.bootstrap import LEVEL, Interval
-from veilseg.networks.segmenter import Segmenter
-from veilseg.training.loader import Batch
-from veilseg.training.losses import soft_target_loss
 
 FINDING = Finding("A14", "Membership", "membership", Threat(candidate_image=True), "AUC")
-# Proxies of each candidate whose losses are averaged: the attacker makes as many as it likes.
-PROXIES_PER_CANDIDATE = 4
 RESAMPLES = 2000
 FALSE_POSITIVE_RATE = 0.01
 # A network that has seen four people, over and over, without augmentation.
@@ -63,16 +56,17 @@ def attack(workshop: Workshop) -> list[Finding]:
     people = [case.patient for group in groups_of for case in group]
     group = np.repeat([MEMBERS, OTHERS, UNSEEN], [len(cases) for cases in groups_of])
     asked = with_bases(law, rest[0] if rest else ())
-    groups = [_observed(workshop, asked, cases) for cases in groups_of if cases]
+    kind = shadows_of(workshop)
+    groups = [kind.drawn(cases, asked, answered=True) for cases in groups_of if cases]
     shadows = [
-        segmentation_network(workshop, f"shadow-{number}", with_bases(law, own), own)
+        kind.network(f"shadow-{number}", own, with_bases(law, own))
         for number, own in enumerate((first, second))
     ]
-    statistic, rehearsed = _rehearsed(workshop, asked, shadows, (first, second))
+    statistic, rehearsed = _rehearsed(kind, asked, shadows, (first, second))
 
-    all_of_server = all_losses(groups, scene.coefficient)
+    all_of_server = all_losses(groups, kind.loss)
     all_of_shadow = [
-        all_losses([_answered_by(shadow, some) for some in groups], scene.coefficient)
+        all_losses([_answered_by(kind, shadow, some) for some in groups], kind.loss)
         for shadow in shadows
     ]
     calibrated = {
@@ -107,9 +101,9 @@ def attack(workshop: Workshop) -> list[Finding]:
         "tpr_at_1_percent_fpr": rounded(true_positive_rate(scores[best], member)),
         "non_members": len(groups_of[1]),
     }
-    # The labels are compared with what a site decodes.
+    # The labels are encoded as a site does.
     finding = replace(FINDING, threat=replace(FINDING.threat, colluding_site=scene.encodes))
-    positive = _positive(workshop, asked, shadows[0], candidates)
+    positive = _positive(workshop, kind, asked, shadows[0], candidates)
     return [finding.measured(overall, {"chance": 0.5}, positive, nulls[best], details)]
 
 
@@ -137,7 +131,7 @@ def _null(
 
 
 def _rehearsed(
-    workshop: Workshop,
+    kind: Shadows,
     law: Law,
     shadows: Sequence[nn.Module],
     of_shadows: Sequence[Sequence[PreparedCase]],
@@ -145,11 +139,10 @@ def _rehearsed(
     """Which statistic of the loss map tells best whom a shadow was trained on, calibrated by the
     other: the attacker chooses by networks of its own, of which it knows who was in.
     """
-    scene = workshop.scene
-    groups = [_unanswered(scene, law, people, 1) for people in of_shadows]
+    groups = [kind.drawn(people, law, answered=False)[:1] for people in of_shadows]
     in_first = np.arange(sum(map(len, of_shadows))) < len(of_shadows[0])
     first, second = (
-        all_losses([_answered_by(shadow, group) for group in groups], scene.coefficient)
+        all_losses([_answered_by(kind, shadow, group) for group in groups], kind.loss)
         for shadow in shadows
     )
     told = {name: auc(second[name] - first[name], in_first) for name in STATISTICS}
@@ -181,16 +174,19 @@ def true_positive_rate(scores: NDArray[np.float64], member: NDArray[np.bool_]) -
 
 
 def _positive(
-    workshop: Workshop, law: Law, shadow: nn.Module, candidates: Sequence[PreparedCase]
+    workshop: Workshop,
+    kind: Shadows,
+    law: Law,
+    shadow: nn.Module,
+    candidates: Sequence[PreparedCase],
 ) -> Control:
     """The same attack on a network for such proxies that knows four people by heart."""
-    scene, few = workshop.scene, evenly(candidates, OVERFITTED_PEOPLE)
+    few = evenly(candidates, OVERFITTED_PEOPLE)
     steps = min(MOST_CONTROL_STEPS, workshop.effort.shadow_steps)
-    known = segmentation_network(workshop, "overfitted", law, few, augment=False, steps=steps)
-    draws = PROXIES_PER_CANDIDATE if scene.varies else 1
-    drawn = [_unanswered(scene, law, people, draws) for people in (few, workshop.audited)]
+    known = kind.network("overfitted", few, law, augment=False, steps=steps)
+    drawn = [kind.drawn(people, law, answered=False) for people in (few, workshop.audited)]
     of_known, of_shadow = (
-        all_losses([_answered_by(network, some) for some in drawn], scene.coefficient)["mean"]
+        all_losses([_answered_by(kind, network, some) for some in drawn], kind.loss)["mean"]
         for network in (known, shadow)
     )
     scores = of_shadow - of_known
@@ -198,73 +194,10 @@ def _positive(
     return Control(f"a network that was trained on {len(few)} people", value, low=CONTROL_AUC)
 
 
-def segmentation_network(
-    workshop: Workshop,
-    name: str,
-    law: Law,
-    people: Sequence[PreparedCase],
-    augment: bool = True,
-    steps: int | None = None,
-) -> nn.Module:
-    """A segmentation network of the attacker, trained as the server's was but for fewer steps."""
-    scene = workshop.scene
-    if steps is None:
-        steps = workshop.effort.shadow_steps
-    if isinstance(law, EncodedLaw):
-        size = attack_batch_size(scene.manifest.tile_shape)
-        tiles = [fitted(case, scene.manifest.tile_shape) for case in people]
-        return workshop.fitted(
-            name,
-            lambda: EncodedSegmenter(
-                layout_of(scene, "image"), layout_of(scene, "mask"), scene.classes
-            ),
-            FreshEncodings(tiles, law, steps * size, scene.seed, augment),
-            lambda network, batch: soft_target_loss(network(batch["proxy"]), batch["target"]),
-            steps,
-            size,
-        )
-    kinds = len(scene.manifest.tile_shape), len(scene.manifest.channels), scene.classes
-
-    def loss(network: nn.Module, batch: Batch) -> Tensor:
-        target = batch.get("shown_target", batch["target"])
-        if "reference_labels" in batch:
-            a = scene.coefficient
-            target = a * target + (1 - a) * batch["reference_labels"]
-        return soft_target_loss(network(batch["proxy"]), target)
-
-    return workshop.trained(
-        name, lambda: Segmenter(*kinds), law, loss, steps, cases=people, augment=augment
-    )
-
-
-def _observed(
-    workshop: Workshop, law: Law, people: Sequence[PreparedCase]
+def _answered_by(
+    kind: Shadows, network: nn.Module, groups: list[list[Observation]]
 ) -> list[list[Observation]]:
-    """Proxies that the attacker makes of each candidate, answered by the server: by draw."""
-    scene = workshop.scene
-    if scene.encodes:
-        return [decoded(scene, scene.simulate(law, people, answered=True))]
-    draws = PROXIES_PER_CANDIDATE if scene.varies else 1
-    return [
-        replace(scene, seed=scene.seed + draw).simulate(law, people, answered=True)
-        for draw in range(draws)
-    ]
-
-
-def _unanswered(
-    scene: Scene, law: Law, people: Sequence[PreparedCase], draws: int
-) -> list[list[Observation]]:
-    """The same for networks of the attacker's own."""
-    return [
-        replace(scene, seed=scene.seed + draw).simulate(law, people, answered=False)
-        for draw in range(draws)
-    ]
-
-
-def _answered_by(network: nn.Module, groups: list[list[Observation]]) -> list[list[Observation]]:
-    return [
-        [replace(one, answer=softmax(run(network, one.proxy))) for one in group] for group in groups
-    ]
+    return [[replace(one, answer=kind.answer(network, one)) for one in group] for group in groups]
 
 
 def _bootstrap_auc(

@@ -26,9 +26,9 @@ LARGEST_DEVIATION = 0.02
 
 @dataclass(frozen=True, repr=False)
 class EncodingReceipt(Receipt):
-    """The grid on which decoded tiles are put together."""
+    """The image: its decoder sees it as well, and puts tiles together on its grid."""
 
-    shape: tuple[int, ...]
+    image: Float32Array
 
 
 class EncodingClient:
@@ -121,7 +121,7 @@ class EncodingClient:
         found = [
             self.encoded(tile) for tile in tiles(image, manifest.tile_shape, manifest.tile_overlap)
         ]
-        return Proxy(np.stack(found), tiled=True), EncodingReceipt(image.shape[1:])
+        return Proxy(np.stack(found), tiled=True), EncodingReceipt(image)
 
     def recover(self, answer: Answer, receipt: Receipt) -> Float32Array:
         """Decode the answers and put them together.
@@ -147,10 +147,12 @@ class EncodingClient:
         """
         assert isinstance(receipt, EncodingReceipt)
         tile, overlap = self._manifest.tile_shape, self._manifest.tile_overlap
-        wanted = tile_count(receipt.shape, tile, overlap)
+        shape = receipt.image.shape[1:]
+        wanted = tile_count(shape, tile, overlap)
         if len(answer.array) != wanted:
             raise InvalidAnswer(f"{len(answer.array)} answers to {wanted} tiles")
-        return blended(map(self.decoded, answer.array), receipt.shape, tile, overlap)
+        found = map(self.decoded, answer.array, tiles(receipt.image, tile, overlap))
+        return blended(found, shape, tile, overlap)
 
     def encoded(self, tile: Float32Array) -> Float32Array:
         """What leaves of one tile (C, *tile): a sequence (values,)."""
@@ -161,10 +163,10 @@ class EncodingClient:
         """What an encoded image was before the key."""
         return sequence if self._of_images is None else self._of_images.revert(sequence)
 
-    def decoded(self, sequence: Float32Array) -> Float32Array:
-        """Probabilities of one tile (K, *tile) from its encoded mask (values,)."""
+    def decoded(self, sequence: Float32Array, image: Float32Array) -> Float32Array:
+        """Probabilities of one tile (K, *tile) from its encoded mask (values,) and itself."""
         plain = sequence if self._of_masks is None else self._of_masks.revert(sequence)
-        probabilities: Float32Array = self._decoder(encoded=plain[None])[0]
+        probabilities: Float32Array = self._decoder(encoded=plain[None], image=image[None])[0]
         return probabilities
 
     def keyed_mask(self, sequence: Float32Array) -> Float32Array:

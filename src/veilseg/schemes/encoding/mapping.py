@@ -12,15 +12,17 @@ from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
 from veilseg.contribution import ProtectedPair
-from veilseg.networks.encoders import LinearMapping, Mapping, Maps, Units
+from veilseg.networks.encodings import Maps, Units
+from veilseg.networks.mapping import LinearMapping, Mapping
 from veilseg.schemes.encoding.augmentation import SequenceAugmentation
 from veilseg.schemes.encoding.pairs import EncodedExamples
 from veilseg.schemes.encoding.sequence import Layout
 from veilseg.training.losses import mean_of_counted
 from veilseg.training.stage import Stage
 
-# Where the loss of a value turns from quadratic to linear; values have unit variance.
+# Where the loss of a token turns from quadratic to linear, in deviations of a value.
 BEND = 0.5
+NO_TOKEN = 1e-12  # a difference of nothing has no direction
 # Tokens of the finest grid in a step; small tiles come in larger batches.
 TOKENS_PER_STEP, LARGEST_BATCH = 13_000, 16
 MEASURED = 100  # pairs from which means and deviations are taken
@@ -29,7 +31,8 @@ MEASURED = 100  # pairs from which means and deviations are taken
 class SequenceMapping(nn.Module):
     """Sequence to sequence, (N, values) to (N, values): the server's network.
 
-    Inside, every channel has mean 0 and variance 1 over the pairs that it is fitted to.
+    Inside, every channel has mean 0 and every level variance 1 over the pairs that it is fitted to:
+    whatever basis a key turns tokens to, it sees as much of them.
 
     Parameters
     ----------
@@ -62,11 +65,11 @@ class SequenceMapping(nn.Module):
             made = [
                 as_maps(torch.from_numpy(one.astype(np.float32))[None], layout) for one in sequences
             ]
-            units.measure(made)
+            units.measure(made, turned=True)
 
 
 class MappingLoss(nn.Module):
-    """Smooth L1 of the encoded mask, each level by its mean."""
+    """Smooth L1 of the encoded mask's tokens, each level by its mean; the same in any basis."""
 
     def __init__(self, mapping: SequenceMapping) -> None:
         super().__init__()
@@ -77,10 +80,7 @@ class MappingLoss(nn.Module):
         found = mapping.standardised(batch["image"])
         wanted = mapping.mask_units.scaled(as_maps(batch["mask"], mapping.mask))
         losses = [
-            mean_of_counted(
-                smooth_l1_loss(one.float(), target, beta=BEND, reduction="none"),
-                batch.get("counted"),
-            )
+            mean_of_counted(_smooth_l1(one.float() - target), batch.get("counted"))
             for one, target in zip(found, wanted, strict=True)
         ]
         return torch.stack(losses).sum()
@@ -131,6 +131,12 @@ class MappingFit:
         dims = len(self.image.levels[0].grid)
         loss = MappingLoss(mapping)
         return Stage("mapping", loss, examples, dims, self.steps, self.batch, self.learning_rate)
+
+
+def _smooth_l1(off: Tensor) -> Tensor:
+    """Of each token, by its root mean square: (N, C, *grid) to (N, *grid)."""
+    size = (off.square().mean(dim=1) + NO_TOKEN).sqrt()
+    return smooth_l1_loss(size, torch.zeros_like(size), beta=BEND, reduction="none")
 
 
 def _units(layout: Layout) -> Units:

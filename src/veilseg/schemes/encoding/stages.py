@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from veilseg.networks.encoders import Decoder, Encoder, Maps
+from veilseg.networks.encoders import Decoder, Details, Encoder
+from veilseg.networks.encodings import Maps
 from veilseg.training.interface import PartsFirst
 from veilseg.training.loader import Batch
 from veilseg.training.losses import mean_of_counted, soft_target_loss
@@ -71,18 +72,22 @@ def image_loss(encoder: Encoder, decoder: Decoder, hint: Decoder, batch: Batch) 
 
 
 class Adaptation(nn.Module):
-    """Stage 3: the mask decoder on real answers, of which the site knows what they should be."""
+    """Stage 3: the mask decoder on real answers, of which the site knows what they should be.
 
-    def __init__(self, mask_decoder: Decoder, scheme: Answers) -> None:
+    It is at the site, as the image is: here it learns to see that as well.
+    """
+
+    def __init__(self, mask_decoder: Decoder, details: Details, scheme: Answers) -> None:
         super().__init__()
-        self.mask_decoder = mask_decoder
+        self.mask_decoder, self.details = mask_decoder, details
         self._scheme = [scheme]  # in a list, so no part of this module: nothing else is fitted
 
     def forward(self, batch: Batch) -> Tensor:
         """Loss of what the site recovers."""
         (scheme,) = self._scheme
         scheme.to(batch["image"].device)
-        logits = self.mask_decoder(scheme.answered(batch["image"]))
+        image = batch["image"]
+        logits = self.mask_decoder(scheme.answered(image), self.details(image))
         return soft_target_loss(logits, batch["target"], batch.get("counted"))
 
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from veilseg.contribution import ProtectedPair
 from veilseg.datasets.cases import PreparedCase
-from veilseg.networks.encoders import Decoder, Encoder, Maps, measure_units
+from veilseg.networks.encoders import Decoder, Details, Encoder, measure_units
+from veilseg.networks.encodings import Maps
 from veilseg.payload import WIRE_DTYPE, Float32Array
 from veilseg.schemes.encoding.client import (
     DECODER_FILE,
@@ -85,6 +86,7 @@ class EncodingTraining(SchemeTraining):
         self.hint = Decoder(spatial_dims, IMAGE_CHANNELS, classes)
         self.mask_encoder = Encoder(spatial_dims, classes, MASK_CHANNELS, norm=False)
         self.mask_decoder = Decoder(spatial_dims, MASK_CHANNELS, classes)
+        self.details = Details(spatial_dims, channels)
         self._fit = MappingFit(self.image, self.mask, 0, 0, 0, linear=linear)
         self.mapping = self._fit.mapping()
         # The key itself is not kept: a trial copies the scheme, and a key has no copies.
@@ -135,7 +137,7 @@ class EncodingTraining(SchemeTraining):
         measure_units(self.mask_encoder, [self.mask_decoder], mask)
         yield fit.stage(self.mapping, self.pairs(sent, progress))
         examples = of_cases(last, run.seed + 1)
-        adapted = Adaptation(self.mask_decoder, self)
+        adapted = Adaptation(self.mask_decoder, self.details, self)
         yield Stage("decoder", adapted, examples, dims, last, size, ADAPTATION_RATE * rate)
 
     def _views(self, fit: MappingFit, cases: int) -> int:
@@ -144,8 +146,9 @@ class EncodingTraining(SchemeTraining):
         return min(MOST_VIEWS, *(max(1, most // cases) for most in (room, fit.steps * fit.batch)))
 
     def predict(self, batch: dict[str, Tensor]) -> Tensor:
-        answer = self.answered(batch["image"])
-        return torch.softmax(self.mask_decoder(answer).float(), dim=1)
+        image = batch["image"]
+        logits = self.mask_decoder(self.answered(image), self.details(image))
+        return torch.softmax(logits.float(), dim=1)
 
     @torch.no_grad()
     def answered(self, image: Tensor) -> Maps:
@@ -206,8 +209,9 @@ class EncodingTraining(SchemeTraining):
             _ToSequence(self.mask_encoder), folder / MASK_ENCODER_FILE, {"mask": mask}, "encoded"
         )
         sequence = torch.randn((1, self.mask.values), generator=rng)
-        decoder = _FromSequence(self.mask_decoder, self.mask)
-        export_onnx(decoder, folder / DECODER_FILE, {"encoded": sequence}, "probabilities")
+        decoder = _FromSequence(self.mask_decoder, self.details, self.mask)
+        given = {"encoded": sequence, "image": image}
+        export_onnx(decoder, folder / DECODER_FILE, given, "probabilities")
         nobody = synthetic_reference(self.template, tile_shape, np.random.default_rng(0)).image
         np.savez_compressed(
             folder / SELFTEST_FILE,
@@ -264,9 +268,10 @@ class _ToSequence(nn.Module):
 class _FromSequence(nn.Module):
     """The mask decoder as it is exported."""
 
-    def __init__(self, decoder: Decoder, layout: Layout) -> None:
+    def __init__(self, decoder: Decoder, details: Details, layout: Layout) -> None:
         super().__init__()
-        self.decoder, self.layout = decoder, layout
+        self.decoder, self.details, self.layout = decoder, details, layout
 
-    def forward(self, encoded: Tensor) -> Tensor:
-        return torch.softmax(self.decoder(as_maps(encoded, self.layout)), dim=1)
+    def forward(self, encoded: Tensor, image: Tensor) -> Tensor:
+        logits = self.decoder(as_maps(encoded, self.layout), self.details(image))
+        return torch.softmax(logits, dim=1)
