@@ -34,7 +34,7 @@ AUDITS = {
         f"{job.name}-encoding",
         replace(job.data, folder=folder(job, POOLED), fold=""),
         keyed=True,
-        options=("--attacks", "A10,A11,A15e"),
+        options=("--attacks", "A10,A11,A15e,A16e"),
     ): job
     for name, job in INVERTED.items()
 }

@@ -48,6 +48,12 @@ def run(*arguments, **more):
     return ended.stdout
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """A data set for each site, of other people."""
@@ -74,9 +80,7 @@ class Provider:
 
     def __init__(self, store: Path) -> None:
         self.store = store
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[str] | None = None
 
@@ -146,6 +150,9 @@ def test_two_sites_contribute_and_use_what_was_fitted(
         assert "leave this site" in ended.err
         # Five of eight cases are for training, two views of each.
         assert "10 pairs of 5 cases in 1 shards" in ended.out
+        again = contribution(provider, data, bundle, "p", site, tokens[site], *more, "--views", 3)
+        ended = veilseg(*again)
+        assert (ended.code, "people who are in both would count twice" in ended.err) == (2, True)
     steps = STEPS[scheme]
     admin, served = hosting(start_server, provider.store / "models" / "p", tmp_path)
     at = ["--server", served.url, "--token-file", admin]
@@ -176,7 +183,13 @@ def test_two_sites_contribute_and_use_what_was_fitted(
     # One site withdraws: its pairs are deleted and the next fit does without.
     ended = veilseg("project", "withdraw", *member)
     assert "withdrawn, 1 of 1 shards deleted" in ended.out
-    run("fit", "--project", "p", "--steps", 1, *store)
+    away = ["--server", f"http://127.0.0.1:{free_port()}", "--token-file", admin]
+    ended = veilseg("fit", "--project", "p", "--steps", steps, *store, *away)
+    assert ended.code == 4, ended.err
+    again = f"veilseg project host p --store {provider.store}"
+    assert f"to have it hosted later: {again}" in ended.out
+    hosted = run("project", "host", "p", *store, *at)
+    assert hosted == f"{served.url}: hosts {scheme} version 3\n"
     database = provider.database()
     with database.session() as session:
         last = session.query(fits.Fit).order_by(fits.Fit.id.desc()).first()

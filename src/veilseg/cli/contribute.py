@@ -40,6 +40,7 @@ class Request:
     ca: Path | None
     split: str
     views: int
+    beside: bool = False
 
 
 def contribute(request: Request) -> None:
@@ -86,6 +87,8 @@ def contribute(request: Request) -> None:
             _seed(bundle, dataset, vault),
             dataset.content_hash(),
         )
+        if not request.beside:
+            _require_first(client, plan.key())
         patients = sorted({case.patient for case in prepared})
         _tell(request, vault, len(prepared), len(patients))
         if vault is not None:
@@ -116,6 +119,21 @@ def _cases(split: str, dataset: Dataset, provenance: Mapping[str, Any]) -> Seque
         return dataset.cases
     fold = own[0].get("fold") if own else None
     return split_by_patient(dataset, Fold.parse(fold) if fold else None).train
+
+
+def _require_first(client: ProjectClient, key: str) -> None:
+    """Raises WrongUsage if this site has given something else: who is in both would count twice."""
+    others = [
+        one["key"]
+        for one in client.contributions()
+        if one["key"] != key and one["state"] != "withdrawn"
+    ]
+    if others:
+        raise WrongUsage(
+            f"--beside: this site has contributed {', '.join(others)} already, from other cases or "
+            "settings: people who are in both would count twice, and more views of them leave; "
+            "withdraw it first, or give --beside"
+        )
 
 
 def _seed(bundle: ClientBundle, dataset: Dataset, vault: Vault | None) -> int:

@@ -1,5 +1,6 @@
 """``veilseg project``: the provider's commands on its own machine, and a site's over HTTP."""
 
+import contextlib
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from veilseg.cli.progress import progress
 from veilseg.client.credentials import Credentials
 from veilseg.client.projects import ProjectClient
 from veilseg.client.repository import load
-from veilseg.errors import InvalidAnswer, OutputNotWritable, WrongUsage
+from veilseg.errors import InvalidAnswer, InvalidInput, OutputNotWritable, VeilsegError, WrongUsage
 from veilseg.files import written_whole
 
 if TYPE_CHECKING:
@@ -84,12 +85,12 @@ def remove(place: Place, project: str, site: str) -> None:
     """Take a site's tokens away, and all that it contributed."""
     provider = place.opened()
     provider.require_own_blobs()
-    from veilseg.collaboration import contributions, projects
+    from veilseg.collaboration import projects, withdrawals
 
     with provider.database.session() as session:
         tokens = projects.revoke(session, project, site)
-        shards = contributions.withdraw_all(session, projects.find_site(session, project, site))
-    gone = contributions.delete_shards(provider.database, provider.blobs, shards)
+        shards = withdrawals.withdraw_all(session, projects.find_site(session, project, site))
+    gone = withdrawals.delete_shards(provider.database, provider.blobs, shards)
     print(f"{site}: {tokens} tokens revoked, {gone} of {len(shards)} shards deleted")
     if gone < len(shards):
         raise OutputNotWritable(
@@ -115,6 +116,8 @@ class Listening:
     tls_cert: Path | None
     tls_key: Path | None
     insecure: bool
+    most_bytes: int | None = None
+    audit_log: Path | None = None
 
 
 def serve(place: Place, listening: Listening) -> None:
@@ -129,8 +132,9 @@ def serve(place: Place, listening: Listening) -> None:
         raise WrongUsage("--tls-cert, --tls-key: give both")
     provider = place.opened()
     provider.require_own_blobs()
-    from veilseg.collaboration import contributions
-    from veilseg.collaboration.app import create_app
+    from veilseg.access.audit_log import AuditLog
+    from veilseg.collaboration import withdrawals
+    from veilseg.collaboration.app import Guards, create_app
     from veilseg.serving import sockets
     from veilseg.serving.service import Limits, Service
     from veilseg.serving.tls import ServerTls
@@ -138,13 +142,18 @@ def serve(place: Place, listening: Listening) -> None:
     tls = None
     if listening.tls_cert is not None and listening.tls_key is not None:
         tls = ServerTls(listening.tls_cert, listening.tls_key, None)
-    with sockets.bind(listening.host, listening.port) as listener:
+    with contextlib.ExitStack() as open_until_the_end:
+        listener = open_until_the_end.enter_context(sockets.bind(listening.host, listening.port))
         # Sites' tokens are in the store: there is none to be given here.
         guards = {"--tls-cert": listening.tls_cert, "--tls-key": listening.tls_key}
         sockets.require_guarded(listener, listening.host, guards, listening.insecure)
-        if gone := contributions.sweep(provider.database, provider.blobs):
+        if gone := withdrawals.sweep(provider.database, provider.blobs):
             print(f"{gone} files that belonged to no contribution are deleted")
-        app = create_app(provider.database, provider.blobs, provider.versions)
+        log = None
+        if listening.audit_log is not None:
+            log = open_until_the_end.enter_context(AuditLog(listening.audit_log))
+        limits = Guards(most_bytes=listening.most_bytes, audit_log=log)
+        app = create_app(provider.database, provider.blobs, provider.versions, limits)
         print(f"listening on {sockets.url_of(listener, tls=tls is not None)}", flush=True)
         # A shard that is being written when the service is told to end still gets its answer.
         Service(app, Limits(drain_s=30), tls).serve_on(listener)
@@ -170,12 +179,33 @@ def fit(
     with progress(project) as show:
         number = run(provider, project, steps, seed, resume, show)
     if number is not None:
-        folder = provider.versions.folder(project, number)
-        print(f"{project}: version {number}: {folder}")
+        print(f"{project}: version {number}: {provider.versions.folder(project, number)}")
         if hosting is not None:
-            name = open_server_half(folder).manifest.name
-            load(hosting.server, name, Credentials.read(hosting.token_file, hosting.ca))
-            print(f"{hosting.server}: hosts {name} version {number}")
+            try:
+                _hosted(provider, project, number, hosting)
+            except VeilsegError:
+                # A fit takes hours, and its version is there.
+                where = f"--store {place.store} --server {hosting.server}"
+                print(f"to have it hosted later: veilseg project host {project} {where}")
+                raise
+
+
+def host(place: Place, project: str, hosting: Hosting) -> None:
+    """Have the newest version hosted."""
+    provider = place.opened()
+    from veilseg.collaboration import projects
+
+    with provider.database.session() as session:
+        number = provider.versions.newest(session, projects.find(session, project))
+    if number is None:
+        raise InvalidInput(f"project {project}: has no version")
+    _hosted(provider, project, number, hosting)
+
+
+def _hosted(provider: "Provider", project: str, number: int, hosting: Hosting) -> None:
+    name = open_server_half(provider.versions.folder(project, number)).manifest.name
+    load(hosting.server, name, Credentials.read(hosting.token_file, hosting.ca))
+    print(f"{hosting.server}: hosts {name} version {number}")
 
 
 @dataclass(frozen=True)

@@ -55,12 +55,16 @@ def contribute(
     views: Annotated[
         int, typer.Option(help="Protected views of each case; more teach and tell more.", min=1)
     ] = 8,
+    beside: Annotated[
+        bool, typer.Option("--beside", help="Beside what this site has contributed already.")
+    ] = False,
 ) -> None:
     """Protect labelled cases and give the pairs to a project; interrupted, it goes on."""
     from veilseg.cli.contribute import Request
     from veilseg.cli.contribute import contribute as run
 
-    run(Request(dataset, project, server, bundle, vault, key_file, token_file, ca, split, views))
+    given = dataset, project, server, bundle, vault, key_file, token_file, ca
+    run(Request(*given, split, views, beside))
 
 
 def fit(
@@ -171,6 +175,13 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Other machines may reach it without TLS.")
     ] = False,
+    most_gib: Annotated[
+        float | None,
+        typer.Option("--most-gib", help="All shards of a site together; default: no limit.", min=0),
+    ] = None,
+    audit_log: Annotated[
+        Path | None, typer.Option("--audit-log", help="Who contributed and withdrew what.")
+    ] = None,
     database: DatabaseOption = None,
     blobs: BlobsOption = None,
 ) -> None:
@@ -178,7 +189,25 @@ def serve(
     from veilseg.cli.project import Listening, Place
     from veilseg.cli.project import serve as run
 
-    run(Place(store, database, blobs), Listening(host, port, tls_cert, tls_key, insecure))
+    most_bytes = None if most_gib is None else round(most_gib * 2**30)
+    guards = tls_cert, tls_key, insecure, most_bytes, audit_log
+    run(Place(store, database, blobs), Listening(host, port, *guards))
+
+
+@project.command("host")
+def host(
+    project: ProjectArgument,
+    store: StoreOption,
+    server: Annotated[str, typer.Option("--server", help="Which hosts the store's models.")],
+    database: DatabaseOption = None,
+    token_file: TokenOption = None,
+    ca: CaOption = None,
+) -> None:
+    """Have the newest version hosted, where a fit could not; needs an admin's token (provider)."""
+    from veilseg.cli.project import Hosting, Place
+    from veilseg.cli.project import host as run
+
+    run(Place(store, database, None), project, Hosting(server, token_file, ca))
 
 
 @project.command("status")

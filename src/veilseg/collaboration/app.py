@@ -5,6 +5,7 @@ import binascii
 import logging
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeVar
 
 import anyio.to_thread
@@ -17,13 +18,16 @@ from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from veilseg.collaboration import contributions, fits, projects
+from veilseg.access.audit_log import AuditLog
+from veilseg.access.errors import AuditLogFailed
+from veilseg.collaboration import contributions, fits, projects, withdrawals
 from veilseg.collaboration.blobs import Blobs
 from veilseg.collaboration.database import Database
 from veilseg.collaboration.errors import (
     Conflict,
     DatabaseAway,
     StorageFull,
+    TooMuch,
     Unauthorized,
     UnknownObject,
 )
@@ -31,8 +35,14 @@ from veilseg.collaboration.tables import Site
 from veilseg.collaboration.versions import Versions
 from veilseg.contribution import LARGEST_SHARD_BYTES
 from veilseg.errors import InvalidInput, OutputNotWritable, VeilsegError
+from veilseg.serving.admission import Places
 from veilseg.serving.body import read_bounded
-from veilseg.serving.errors import BodyTooLarge, BodyUnreadable, UnknownEncoding
+from veilseg.serving.errors import (
+    BodyTooLarge,
+    BodyUnreadable,
+    TooManyWaiting,
+    UnknownEncoding,
+)
 from veilseg.serving.http_errors import CLIENT_GONE, LastResort, refusal
 
 logger = logging.getLogger(__name__)
@@ -43,6 +53,9 @@ STATUSES: Final[dict[type[VeilsegError], int]] = {
     UnknownObject: 404,
     Conflict: 409,
     BodyTooLarge: 413,
+    TooMuch: 413,
+    TooManyWaiting: 429,
+    AuditLogFailed: 503,
     UnknownEncoding: 415,
     BodyUnreadable: 400,
     DatabaseAway: 503,
@@ -55,6 +68,8 @@ RETRY_AFTER_S: Final = 2
 CONTENT_DIGEST: Final = "content-digest"
 _SHA256: Final = re.compile(r"sha-256=:([A-Za-z0-9+/=]+):")
 DOCUMENT_BYTES: Final = 65536
+# Shards that are in memory at a time; a site without one there is always let in.
+SHARDS_AT_ONCE, OF_ONE_SITE = 8, 4
 
 Found = TypeVar("Found")
 Bearer = Annotated[str | None, Header(alias="authorization")]
@@ -71,13 +86,36 @@ class Announced(BaseModel):
     pairs: int
 
 
+@dataclass(frozen=True)
+class Guards:
+    """What a site may cost, and where it is written down what each did.
+
+    Attributes
+    ----------
+    largest_shard_bytes : int
+    most_bytes : int or None
+        That all shards of a site may take together; None: as many as there is room for.
+    audit_log : AuditLog or None
+        What cannot be written down does not happen.
+    """
+
+    largest_shard_bytes: int = LARGEST_SHARD_BYTES
+    most_bytes: int | None = None
+    audit_log: AuditLog | None = None
+
+    def note(self, action: str, site: Site, **fields: str | int) -> None:
+        """Write down what a site does. Raises AuditLogFailed."""
+        if self.audit_log is not None:
+            self.audit_log.append(
+                action=action, project=site.project.name, site=site.name, **fields
+            )
+
+
 def create_app(
-    database: Database,
-    blobs: Blobs,
-    versions: Versions,
-    largest_shard_bytes: int = LARGEST_SHARD_BYTES,
+    database: Database, blobs: Blobs, versions: Versions, guards: Guards | None = None
 ) -> FastAPI:
     """The API for sites. What the provider does, it does on its own machine, not over HTTP."""
+    guarded, places = guards or Guards(), Places(SHARDS_AT_ONCE, OF_ONE_SITE)
     app = FastAPI(title="Veilseg collaboration", docs_url=None, redoc_url=None, openapi_url=None)
     _handle_errors(app)
 
@@ -118,12 +156,11 @@ def create_app(
 
     @app.post("/v1/projects/{project}/token")
     def rotate(project: str, authorization: Bearer = None) -> dict[str, str]:
-        token = as_site(
-            project,
-            authorization,
-            lambda session, site: projects.rotated(session, site, _token(authorization) or ""),
-        )
-        return {"token": token}
+        def replaced(session: Session, site: Site) -> str:
+            guarded.note("token rotated", site)
+            return projects.rotated(session, site, _token(authorization) or "")
+
+        return {"token": as_site(project, authorization, replaced)}
 
     @app.get("/v1/projects/{project}/contributions")
     def own(project: str, authorization: Bearer = None) -> dict[str, Any]:
@@ -144,6 +181,7 @@ def create_app(
             raise InvalidInput(_malformed([one["loc"] for one in error.errors()])) from error
 
         def announce(session: Session, site: Site) -> dict[str, Any]:
+            guarded.note("contribution begun", site, contribution=key, pairs=announced.pairs)
             about = announced.client_digest, announced.shards, announced.pairs
             return contributions.announced(blobs, contributions.begin(session, site, key, *about))
 
@@ -159,40 +197,46 @@ def create_app(
 
     @app.delete("/v1/projects/{project}/contributions/{key}")
     def withdraw(project: str, key: Key, authorization: Bearer = None) -> dict[str, int]:
-        shards = as_site(
-            project,
-            authorization,
-            lambda session, site: contributions.withdraw(session, site, key),
-        )
-        gone = contributions.delete_shards(database, blobs, shards)
+        def taken_back(session: Session, site: Site) -> list[withdrawals.TakenBack]:
+            found = withdrawals.withdraw(session, site, key)
+            guarded.note("contribution withdrawn", site, contribution=key, shards=len(found))
+            return found
+
+        shards = as_site(project, authorization, taken_back)
+        gone = withdrawals.delete_shards(database, blobs, shards)
         return {"withdrawn_shards": len(shards), "deleted_shards": gone}
 
     @app.post("/v1/projects/{project}/contributions/{key}/complete")
     def complete(project: str, key: Key, authorization: Bearer = None) -> dict[str, Any]:
-        return as_site(
-            project,
-            authorization,
-            lambda session, site: contributions.document(
-                contributions.complete(session, site, key)
-            ),
-        )
+        def whole(session: Session, site: Site) -> dict[str, Any]:
+            found = contributions.document(contributions.complete(session, site, key))
+            guarded.note("contribution complete", site, contribution=key, pairs=found["pairs"])
+            return found
+
+        return as_site(project, authorization, whole)
 
     @app.put("/v1/projects/{project}/contributions/{key}/shards/{number}")
     async def shard(
         request: Request, project: str, key: Key, number: Number, authorization: Bearer = None
     ) -> dict[str, int]:
-        def known(session: Session, site: Site) -> None:
+        def known(session: Session, site: Site) -> str:
             contributions.find(session, site, key)
+            return f"{project}/{site.name}"
 
         # Before a byte of the body is read: strangers cost no memory.
-        await anyio.to_thread.run_sync(as_site, project, authorization, known)
+        who = await anyio.to_thread.run_sync(as_site, project, authorization, known)
         sha256 = _sha256(request.headers.get(CONTENT_DIGEST))
-        content = await read_bounded(request.stream(), request.headers, largest_shard_bytes)
+        with places.place(who, RETRY_AFTER_S):
+            content = await read_bounded(
+                request.stream(), request.headers, guarded.largest_shard_bytes
+            )
 
-        def receive(session: Session, site: Site) -> None:
-            contributions.receive(session, blobs, site, key, number, bytes(content), sha256)
+            def receive(session: Session, site: Site) -> None:
+                given = number, bytes(content), sha256, guarded.most_bytes
+                contributions.receive(session, blobs, site, key, *given)
+                guarded.note("shard received", site, contribution=key, shard=number)
 
-        await anyio.to_thread.run_sync(as_site, project, authorization, receive)
+            await anyio.to_thread.run_sync(as_site, project, authorization, receive)
         return {"shard": number}
 
     return app
@@ -224,10 +268,13 @@ def _handle_errors(app: FastAPI) -> None:
         status = next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 500)
         headers = {
             401: {"WWW-Authenticate": "Bearer"},
+            429: {"Retry-After": str(RETRY_AFTER_S)},
             503: {"Retry-After": str(RETRY_AFTER_S)},
         }.get(status)
         if status >= 500:
             logger.error("request failed: %s", error)
+        if isinstance(error, AuditLogFailed):  # which file it is is for the operator
+            return refusal("requests cannot be written down at the moment", status, headers)
         return refusal(str(error), status, headers)
 
     @app.exception_handler(RequestValidationError)

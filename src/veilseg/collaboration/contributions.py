@@ -3,15 +3,14 @@
 import hashlib
 import logging
 import re
-from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection
+from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from veilseg.collaboration.blobs import Blobs
-from veilseg.collaboration.database import Database
-from veilseg.collaboration.errors import Conflict, UnknownObject
+from veilseg.collaboration.errors import Conflict, TooMuch, UnknownObject
 from veilseg.collaboration.projects import expected_format, now
 from veilseg.collaboration.tables import (
     COMPLETE,
@@ -23,7 +22,7 @@ from veilseg.collaboration.tables import (
     Site,
 )
 from veilseg.contribution import decode_shard
-from veilseg.errors import InvalidInput, InvalidShard, VeilsegError
+from veilseg.errors import InvalidInput, InvalidShard
 
 logger = logging.getLogger(__name__)
 
@@ -96,9 +95,18 @@ def find(session: Session, site: Site, key: str) -> Contribution:
 
 
 def receive(
-    session: Session, blobs: Blobs, site: Site, key: str, number: int, content: bytes, sha256: str
+    session: Session,
+    blobs: Blobs,
+    site: Site,
+    key: str,
+    number: int,
+    content: bytes,
+    sha256: str,
+    most_bytes: int | None = None,
 ) -> None:
     """Take a shard; a second time the same one changes nothing.
+
+    ``most_bytes`` is what all shards of a site may take together.
 
     The content is written before it is registered: what a crash leaves in between is no shard.
 
@@ -111,6 +119,8 @@ def receive(
     Conflict
         If the project is closed, the contribution is complete or has fewer shards, or another
         content is there under this number.
+    TooMuch
+        If the site's shards would take more than they may.
     StorageFull, OutputNotWritable
         If it cannot be kept.
     """
@@ -130,6 +140,8 @@ def receive(
         raise Conflict(f"contribution: is {contribution.state}; no more shards belong to it")
     if not 0 <= number < contribution.planned_shards:
         raise Conflict(f"shard {number}: {contribution.planned_shards} were announced")
+    if most_bytes is not None and _bytes_of(session, site) + len(content) > most_bytes:
+        raise TooMuch(f"site {site.name}: its shards may take {most_bytes:,} bytes together")
     proxies, _ = decode_shard(content, expected_format(site.project))
     path = f"{_folder(contribution)}/{number:06d}-{sha256[:16]}"
     blobs.write(path, content)
@@ -170,70 +182,6 @@ def complete(session: Session, site: Site, key: str) -> Contribution:
     return contribution
 
 
-class TakenBack(NamedTuple):
-    """A shard that is withdrawn, until its content is deleted."""
-
-    shard: int
-    path: str
-
-
-def withdraw(session: Session, site: Site, key: str) -> list[TakenBack]:
-    """Take a contribution out of all fits to come.
-
-    Returns
-    -------
-    list of TakenBack
-        What has to be deleted once this transaction is through: :func:`delete_shards`. Each is
-        known until its content is gone: whoever asks once more gets the rest deleted.
-
-    Raises
-    ------
-    UnknownObject
-        If there is no such contribution.
-    """
-    contribution = find(session, site, key)
-    contribution.state = WITHDRAWN
-    session.flush()
-    return [TakenBack(shard.id, shard.path) for shard in contribution.shards]
-
-
-def withdraw_all(session: Session, site: Site) -> list[TakenBack]:
-    """All of a site's contributions; as :func:`withdraw`."""
-    keys = session.scalars(select(Contribution.key).where(Contribution.site_id == site.id)).all()
-    return [shard for key in keys for shard in withdraw(session, site, key)]
-
-
-def delete_shards(database: Database, blobs: Blobs, shards: Sequence[TakenBack]) -> int:
-    """Delete what was withdrawn; returns how many are gone. The others stay known."""
-    gone = []
-    for shard in shards:
-        try:
-            blobs.delete(shard.path)
-            gone.append(shard.shard)
-        except VeilsegError as error:
-            # No fit uses it any more; the site is told that it is not deleted yet.
-            logger.error("a withdrawn shard is still there: %s", error)
-    with database.session() as session:
-        session.execute(delete(Shard).where(Shard.id.in_(gone)))
-    return len(gone)
-
-
-def sweep(database: Database, blobs: Blobs) -> int:
-    """Delete what crashes left: contents that no shard has, and what is withdrawn.
-
-    Returns
-    -------
-    int
-        How many there were.
-    """
-    with database.session() as session:
-        taken_back = select(Shard).join(Contribution).where(Contribution.state == WITHDRAWN)
-        shards = [TakenBack(one.id, one.path) for one in session.scalars(taken_back)]
-    gone = delete_shards(database, blobs, shards)
-    with database.session() as session:
-        return gone + blobs.keep_only(session.scalars(select(Shard.path)), FOLDER)
-
-
 def listed(session: Session, site: Site) -> list[dict[str, Any]]:
     """A site's contributions, the newest first."""
     own = select(Contribution).where(Contribution.site_id == site.id)
@@ -260,6 +208,14 @@ def document(contribution: Contribution) -> dict[str, Any]:
         "shards": {str(shard.number): shard.sha256 for shard in contribution.shards},
         "created": contribution.created,
     }
+
+
+def _bytes_of(session: Session, site: Site) -> int:
+    """Of all shards of a site, other than by one that is sent at this moment."""
+    # One after the other: two at once would both be the last that fits.
+    session.get(Site, site.id, with_for_update=True)
+    own = select(func.sum(Shard.size)).join(Contribution).where(Contribution.site_id == site.id)
+    return int(session.scalar(own) or 0)
 
 
 def _folder(contribution: Contribution) -> str:

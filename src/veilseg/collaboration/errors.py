@@ -7,6 +7,7 @@
         ├── Unauthorized      no token, an unknown one, or one that has expired
         ├── UnknownObject     nothing of that name that this site may see
         ├── Conflict          it does not go with what is there already
+        ├── TooMuch           a site has contributed as much as it may
         └── StorageFull       no room for a shard or a record
     ServerError
         └── DatabaseAway      try again later
@@ -25,6 +26,10 @@ class UnknownObject(InvalidInput):
 
 class Conflict(InvalidInput):
     """It does not go with what is there already."""
+
+
+class TooMuch(InvalidInput):
+    """A site has contributed as much as it may."""
 
 
 class StorageFull(InvalidInput):

@@ -19,6 +19,7 @@ import torch
 from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
 from safetensors import SafetensorError
+from sqlalchemy.orm import Session
 from torch import nn
 
 from veilseg.binding import seal_server_half
@@ -27,7 +28,7 @@ from veilseg.collaboration import fits, projects
 from veilseg.collaboration.errors import Conflict, DatabaseAway
 from veilseg.collaboration.provider import Provider
 from veilseg.collaboration.shards import ShardPairs
-from veilseg.collaboration.tables import Fit, Project
+from veilseg.collaboration.tables import Fit
 from veilseg.contribution import PairFormat, ProtectedPair
 from veilseg.errors import IntegrityError
 from veilseg.networks.segmenter import Segmenter
@@ -208,29 +209,27 @@ def _stage(
 
 
 def _published(provider: Provider, project: str, fit_id: int, network: nn.Module) -> int:
-    with provider.database.session() as session:
-        record = session.get_one(Fit, fit_id)
+    base = open_server_half(provider.versions.folder(project, 1))
+    with np.load(base.selftest_file, allow_pickle=False) as stored:
+        nobody: Float32Array = stored["proxy"].astype(np.float32)
+
+    def write(folder: Path, number: int) -> ServerManifest:
+        known = base.manifest
+        manifest = ServerManifest(
+            name=known.name,
+            version=str(number),
+            proxy=known.proxy,
+            answer=known.answer,
+            fitting=known.fitting,
+            peer_digest=known.peer_digest,
+        )
+        write_server_half(folder, manifest, network, nobody)
+        return seal_server_half(folder, manifest)
+
+    def allowed(session: Session) -> None:
         # A site that withdrew while this ran must not be in what is served; one that withdraws
-        # while this is published waits until it is.
-        fits.require_unchanged(session, record, locked=True)
-        found: Project = record.project
-        base = open_server_half(provider.versions.folder(project, 1))
-        with np.load(base.selftest_file, allow_pickle=False) as stored:
-            nobody: Float32Array = stored["proxy"].astype(np.float32)
-
-        def write(folder: Path, number: int) -> ServerManifest:
-            known = base.manifest
-            manifest = ServerManifest(
-                name=known.name,
-                version=str(number),
-                proxy=known.proxy,
-                answer=known.answer,
-                fitting=known.fitting,
-                peer_digest=known.peer_digest,
-            )
-            write_server_half(folder, manifest, network, nobody)
-            return seal_server_half(folder, manifest)
-
-        version = provider.versions.publish(session, found, fit_id, write)
+        # while this is registered waits until it is.
+        fits.require_unchanged(session, session.get_one(Fit, fit_id), locked=True)
         fits.end(session, fit_id, done=True)
-        return version.number
+
+    return provider.versions.publish(provider.database, project, fit_id, write, allowed)

@@ -13,7 +13,7 @@ import pytest
 from collaborating import FORMAT, Site
 
 from veilseg.collaboration import projects
-from veilseg.collaboration.app import create_app
+from veilseg.collaboration.app import Guards, create_app
 from veilseg.collaboration.blobs import Blobs
 from veilseg.collaboration.database import Database
 from veilseg.collaboration.versions import Versions
@@ -62,7 +62,7 @@ def place(database: Database, tmp_path: Path) -> SimpleNamespace:
             projects.create(session, project, FORMAT)
             for name in members:
                 tokens[name] = projects.invite(session, project, name, days=1)
-    app = create_app(database, blobs, versions, largest_shard_bytes=20_000)
+    app = create_app(database, blobs, versions, Guards(largest_shard_bytes=20_000))
     sites = {
         name: Site(app, "hearts" if name == "c" else "brains", token)
         for name, token in tokens.items()

@@ -9,7 +9,7 @@ from collaborating import FORMAT, KEY, asked, reason, shard_of
 from safetensors.numpy import save
 from sqlalchemy import select, update
 
-from veilseg.collaboration import contributions, fits, projects
+from veilseg.collaboration import fits, projects, withdrawals
 from veilseg.collaboration.blobs import Blobs
 from veilseg.collaboration.database import Database
 from veilseg.collaboration.errors import Conflict
@@ -169,9 +169,9 @@ def test_what_a_crash_left_is_swept(place, files, monkeypatch):
     path.mkdir(parents=True)
     (path / "000000-orphan").write_bytes(b"of no shard")
     # It may just be on its way to be registered.
-    assert contributions.sweep(place.database, place.blobs) == 0
+    assert withdrawals.sweep(place.database, place.blobs) == 0
     monkeypatch.setattr("veilseg.collaboration.blobs.ON_ITS_WAY_S", -60)
-    assert contributions.sweep(place.database, place.blobs) == 1
+    assert withdrawals.sweep(place.database, place.blobs) == 1
     assert files() == [shard_of()]
 
 
@@ -205,10 +205,10 @@ def test_shard_that_was_being_withdrawn_when_the_service_was_killed(place, files
         raise RuntimeError("as good as killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr(contributions, "delete_shards", killed)
+        patched.setattr(withdrawals, "delete_shards", killed)
         assert place.a.ask("DELETE", f"/contributions/{KEY}").status_code == 500
     assert files() == [shard_of()]
-    assert contributions.sweep(place.database, place.blobs) == 1
+    assert withdrawals.sweep(place.database, place.blobs) == 1
     assert files() == []
 
 
@@ -327,8 +327,8 @@ def test_site_is_removed_with_all_that_it_gave(place, files):
     place.b.whole(value=2.0)
     with place.database.session() as session:
         projects.revoke(session, "brains", "a")
-        shards = contributions.withdraw_all(session, projects.find_site(session, "brains", "a"))
-    assert contributions.delete_shards(place.database, place.blobs, shards) == 1
+        shards = withdrawals.withdraw_all(session, projects.find_site(session, "brains", "a"))
+    assert withdrawals.delete_shards(place.database, place.blobs, shards) == 1
     assert files() == [shard_of(value=2.0)]
     assert [one["site"] for one in manifest(place)] == ["b"]
     assert place.a.ask("GET").status_code == 401
