@@ -16,9 +16,9 @@ WAITING = "not measured yet"
 
 
 def state(places: Places) -> str:
-    """How many cells are measured, of what budget."""
+    """How many cells are measured, of what budget, by the code of which days."""
     cells = _cells(places)
-    lines = head("data set", "steps", "measured of cells", "seeds", "attackers")
+    lines = head("data set", "steps", "measured of cells", "seeds", "attackers", "at commits")
     for data in ALL:
         mine = [one for one in cells.values() if one["data"] == data.name]
         every = sum(cell.data == data for cell in table())
@@ -28,6 +28,7 @@ def state(places: Places) -> str:
             [f"{len(mine)} of {every}" if mine else f"{WAITING}, {every} cells"],
             [str(seed) for seed in seeds],
             sorted({one["effort"] for one in mine}),
+            sorted({one["commit"][:7] for one in mine if one["commit"]}),
         )
         lines.append(row(data.title, *(", ".join(one) or "–" for one in told)))
     return "\n".join(lines)
@@ -103,7 +104,12 @@ def _leak(best: Result | None) -> str:
         return "no attack ran with its controls"
     nothing = f"knowing nothing {best['nothing_known']:.2f}"
     value = f"{best['metric']} {dice(best['value'], 2)} ({between(best['interval'])})"
-    return f"{best['attack']}: {value}; {nothing}; share {best['share']:.2f}"
+    told = f"{best['attack']}: {value}; {nothing}; share {best['share']:.2f}"
+    if not best["colluding_site"]:
+        return told
+    alone = best.get("alone")
+    without = "not known" if alone is None else f"{alone['share']:.2f} ({alone['attack']})"
+    return f"{told}, with a site on its side; without {without}"
 
 
 def asked(places: Places) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from evidence import together
 from evidence.goals import LARGEST_LOSS, LARGEST_OVERHEAD, Goal, signed
 from evidence.places import Places, Result
-from veilseg.audit.findings import RUN
+from veilseg.audit.findings import RUN, Channel, Occurs
 from veilseg.audit.verdict import LEAKS, LEAKS_IN_PART, share_learned, strongest
 from veilseg.bench.evidence.cells import COMPARATORS, PRIVATE, REPEATED
 from veilseg.bench.evidence.data import ALL
@@ -151,16 +151,21 @@ def _inverted(places: Places) -> tuple[str, str]:
 
 
 A10 = ("A10", RUN)
+# Smaller differences of validation Dice are called none (docs/experiments.md).
+NOISE = 0.003
+GIVEN: dict[Channel, Occurs] = {"image": "by default", "mask": "if asked for"}
 
 
 def _given(places: Places) -> tuple[str, str]:
     """What is learned of what sites gave to a fit, by a site that sides with the provider."""
     shares: dict[str, float | None] = {}
     for name, job in together.INVERTED.items():
-        channels = (places.load(name) or {"channels": {"image": []}})["channels"]
-        best = strongest(channels["image"])
-        shares[f"{job.data.title}, image"] = None if best is None else share_learned(best)
-        shares[f"{job.data.title}, mask"] = None
+        channels = (places.load(name) or {"channels": {}})["channels"]
+        # A mask leaves for a fit alone: nobody is asked for it who only has images segmented.
+        for channel, occurs in GIVEN.items():
+            best = strongest(channels.get(channel, []), occurs)
+            share = None if best is None else share_learned(best)
+            shares[f"{job.data.title}, {channel}"] = share
     return graded(shares), _largest(shares)
 
 
@@ -178,7 +183,7 @@ def _augmentation(places: Places) -> tuple[str, str]:
     dice = {one["name"]: one["validation_dice"] for one in rows}
     lacking = ("no block shift", "no jitter")
     met = {
-        name: dice["default"] > dice[name] if {"default", name} <= dice.keys() else None
+        name: dice["default"] - dice[name] > NOISE if {"default", name} <= dice.keys() else None
         for name in lacking
     }
     return counted(met, len(met)), _told(met, "operations")
@@ -244,8 +249,7 @@ CLAIMS = (
     Claim(
         SF,
         "images and masks are protected in training",
-        "image (A10) and mask from the pairs that sites gave to a fit; nothing here attacks the "
-        f"encoded masks of a fit, so it cannot hold yet; {SHARE}",
+        f"image (A10) and mask (A16e) of the pairs that sites gave to a fit, {SHARE}",
         _given,
     ),
     Claim(SF, "a model-inversion attack fails", f"A10, {SHARE}", _inverted),
@@ -260,8 +264,8 @@ CLAIMS = (
     Claim(
         SF,
         "augmentation of sequences helps",
-        "validation Dice falls without each of the operations that are on by default; without "
-        "some, in part; one run each",
+        f"validation Dice falls by more than {NOISE:g} without each of the operations that are on "
+        "by default; without some, in part; one run each",
         _augmentation,
     ),
 )

@@ -173,6 +173,20 @@ def test_several_proxies_are_told_of_where_they_teach_more(places):
     assert line.endswith("| share 0.62 |")
 
 
+def test_an_attack_with_a_site_on_its_side_is_told_with_what_it_is_without(places):
+    one = next(cell for cell in table() if cell.name == "cardiac-encoding-0")
+    cell = made_up.cell(one)
+    document = made_up.audit("encoding")
+    helped = {"attack": "A10", "threat": {"colluding_site": True}}
+    document["channels"]["image"].append(made_up.finding("image", 0.9, **helped))
+    publish(places, [cell | {"leakage": made_up.leakage(document)}])
+    (line,) = (row for row in results_page.leaks(places).splitlines() if "| encoding |" in row)
+    assert re.search(r"A10: SSIM 0.90.*, with a site on its side; without 0\.\d\d \(A5\)", line)
+    # An attack that nobody has to help is told as it is.
+    publish(places, [cell])
+    assert "with a site on its side" not in results_page.leaks(places)
+
+
 def test_an_attack_that_failed_its_control_is_told_and_is_no_figure(places):
     one = next(cell for cell in table() if cell.name == "cardiac-mixup-0")
     cell = made_up.cell(one)

@@ -48,6 +48,7 @@ def finding(channel: str, value: float | None, status: str = "run", **fields: ob
         "positive_control": passed,
         "null_control": passed,
         "controls_passed": status == "run",
+        "threat": {"colluding_site": False},
         **fields,
     }
 

@@ -1,6 +1,6 @@
 """What cells say together: accuracy, margins to plain, and private schemes against comparators."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from veilseg.audit.findings import CHANNELS
@@ -88,13 +88,21 @@ def _paired(own: BySeed, other: BySeed) -> Document | None:
 
 
 def strongest_of(by_seed: BySeed) -> Document:
-    """By channel, what the server learns of the seed that shows most; None where nothing ran."""
+    """By channel, what the server learns of the seed that shows most; None where nothing ran.
+
+    With it, as ``alone``, the most that it learns where no site sides with it.
+    """
     learned: Document = {}
     for channel in CHANNELS:
-        there = [cell["leakage"][channel]["by_default"] for cell in by_seed.values()]
-        known = [one for one in there if one is not None]
-        learned[channel] = max(known, key=lambda one: one["share"], default=None)
+        of_channel = [cell["leakage"][channel] for cell in by_seed.values()]
+        best, alone = (_most([one[who] for one in of_channel]) for who in ("by_default", "alone"))
+        learned[channel] = None if best is None else {**best, "alone": alone}
     return learned
+
+
+def _most(found: Iterable[Document | None]) -> Document | None:
+    known = [one for one in found if one is not None]
+    return max(known, key=lambda one: float(one["share"]), default=None)
 
 
 def _against(

@@ -12,12 +12,13 @@ Document = Mapping[str, Any]
 KEPT: Final = (
     *("attack", "title", "setting", "occurs", "person", "status", "metric", "direction"),
     *("value", "interval", "n", "n_patients", "baseline", "positive_control", "null_control"),
-    "controls_passed",
+    *("controls_passed", "threat"),
 )
 
 
 def leakage(audit: Document) -> dict[str, Any]:
-    """By channel: every attack, and the strongest of what a site does by default or if asked to.
+    """By channel: every attack, and the strongest of what a site does by default or if asked to,
+    and by default where no site sides with the server.
 
     None of a channel where no attack ran with its controls: that is no safety.
     """
@@ -27,6 +28,7 @@ def leakage(audit: Document) -> dict[str, Any]:
 def _of(findings: Sequence[Document]) -> dict[str, Any]:
     return {
         "by_default": _told(strongest(findings)),
+        "alone": _told(strongest(findings, alone=True)),
         "if_asked": _told(strongest(findings, "if asked for")),
         "attacks": [{name: one[name] for name in KEPT} for one in findings],
     }
@@ -42,4 +44,5 @@ def _told(best: Document | None) -> dict[str, Any] | None:
         "nothing_known": round(nothing_known(best), 4),
         "share": None if share is None else round(share, 4),
         "n_patients": best["n_patients"],
+        "colluding_site": bool(best["threat"]["colluding_site"]),
     }
