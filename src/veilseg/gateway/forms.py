@@ -7,36 +7,42 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
+from urllib.parse import parse_qsl
 
 import anyio
-from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
+import anyio.to_thread
 from starlette.requests import Request
-from starlette.types import Message
 
-from veilseg.gateway.errors import InvalidRequest
+from veilseg.gateway.errors import InvalidRequest, StorageFull
+from veilseg.gateway.multipart import FIELD_BYTES, Form, MultipartForm, Upload
 from veilseg.gateway.settings import Settings
 from veilseg.imaging.dicom_marks import ENDING as DICOM_ENDING
 from veilseg.imaging.formats import ending_of
 from veilseg.serving.errors import BodyTooLarge
 
-Arriving = Callable[[], AbstractContextManager[Callable[[int], None]]]
-
 CHUNK_BYTES: Final = 1 << 20
-FIELD_BYTES: Final = 65536
-MOST_FIELDS: Final = 20
 # nnU-Net's way of naming the channels of an image.
 CHANNEL: Final = re.compile(r"_(\d{4})(?=\.)")
 
 
 @dataclass(frozen=True)
-class Upload:
-    """One file, as its user called it."""
+class Room:
+    """Where what arrives lies, and who counts it.
 
-    name: str
-    stream: IO[bytes]
-    size: int
+    Attributes
+    ----------
+    folder : Path
+        For this form alone.
+    more : callable
+        Is told of so many bytes before they are kept.
+    """
+
+    folder: Path
+    more: Callable[[int], None]
+
+
+Arriving = Callable[[], AbstractContextManager[Room]]
 
 
 @asynccontextmanager
@@ -46,8 +52,9 @@ async def form_of(
     arriving: Arriving,
     most_bytes: int | None = None,
     most_files: int | None = None,
-) -> AsyncIterator[FormData]:
-    """The form of a request; its files lie on disk until the end of the block.
+) -> AsyncIterator[Form]:
+    """The form of a request; its files lie on disk until the end of the block, or where they were
+    moved to.
 
     Parameters
     ----------
@@ -76,30 +83,41 @@ async def form_of(
     if declared.isdecimal() and int(declared) > limit:
         raise too_large
 
-    with arriving() as more:
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await request.receive()
-            size = len(message.get("body", b""))
-            received += size
+    async def counted(room: Room) -> AsyncIterator[bytes]:
+        nonlocal received
+        async for chunk in request.stream():
+            received += len(chunk)
             if received > limit:
                 raise too_large
-            more(size)
-            return message
+            room.more(len(chunk))
+            yield chunk
 
-        bounded = Request(request.scope, counted)
-        with anyio.fail_after(settings.body_timeout_s):
-            try:
-                form = await bounded.form(
-                    max_files=files, max_fields=MOST_FIELDS, max_part_size=FIELD_BYTES
-                )
-            except HTTPException as error:
-                raise InvalidRequest(f"body: {error.detail}") from error
+    with arriving() as room:
         try:
-            yield form
-        finally:
-            await form.close()
+            with anyio.fail_after(settings.body_timeout_s):
+                form = await _received(request, counted(room), room.folder, files)
+        except OSError as error:
+            raise StorageFull("the upload cannot be stored here") from error
+        yield form
+
+
+async def _received(
+    request: Request, stream: AsyncIterator[bytes], folder: Path, most_files: int
+) -> Form:
+    content_type = request.headers.get("content-type", "")
+    if content_type.startswith("application/x-www-form-urlencoded"):
+        body = b""
+        async for chunk in stream:
+            body += chunk
+            if len(body) > FIELD_BYTES:
+                raise BodyTooLarge(f"body: more than the {FIELD_BYTES} bytes of a field")
+        return Form(dict(parse_qsl(body.decode("utf-8", "replace"))))
+    if not content_type.startswith("multipart/form-data"):
+        return Form()
+    with MultipartForm(content_type, folder, most_files) as form:
+        async for chunk in stream:
+            await anyio.to_thread.run_sync(form.write, chunk)
+        return form.finish()
 
 
 async def fields_of(request: Request, settings: Settings) -> dict[str, Any]:
@@ -129,23 +147,8 @@ async def fields_of(request: Request, settings: Settings) -> dict[str, Any]:
     return fields
 
 
-def uploads_in(form: FormData, field: str) -> list[Upload]:
-    """The files of a field."""
-    return [
-        Upload(one.filename or "", one.file, one.size or 0)
-        for one in form.getlist(field)
-        if isinstance(one, UploadFile)
-    ]
-
-
-def text_in(form: FormData, field: str) -> str:
-    """A field that is no file; empty if it is missing."""
-    value = form.get(field, "")
-    return value if isinstance(value, str) else ""
-
-
 def kept(uploads: Sequence[Upload], folder: Path) -> tuple[Path, str]:
-    """Write the files of one image into a folder, under names that say nothing.
+    """Move the files of one image into a folder, under names that say nothing.
 
     Parameters
     ----------
@@ -185,9 +188,8 @@ def kept(uploads: Sequence[Upload], folder: Path) -> tuple[Path, str]:
         targets = [image / f"{number:06d}{ending}" for number, ending in enumerate(promised)]
     digest = hashlib.sha256()
     for upload, target in zip(uploads, targets, strict=True):
-        upload.stream.seek(0)
-        with target.open("wb") as stream:
-            while chunk := upload.stream.read(CHUNK_BYTES):
-                stream.write(chunk)
+        upload.path.replace(target)
+        with target.open("rb") as stream:
+            while chunk := stream.read(CHUNK_BYTES):
                 digest.update(chunk)
     return image, digest.hexdigest()

@@ -16,8 +16,9 @@ from veilseg.client.pipeline import Progress, Segmented
 from veilseg.gateway import documents
 from veilseg.gateway.documents import Wish
 from veilseg.gateway.errors import InvalidRequest, NotOffered
-from veilseg.gateway.forms import FIELD_BYTES, form_of, text_in, uploads_in
+from veilseg.gateway.forms import form_of
 from veilseg.gateway.jobs import Job
+from veilseg.gateway.multipart import FIELD_BYTES
 from veilseg.gateway.segmenting import Segmenter, Subject
 from veilseg.gateway.site import Site
 from veilseg.imaging.formats import stem_of
@@ -52,7 +53,7 @@ def router(site: Site) -> APIRouter:
         async with form_of(
             request, site.settings, site.sessions.arriving, FIELD_BYTES, most_files=0
         ) as form:
-            password = text_in(form, "password")
+            password = form.fields.get("password", "")
         visitor_of(f"Bearer {password}", site.tokens)
         return {"access_token": password, "token_type": "Bearer"}
 
@@ -80,10 +81,10 @@ def router(site: Site) -> APIRouter:
         # Slicer's "Upload volume": kept for a while as a session is, and called by this name.
         owner = site.visitor(request).site
         async with form_of(request, site.settings, site.sessions.arriving) as form:
-            wish = Wish.of("", text_in(form, "params"))
+            wish = Wish.of("", form.fields.get("params", ""))
             label = _label(wish, image or "image")
             await anyio.to_thread.run_sync(
-                site.sessions.add, owner, uploads_in(form, "file"), 0, label
+                site.sessions.add, owner, form.files.get("file", []), 0, label
             )
         return {"image": image or "image"}
 
@@ -92,7 +93,7 @@ def router(site: Site) -> APIRouter:
         owner = site.visitor(request).site
         async with form_of(request, site.settings, site.sessions.arriving) as form:
             session = await anyio.to_thread.run_sync(
-                site.sessions.add, owner, uploads_in(form, "files"), max(0, expiry)
+                site.sessions.add, owner, form.files.get("files", []), max(0, expiry)
             )
         return {"session_id": session.id, "session_info": session.document()}
 
@@ -112,8 +113,8 @@ def router(site: Site) -> APIRouter:
         segmenter = site.segmenter(model)
         request.state.model = model
         async with form_of(request, site.settings, site.sessions.arriving) as form:
-            wish = Wish.of(output, text_in(form, "params"))
-            uploads = uploads_in(form, "file")
+            wish = Wish.of(output, form.fields.get("params", ""))
+            uploads = form.files.get("file", [])
             if uploads:
                 # Kept for this request alone.
                 session = await anyio.to_thread.run_sync(site.sessions.add, owner, uploads)

@@ -1,6 +1,7 @@
 """Uploads that are kept for a while, each for the user who sent it."""
 
 import shutil
+import tempfile
 import threading
 import time
 import uuid
@@ -12,7 +13,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from veilseg.gateway.errors import StorageFull, UnknownObject
-from veilseg.gateway.forms import Upload, kept
+from veilseg.gateway.forms import Room, kept
+from veilseg.gateway.multipart import Upload
 
 SWEEP_EVERY_S: Final = 10.0
 
@@ -223,7 +225,24 @@ class Sessions:
             self.sweep()
 
     @contextmanager
-    def arriving(self) -> Iterator[Callable[[int], None]]:
+    def arriving(self) -> Iterator[Room]:
+        """Where an upload lies for the length of a block, unless it is kept, and what it takes.
+
+        Raises
+        ------
+        StorageFull
+            As soon as all uploads together are too large, or the disk is full.
+        """
+        with self._counted() as more:
+            try:
+                folder = tempfile.TemporaryDirectory(prefix="incoming-", dir=self._folder)
+            except OSError as error:
+                raise StorageFull("the upload cannot be stored here") from error
+            with folder as name:
+                yield Room(Path(name), more)
+
+    @contextmanager
+    def _counted(self) -> Iterator[Callable[[int], None]]:
         """Count what lies on disk for the length of a block, as an upload before it is kept.
 
         Yields
@@ -250,6 +269,6 @@ class Sessions:
 
     @contextmanager
     def _room_for(self, size: int) -> Iterator[None]:
-        with self.arriving() as more:
+        with self._counted() as more:
             more(size)
             yield

@@ -1,11 +1,11 @@
 """Work, uploads and folders of the gateway, without HTTP."""
 
-import io
 import os
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import dicoms
@@ -15,8 +15,9 @@ import pytest
 from veilseg.errors import InvalidImage
 from veilseg.gateway.datastore import Datastore
 from veilseg.gateway.errors import Cancelled, InvalidRequest, StorageFull, UnknownObject
-from veilseg.gateway.forms import Upload, kept
+from veilseg.gateway.forms import kept
 from veilseg.gateway.jobs import Jobs
+from veilseg.gateway.multipart import Upload
 from veilseg.gateway.segmenting import Subject
 from veilseg.gateway.sessions import Sessions
 from veilseg.gateway.work import PREFIX, YOUNG_S, work_folder
@@ -24,8 +25,17 @@ from veilseg.imaging import formats
 from veilseg.serving.errors import Draining, TooManyWaiting
 
 
-def upload(name: str, content: bytes = b"x") -> Upload:
-    return Upload(name, io.BytesIO(content), len(content))
+@pytest.fixture
+def upload(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Upload]:
+    """A file as it arrived."""
+    folder = tmp_path_factory.mktemp("incoming")
+
+    def arrived(name: str, content: bytes = b"x") -> Upload:
+        path = folder / f"{len(list(folder.iterdir())):06d}"
+        path.write_bytes(content)
+        return Upload(name, path, len(content))
+
+    return arrived
 
 
 def test_jobs_are_bounded_cancelled_and_ended():
@@ -56,24 +66,24 @@ def test_jobs_are_bounded_cancelled_and_ended():
         jobs.begin(work)
 
 
-def test_what_still_arrives_takes_room(tmp_path: Path):
+def test_what_still_arrives_takes_room(upload, tmp_path: Path):
     with Sessions(tmp_path, 60, stored_bytes=10) as sessions:
-        with sessions.arriving() as more:
-            more(4)
-            more(4)
+        with sessions.arriving() as room:
+            room.more(4)
+            room.more(4)
             with pytest.raises(StorageFull):
-                more(4)
+                room.more(4)
             with pytest.raises(StorageFull):
                 sessions.add("a", [upload("scan.nii.gz", b"12345")])
         kept = sessions.add("a", [upload("scan.nii.gz", b"12345")])
-        with pytest.raises(StorageFull), sessions.arriving() as more:
-            more(6)
+        with pytest.raises(StorageFull), sessions.arriving() as room:
+            room.more(6)
         sessions.remove("a", kept.id)
-        with sessions.arriving() as more:
-            more(10)
+        with sessions.arriving() as room:
+            room.more(10)
 
 
-def test_uploads_lie_under_names_that_say_nothing(tmp_path: Path):
+def test_uploads_lie_under_names_that_say_nothing(upload, tmp_path: Path):
     names = {
         "one": (["/scans/Erika Mustermann.NII.GZ"], ["image.nii.gz"]),
         "windows": ([r"C:\Erika\scan.zip"], ["image.zip"]),
@@ -97,7 +107,7 @@ def test_uploads_lie_under_names_that_say_nothing(tmp_path: Path):
         kept([], tmp_path)
 
 
-def test_sessions_end_and_belong_to_somebody(tmp_path: Path):
+def test_sessions_end_and_belong_to_somebody(upload, tmp_path: Path):
     sessions = Sessions(tmp_path, lifetime_s=100, stored_bytes=10)
     mine = sessions.add("me", [upload("a.nii", bytes(6))])
     short = sessions.add("me", [upload("a.nii", bytes(4))], lifetime_s=1)
@@ -143,7 +153,7 @@ def test_what_a_killed_process_left_is_deleted(tmp_path: Path):
 
 
 @pytest.mark.parametrize("how", ["removed", "replaced"])
-def test_files_of_a_deleted_session_stay_for_who_uses_them(tmp_path: Path, how):
+def test_files_of_a_deleted_session_stay_for_who_uses_them(upload, tmp_path: Path, how):
     sessions = Sessions(tmp_path, lifetime_s=100, stored_bytes=100)
     mine = sessions.add("me", [upload("a.nii", b"first")], label="head")
     with sessions.used("me", mine.id), sessions.used("me", mine.id):
