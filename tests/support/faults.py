@@ -32,12 +32,15 @@ class FaultyRelay(Relay):
     ----------
     faults : dict
         How often each fault was met.
+    answered : int
+        Bytes of answers that came through.
     """
 
     def __init__(self, target: tuple[str, int], seed: int, share: float = 0.5) -> None:
         super().__init__()
         self.target = target
         self.faults: dict[Fault, int] = dict.fromkeys(FAULTS, 0)
+        self.answered = 0
         self._random = random.Random(seed)
         self._share = share
         self._ending = False
@@ -91,6 +94,7 @@ class FaultyRelay(Relay):
                     time.sleep(0.02)
                 site.sendall(chunk)
                 passed += len(chunk)
+                self.answered += len(chunk)
         except OSError:
             pass
 

@@ -18,6 +18,8 @@ from veilseg.payload import Float32Array
 
 # A server that was given up is asked again after this long: it may have been restarted.
 AWAY_S: Final = 10.0
+# With those that are always made they outlast a server that loads its models anew: 8 to 16 s.
+RESTART_RETRIES: Final = 2
 # Tiles under way for each server: one is worked on, one is ready for whoever is free first.
 TILES_PER_SERVER: Final = 2
 
@@ -200,6 +202,8 @@ def connected(
             timeout_s=timeout_s,
             credentials=credentials,
             still_wanted=still_wanted,
+            # Several are not waited for: the others do without the one that is lost.
+            more_once_met=RESTART_RETRIES if len(urls) == 1 else 0,
         )
         for url in urls
     ]

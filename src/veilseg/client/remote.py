@@ -68,6 +68,8 @@ class RemoteServer:
         In place of the network, for tests.
     still_wanted : callable, optional
         Called now and then while it waits to try again; what it raises ends that.
+    more_once_met : int
+        Further retries of a server that has answered before: it may be starting anew.
 
     Attributes
     ----------
@@ -98,12 +100,15 @@ class RemoteServer:
         credentials: Credentials | None = None,
         transport: httpx.BaseTransport | None = None,
         still_wanted: StillWanted | None = None,
+        more_once_met: int = 0,
     ) -> None:
         for spec in (manifest.proxy, manifest.answer):
             if spec.datatype not in DTYPES:
                 raise InvalidInput(f"manifest: datatype {spec.datatype} is not spoken here")
         self._manifest = manifest
-        self._transfer = Transfer(url, timeout_s, retries, transport, credentials, still_wanted)
+        self._transfer = Transfer(
+            url, timeout_s, retries, transport, credentials, still_wanted, more_once_met
+        )
         self._version: str | None = None
 
     @property

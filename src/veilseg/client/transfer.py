@@ -1,7 +1,5 @@
 """One HTTP exchange after another with a server that may be slow, busy or gone."""
 
-import email.utils
-import random
 import ssl
 import time
 from collections.abc import Callable
@@ -14,15 +12,12 @@ import httpx
 
 from veilseg.client.addresses import is_safe_for_tokens, is_this_machine, usable
 from veilseg.client.credentials import TOKEN_VARIABLE, Credentials
+from veilseg.client.pauses import backoff_s, retry_after_s
 from veilseg.errors import InvalidAnswer, InvalidInput, ServerRefused, ServerUnreachable
 from veilseg.wire import Message
 
 # The server, or a proxy before it, says of these that they may pass.
 PASSING_STATUSES: Final = frozenset({429, 502, 503, 504})
-FIRST_BACKOFF_S: Final = 0.25
-LONGEST_BACKOFF_S: Final = 8.0
-# A server may ask for any pause; a clinician waiting for a segmentation will not.
-LONGEST_RETRY_AFTER_S: Final = 30.0
 # A server that says it is busy is well: waiting in its queue is no failed attempt. But a queue
 # that is full for so long will not be empty soon.
 LONGEST_QUEUE_S: Final = 600.0
@@ -76,6 +71,8 @@ class Transfer:
         In place of the network, for tests.
     still_wanted : callable, optional
         Called now and then while it waits to try again; what it raises ends that.
+    more_once_met : int
+        Further attempts of a server that has answered before: it may be starting anew.
 
     Raises
     ------
@@ -92,8 +89,10 @@ class Transfer:
         transport: httpx.BaseTransport | None,
         credentials: Credentials | None = None,
         still_wanted: StillWanted | None = None,
+        more_once_met: int = 0,
     ) -> None:
         self.url = usable(url)
+        self._more_once_met, self._met = more_once_met, False
         self._still_wanted = still_wanted
         self._credentials = credentials or Credentials()
         if self._credentials.token and not is_safe_for_tokens(url):
@@ -172,27 +171,32 @@ class Transfer:
                 refused = _certificate_refused(error)
                 if refused is not None:
                     raise ServerUnreachable(f"{self.url}: {refused}") from error
-                if failed == self._retries:
+                if failed >= self._allowed:
                     hint = self._hint(error)
                     raise ServerUnreachable(f"{self.url}: {_reason(error)}{hint}") from error
-                self._pause(_backoff_s(failed))
+                self._pause(backoff_s(failed))
                 failed += 1
                 continue
             if reply.status not in PASSING_STATUSES:
+                self._met = True
                 self._require_access(reply)
                 return reply
-            wait_s = min(_retry_after_s(reply.headers.get("retry-after")), LONGEST_RETRY_AFTER_S)
+            wait_s = retry_after_s(reply.headers.get("retry-after"))
             if reply.status == httpx.codes.TOO_MANY_REQUESTS:
-                pause_s = max(_backoff_s(turned_away), wait_s)
+                pause_s = max(backoff_s(turned_away), wait_s)
                 turned_away, waited_s = turned_away + 1, waited_s + pause_s
                 if waited_s > LONGEST_QUEUE_S:
                     raise ServerRefused(f"{self.url}: {reply.error_text}")
             else:
-                pause_s = max(_backoff_s(failed), wait_s)
+                pause_s = max(backoff_s(failed), wait_s)
                 failed += 1
-                if failed > self._retries:
+                if failed > self._allowed:
                     raise ServerRefused(f"{self.url}: {reply.error_text}")
             self._pause(pause_s)
+
+    @property
+    def _allowed(self) -> int:
+        return self._retries + (self._more_once_met if self._met else 0)
 
     def _pause(self, seconds: float) -> None:
         """Until trying again; cut short if nobody wants the answer any more."""
@@ -275,21 +279,3 @@ def _reason(error: httpx.TransportError) -> str:
     if isinstance(error, httpx.TimeoutException):
         return "did not answer in time"
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _backoff_s(attempt: int) -> float:
-    # Jitter, so that the sites that one restart cut off do not all come back at once.
-    longest = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(attempt, 10))
-    return random.uniform(longest / 2, longest)
-
-
-def _retry_after_s(header: str | None) -> float:
-    """Seconds asked for, given as a number or as a date; 0 if neither."""
-    if header is None:
-        return 0.0
-    if header.strip().isdecimal():
-        return float(header)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return 0.0

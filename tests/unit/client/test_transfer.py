@@ -9,6 +9,7 @@ import pytest
 
 from veilseg.client import transfer
 from veilseg.client.credentials import Credentials
+from veilseg.client.pauses import FIRST_BACKOFF_S, LONGEST_BACKOFF_S
 from veilseg.client.transfer import Reply, Transfer
 from veilseg.errors import InvalidInput, ServerRefused, ServerUnreachable
 from veilseg.wire import Message
@@ -68,8 +69,31 @@ def test_passing_faults_are_tried_again(fault: Scripted, pauses: list[float]):
     assert exchanged(fault, fault, fault, OK).body == b"answer"
     assert len(pauses) == 3
     for attempt, pause in enumerate(pauses):
-        longest = transfer.FIRST_BACKOFF_S * 2**attempt
+        longest = FIRST_BACKOFF_S * 2**attempt
         assert longest / 2 <= pause <= longest
+
+
+def test_a_server_that_has_answered_before_is_waited_for_longer(pauses: list[float]):
+    """It is likely to be starting anew; an address at which nobody ever was is told of soon."""
+    steps: list[Exception | None] = [None, *[httpx.ConnectError("refused")] * 3, None]
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        if (step := steps.pop(0)) is not None:
+            raise step
+        return httpx.Response(200, content=b"answer")
+
+    def exchange() -> Transfer:
+        transport = httpx.MockTransport(answer)
+        return Transfer("http://server:1/", 1.0, 1, transport, more_once_met=2)
+
+    met = exchange()
+    for _ in range(2):
+        assert met.post("/v2", Message(b"tile", None), limit_bytes=10).body == b"answer"
+    assert (steps, len(pauses)) == ([], 3)
+    steps += [httpx.ConnectError("refused")] * 2
+    with pytest.raises(ServerUnreachable):
+        exchange().post("/v2", Message(b"tile", None), limit_bytes=10)
+    assert steps == []
 
 
 def test_a_connection_that_closes_in_the_middle_of_the_answer():
@@ -97,7 +121,7 @@ def test_an_answer_that_drips_is_one_that_does_not_come(monkeypatch: pytest.Monk
 
 def test_pauses_stop_growing(pauses: list[float]):
     exchanged(*[httpx.Response(503)] * 12, OK, retries=12)
-    assert max(pauses) <= transfer.LONGEST_BACKOFF_S
+    assert max(pauses) <= LONGEST_BACKOFF_S
 
 
 def test_retry_after_is_honoured_within_a_cap(pauses: list[float]):
