@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 from numpy.random import Generator
@@ -29,38 +28,16 @@ from veilseg.training.losses import soft_target_loss
 PROXIES_PER_CANDIDATE = 4
 
 
-class Shadows(Protocol):
-    """Networks as the server's, their answers, and the loss that membership is told by."""
+@dataclass
+class Shadows:
+    """Networks as the server's, their answers, and the loss that membership is told by.
 
-    def network(
-        self,
-        name: str,
-        people: Sequence[PreparedCase],
-        law: Law,
-        augment: bool = True,
-        steps: int | None = None,
-    ) -> nn.Module:
-        """Fitted to these people alone, as the server's was but for fewer steps."""
-        ...
+    Here the server's network answers maps of classes.
 
-    def drawn(
-        self, people: Sequence[PreparedCase], law: Law, answered: bool
-    ) -> list[list[Observation]]:
-        """Proxies that the attacker makes of each candidate, by draw."""
-        ...
-
-    def answer(self, network: nn.Module, one: Observation) -> Float32Array:
-        """What a network of the attacker's answers."""
-        ...
-
-    def loss(self, one: Observation) -> LossMap:
-        """How far an answer is from what it should be, and where a structure is."""
-        ...
-
-
-@dataclass(frozen=True)
-class Segmenters:
-    """Where the server's network answers maps of classes."""
+    Attributes
+    ----------
+    workshop : Workshop
+    """
 
     workshop: Workshop
 
@@ -72,13 +49,13 @@ class Segmenters:
         augment: bool = True,
         steps: int | None = None,
     ) -> nn.Module:
-        """As :class:`Shadows`."""
+        """Fitted to these people alone, as the server's was but for fewer steps."""
         return segmentation_network(self.workshop, name, law, people, augment, steps)
 
     def drawn(
         self, people: Sequence[PreparedCase], law: Law, answered: bool
     ) -> list[list[Observation]]:
-        """As :class:`Shadows`."""
+        """Proxies that the attacker makes of each candidate, by draw."""
         scene = self.workshop.scene
         return [
             replace(scene, seed=scene.seed + draw).simulate(law, people, answered)
@@ -86,23 +63,24 @@ class Segmenters:
         ]
 
     def answer(self, network: nn.Module, one: Observation) -> Float32Array:
-        """As :class:`Shadows`."""
+        """What a network of the attacker's answers."""
         return softmax(run(network, one.proxy))
 
     def loss(self, one: Observation) -> LossMap:
-        """As :class:`Shadows`: cross-entropy, voxel by voxel."""
+        """How far an answer is from what it should be, and where a structure is."""
         return of_voxels(one, self.workshop.scene.coefficient)
 
 
-class Mappings:
+class Mappings(Shadows):
     """Where it answers encoded masks: fitted by their difference, so it is that which tells.
 
     Whoever knows a candidate's labels encodes them as a site does.
     """
 
     def __init__(self, workshop: Workshop) -> None:
+        super().__init__(workshop)
         scene = workshop.scene
-        self.workshop, self.pairs = workshop, EncodingPairs(scene.bundle, scene.key)
+        self.pairs = EncodingPairs(scene.bundle, scene.key)
         self.image, self.mask = layout_of(scene, "image"), layout_of(scene, "mask")
 
     def network(
@@ -113,7 +91,7 @@ class Mappings:
         augment: bool = True,
         steps: int | None = None,
     ) -> nn.Module:
-        """As :class:`Shadows`."""
+        """As :class:`Shadows`; by pairs of encodings, whatever the law."""
         scene = self.workshop.scene
         steps = self.workshop.effort.shadow_steps if steps is None else steps
         size = attack_batch_size(scene.manifest.tile_shape)
@@ -132,14 +110,8 @@ class Mappings:
             *(steps, size),
         )
 
-    def drawn(
-        self, people: Sequence[PreparedCase], law: Law, answered: bool
-    ) -> list[list[Observation]]:
-        """As :class:`Shadows`: one, for an image has one encoding."""
-        return [self.workshop.scene.simulate(law, people, answered)]
-
     def answer(self, network: nn.Module, one: Observation) -> Float32Array:
-        """As :class:`Shadows`."""
+        """As :class:`Shadows`: an encoded mask."""
         return run(network, one.proxy)
 
     def loss(self, one: Observation) -> LossMap:
@@ -171,7 +143,7 @@ class _PairLaw:
 
 def shadows_of(workshop: Workshop) -> Shadows:
     """As the server's network is."""
-    return Mappings(workshop) if workshop.scene.encodes else Segmenters(workshop)
+    return Mappings(workshop) if workshop.scene.encodes else Shadows(workshop)
 
 
 def segmentation_network(

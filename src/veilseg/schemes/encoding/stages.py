@@ -17,7 +17,9 @@ from veilseg.training.run import Run
 
 # An answer is never exact: the mask decoder is trained to bear it, in standard deviations.
 ANSWER_NOISE = 0.3
-IMAGE_WEIGHT = 4.0  # of the image's loss against the mask's
+# Of the image's loss against the mask's. Little: an encoding has few channels, and what is kept of
+# the image for its own sake is neither of use for the mask nor to be seen.
+IMAGE_WEIGHT = 0.5
 # Of a mask that is read off the image's encoding: what matters for it is kept before what does not.
 HINT_WEIGHT = 1.0
 
