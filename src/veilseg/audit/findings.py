@@ -78,6 +78,7 @@ class Threat:
 
     def in_words(self) -> str:
         """One sentence for people."""
+        images = "image with its proxy" if self.known_pairs == 1 else "images with their proxies"
         has = [
             words
             for words, given in (
@@ -86,7 +87,7 @@ class Threat:
                 ("the mixing coefficient", self.knows_coefficient),
                 ("labelled images of other people", self.auxiliary_images),
                 (f"{self.gallery} candidates, the right one among them", self.gallery),
-                (f"{self.known_pairs} images with their proxies", self.known_pairs),
+                (f"{self.known_pairs} {images}", self.known_pairs),
                 ("image and labels of the person it asks about", self.candidate_image),
                 ("what one site keeps", self.colluding_site),
             )

@@ -51,7 +51,7 @@ def page(document: dict[str, Any], pictures: str, plot: str | None, steps: int) 
         encodings=_encodings(everything),
         frontier="" if plot is None else _template("frontier.html").format(plot=plot),
         tables="\n".join(_table(HEADS[channel], channels[channel]) for channel in CHANNELS),
-        threats="\n".join(_threats(everything)),
+        threats="\n".join(_threats(_applying(everything))),
         steps=f"{steps:,}",
     )
 
@@ -91,10 +91,15 @@ def _table(head: str, findings: Sequence[Document]) -> str:
     if not findings:
         return f"<h3>{html.escape(head)}</h3><p class='failed'>No attack was asked for.</p>"
     heads = "".join(f"<th>{name}</th>" for name in COLUMNS)
-    without = [one for one in findings if one["status"].startswith(DOES_NOT_APPLY)]
-    rows = "\n".join(_row(one) for one in findings if one not in without)
+    applying = _applying(findings)
+    without = [one for one in findings if one not in applying]
+    rows = "\n".join(map(_row, applying))
     table = f"<table><tr>{heads}</tr>\n{rows}</table>"
     return f"<h3>{html.escape(head)}</h3><div class='wide'>{table}</div>{_unapplied(without)}"
+
+
+def _applying(findings: Sequence[Document]) -> list[Document]:
+    return [one for one in findings if not one["status"].startswith(DOES_NOT_APPLY)]
 
 
 def _unapplied(findings: Sequence[Document]) -> str:

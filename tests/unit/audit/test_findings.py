@@ -139,6 +139,7 @@ def test_open_ends_are_null_in_json():
     [
         (Threat(gallery=3), "3 candidates"),
         (Threat(known_pairs=5), "5 images with their proxies"),
+        (Threat(known_pairs=1), "1 image with its proxy"),
         (Threat(proxies_per_subject=2), "2 proxies of one person"),
         (Threat(colluding_site=True), "what one site keeps"),
         (Threat(False, False, False, False), "nothing else"),
