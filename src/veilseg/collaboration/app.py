@@ -157,8 +157,9 @@ def create_app(
     @app.post("/v1/projects/{project}/token")
     def rotate(project: str, authorization: Bearer = None) -> dict[str, str]:
         def replaced(session: Session, site: Site) -> str:
+            token = projects.rotated(session, site, _token(authorization) or "")
             guarded.note("token rotated", site)
-            return projects.rotated(session, site, _token(authorization) or "")
+            return token
 
         return {"token": as_site(project, authorization, replaced)}
 
@@ -181,9 +182,10 @@ def create_app(
             raise InvalidInput(_malformed([one["loc"] for one in error.errors()])) from error
 
         def announce(session: Session, site: Site) -> dict[str, Any]:
-            guarded.note("contribution begun", site, contribution=key, pairs=announced.pairs)
             about = announced.client_digest, announced.shards, announced.pairs
-            return contributions.announced(blobs, contributions.begin(session, site, key, *about))
+            begun = contributions.begin(session, site, key, *about)
+            guarded.note("contribution begun", site, contribution=key, pairs=announced.pairs)
+            return contributions.announced(blobs, begun)
 
         return await anyio.to_thread.run_sync(as_site, project, authorization, announce)
 

@@ -96,6 +96,8 @@ async def form_of(
         try:
             with anyio.fail_after(settings.body_timeout_s):
                 form = await _received(request, counted(room), room.folder, files)
+        except TimeoutError:  # an OSError to Python; the disk has no part in it
+            raise
         except OSError as error:
             raise StorageFull("the upload cannot be stored here") from error
         yield form

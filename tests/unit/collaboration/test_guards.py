@@ -35,6 +35,7 @@ def test_what_a_site_does_is_written_down(guarded, tmp_path):
         assert site.ask("DELETE", f"/contributions/{KEY}").status_code == 200
         assert site.ask("POST", "/token").status_code == 200
         assert site.ask("GET", "/contributions", headers={"Authorization": "Bearer x"}).is_error
+        assert site.begin(OTHER, digest="d" * 64).status_code == 409  # what is refused is no entry
     verify([file])
     entries = [json.loads(line) for line in file.read_text().splitlines()]
     assert [one["action"] for one in entries] == [

@@ -177,6 +177,23 @@ def test_bodies_beyond_limits(opened):
     assert asked(app, "GET", "/info/", headers=head).status_code == 431
 
 
+def test_a_body_that_stalls_ends_in_time_and_leaves_nothing(opened, tmp_path):
+    app = opened(body_timeout_s=0.3)
+
+    async def stalled() -> httpx.Response:
+        async def body():
+            yield b'--cut\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\nxx'
+            await anyio.sleep(30)
+
+        headers = {"Content-Type": "multipart/form-data; boundary=cut"}
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.put("/session/", content=body(), headers=headers)
+
+    assert refused(anyio.run(stalled), 408) == "the body did not arrive in time"
+    assert not list(tmp_path.rglob("incoming-*"))
+
+
 def test_who_shows_no_token_yet_sends_two_words_and_no_file(opened, tmp_path):
     token_file.add(tmp_path / "tokens.json", "ward", ["infer"], 1)
     app = opened(tokens=TokenFile(tmp_path / "tokens.json"), upload_bytes=10**9)
