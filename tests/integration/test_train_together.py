@@ -33,6 +33,7 @@ pytestmark = pytest.mark.usefixtures("remembered_exports")
 SITES = ("north", "south")
 # After a few steps of the segmenter classes are tied: rounding decides, and no self-test passes.
 STEPS = {"encoding": 4, "mixup": 16}
+STEPS_COMPARED = 100  # of fits whose curves are compared
 # Shards so small that a contribution has many of them; the process' own default is for real data.
 SMALL_SHARDS = (
     "import sys, veilseg.contribution as c; c.TARGET_SHARD_BYTES = 4 * {pair};"
@@ -310,25 +311,33 @@ def test_two_processes_fit_what_one_does(veilseg, provider, data, bundles, tmp_p
     token = provider.token("p", "north", tmp_path)
     assert veilseg(*contribution(provider, data, bundle, "p", "north", token)).code == 0
     launcher = ["torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
-    fitting = ["-m", "veilseg.cli.main", "fit", "--project", "p", "--steps", "3", *map(str, store)]
+    fitting = ["fit", "--project", "p", "--steps", str(STEPS_COMPARED), *map(str, store)]
     ended = subprocess.run(
-        [sys.executable, "-m", *launcher, "--nproc-per-node", "2", *fitting],
+        [
+            *(sys.executable, "-m", *launcher, "--nproc-per-node", "2"),
+            *("-m", "veilseg.cli.main", *fitting),
+        ],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=300,
     )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("version 2") == 1
-    run("fit", "--project", "p", "--steps", 3, *store)
-    run("fit", "--project", "p", "--steps", 3, "--seed", 1, *store)
-    two, one, other = (answer_of(provider, bundle, number) for number in (2, 3, 4))
-    # Sums in bf16 are rounded otherwise; another seed begins with other weights.
-    assert np.abs(two - one).mean() < 0.2 * np.abs(other - one).mean()
+    for seed in range(3):
+        run(*fitting, "--seed", seed)
     database = provider.database()
     with database.session() as session:
-        two, one, other = (one.loss for one in session.query(fits.Fit).order_by(fits.Fit.id))
+        curves = [
+            np.array([point.value for point in one.losses])
+            for one in session.query(fits.Fit).order_by(fits.Fit.id)
+        ]
     database.close()
-    assert abs(two - one) < 0.2 * abs(other - one)
+    two, *one = curves
+    assert len(two) == fits.CURVE_POINTS
+    assert two[-1] < 0.8 * two[0]
+    # Sums in bf16 are rounded otherwise; another seed begins with other weights and draws others.
+    noise = np.mean([np.abs(one[0] - other).mean() for other in one[1:]])
+    assert np.abs(two - one[0]).mean() < 0.5 * noise
 
 
 @pytest.mark.long

@@ -1,7 +1,9 @@
 """``veilseg project``: the provider's commands on its own machine, and a site's over HTTP."""
 
 import contextlib
+import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from veilseg.collaboration.provider import Provider
 
 DATABASE_FILE = "collaboration.sqlite"
+# Of a loss that is drawn as text, from its lowest value to its highest, and how wide at most.
+BARS, WIDTH = "▁▂▃▄▅▆▇█", 50
 
 
 @dataclass(frozen=True)
@@ -229,10 +233,19 @@ def status(member: Membership) -> None:
     print(f"{found['project']}: {found['state']}, {found['pairs']} pairs of all sites")
     if fitted := found["fit"]:
         print(f"fit: {fitted['state']}, step {fitted['step']} of {fitted['steps']}")
+        if curve := [one["loss"] for one in fitted["curve"] if math.isfinite(one["loss"])]:
+            print(f"loss: {_drawn(curve)} {curve[-1]:.3f}")
     for version in found["versions"]:
         print(f"version {version['number']}: {_date(version['created'])}")
     for one in own:
         print(f"contribution {one['key']}: {one['state']}, {one['pairs']} pairs")
+
+
+def _drawn(losses: Sequence[float]) -> str:
+    low, high = min(losses), max(losses)
+    scale = (len(BARS) - 1) / (high - low) if high > low else 0
+    some = losses[:: -(-len(losses) // WIDTH)]
+    return "".join(BARS[round((loss - low) * scale)] for loss in some)
 
 
 def withdraw(member: Membership, key: str | None) -> None:

@@ -15,7 +15,12 @@ from veilseg.errors import InvalidAnswer, ServerRefused, WrongUsage
 
 DOCUMENT_BYTES: Final = 16 * 2**20
 # What answers hold: a kind, the fields of a document, or a list of one of these.
-FIT: Final = {"state": str, "step": int, "steps": int}
+FIT: Final = {
+    "state": str,
+    "step": int,
+    "steps": int,
+    "curve": [{"step": int, "loss": float}],
+}
 PROJECT: Final = {
     "project": str,
     "state": str,

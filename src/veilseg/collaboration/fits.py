@@ -15,12 +15,14 @@ from veilseg.collaboration.tables import (
     RUNNING,
     Contribution,
     Fit,
+    Loss,
     Project,
     Shard,
     Site,
 )
 
 SECONDS_BETWEEN_RECORDS = 2.0
+CURVE_POINTS = 100  # of a fit's loss, at the same steps whatever it runs on
 
 
 def begin(session: Session, project: Project, steps: int, seed: int) -> Fit:
@@ -113,16 +115,24 @@ class Recorder:
     def due(self, step: int, steps: int) -> bool:
         """Whether to write now."""
         moment = time.monotonic()
-        if step < steps and moment - self._last < SECONDS_BETWEEN_RECORDS:
+        if not on_curve(step, steps) and moment - self._last < SECONDS_BETWEEN_RECORDS:
             return False
         self._last = moment
         return True
+
+
+def on_curve(step: int, steps: int) -> bool:
+    """Whether the loss of a step is kept: of the last one, and of evenly many before."""
+    return step == steps or step % -(-steps // CURVE_POINTS) == 0
 
 
 def record(session: Session, fit_id: int, step: int, loss: float) -> None:
     """How far a fit is."""
     fit = session.get_one(Fit, fit_id)
     fit.step, fit.loss, fit.updated, fit.state = step, loss, now(), RUNNING
+    if on_curve(step, fit.steps):
+        # One that goes on from a checkpoint takes some steps again.
+        session.merge(Loss(fit_id=fit_id, step=step, value=loss))
 
 
 def end(session: Session, fit_id: int, done: bool) -> None:
@@ -139,7 +149,8 @@ def latest(session: Session, project: Project) -> dict[str, Any] | None:
         return None
     names = ("state", "step", "steps", "loss", "started", "updated")
     pairs = sum(one["pairs"] for one in fit.manifest)
-    return {name: getattr(fit, name) for name in names} | {"pairs": pairs}
+    curve = [{"step": one.step, "loss": one.value} for one in fit.losses]
+    return {name: getattr(fit, name) for name in names} | {"pairs": pairs, "curve": curve}
 
 
 def _shard(shard: Shard) -> dict[str, Any]:

@@ -118,6 +118,17 @@ class Fit(Base):
     # Contributions and SHA-256 of their shards.
     manifest: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
     project: Mapped[Project] = relationship()
+    losses: Mapped[list["Loss"]] = relationship(order_by="Loss.step")
+
+
+class Loss(Base):
+    """A point of a fit's curve."""
+
+    __tablename__ = "losses"
+
+    fit_id: Mapped[int] = mapped_column(ForeignKey("fits.id"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    value: Mapped[float]
 
 
 class Version(Base):

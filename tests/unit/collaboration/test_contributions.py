@@ -414,7 +414,20 @@ def test_site_sees_how_far_a_fit_is_and_not_who_is_in_it(place):
         fits.record(session, fit.id, 4, 0.5)
     found = place.b.ask("GET").json()["fit"]
     assert (found["state"], found["step"], found["steps"], found["loss"]) == ("running", 4, 10, 0.5)
-    assert set(found) == {"state", "step", "steps", "loss", "started", "updated", "pairs"}
+    told = {"state", "step", "steps", "loss", "started", "updated", "pairs", "curve"}
+    assert set(found) == told
+
+
+def test_loss_is_kept_at_the_same_steps_whatever_was_recorded_between(place):
+    place.a.whole()
+    with place.database.session() as session:
+        fit = fits.begin(session, projects.find(session, "brains"), steps=250, seed=0)
+        # Killed after step 6, it went on from a checkpoint before that.
+        for step, loss in ((3, 0.9), (5, 0.8), (6, 0.7), (3, 0.95), (250, 0.1)):
+            fits.record(session, fit.id, step, loss)
+    curve = place.b.ask("GET").json()["fit"]["curve"]
+    kept = [{"step": 3, "loss": 0.95}, {"step": 6, "loss": 0.7}, {"step": 250, "loss": 0.1}]
+    assert curve == kept
 
 
 def test_announced_twice_at_once_is_one(place):
