@@ -1,5 +1,5 @@
-"""What each augmentation of encoded pairs brings, views of a case, and how the mask decoder is
-fitted once more: validation patients alone.
+"""What each augmentation of encoded pairs brings, views of a case, and what a site's decoder
+sees: validation patients alone.
 
 One image and one mask autoencoder are trained, then a mapping network for each row. Rows go to
 results/encoding-ablations.json; those that are there are not measured again.
@@ -12,11 +12,13 @@ from functools import partial
 import torch
 from evidence.jobs import SEED
 from evidence.places import default_places, source_state
+from torch import Tensor
 
 from veilseg.cli.progress import Report, progress
 from veilseg.datasets.cases import prepare_case
 from veilseg.datasets.layout import read_dataset
 from veilseg.datasets.split import split_by_patient
+from veilseg.networks.encodings import Maps
 from veilseg.schemes.encoding.augmentation import SequenceAugmentation
 from veilseg.schemes.encoding.mapping import MappingFit
 from veilseg.schemes.encoding.pairs import EncodedExamples
@@ -40,8 +42,7 @@ class Row:
     augmentation: SequenceAugmentation = field(default_factory=SequenceAugmentation)
     views: int | None = None  # of each case; None: as many as are sent
     linear: bool = False
-    adapted: bool = False  # the mask decoder, to real answers
-    details: bool = False  # which sees the image as well
+    site: str = ""  # what its decoder sees; empty: answers alone, by the one of encoded masks
 
 
 ROWS = (
@@ -54,9 +55,27 @@ ROWS = (
     Row("channels dropped", SequenceAugmentation(dropped=0.1)),
     Row("one view of a case", views=1),
     Row("linear map", linear=True),
-    Row("decoder adapted", adapted=True),
-    Row("decoder adapted, beside the image", adapted=True, details=True),
+    Row("site's decoder: image, features and answer", site="all"),
+    Row("site's decoder: image and features, no answer", site="no answer"),
 )
+
+
+class Ablated(EncodingTraining):
+    """The scheme as a row has it."""
+
+    site = ""
+
+    def predict(self, batch: dict[str, Tensor]) -> Tensor:
+        if self.site:
+            return super().predict(batch)
+        answer, _ = self.answered(batch["image"])
+        return torch.softmax(self.mask_decoder(answer).float(), dim=1)
+
+    def answered(self, image: Tensor) -> tuple[Maps, Maps]:
+        answer, features = super().answered(image)
+        if self.site == "no answer":
+            answer = [torch.zeros_like(one) for one in answer]
+        return answer, features
 
 
 def main() -> None:
@@ -82,6 +101,8 @@ def main() -> None:
     torch.manual_seed(SEED)
     scheme = encoding(dataset, plan, cases, SEED, Recipe())
     assert isinstance(scheme, EncodingTraining)
+    scheme.__class__ = Ablated
+    assert isinstance(scheme, Ablated)
     run = Run("encoding", steps, SEED, batch_size(plan.tile_shape), plan.tile_shape, "")
     with progress("encoding") as show:
         stages = scheme.stages(cases, run, plan.spacing_mm, partial(show, note="pairs"))
@@ -90,7 +111,7 @@ def main() -> None:
         second = next(stages)
     third = next(stages)
     assert isinstance(second.examples, EncodedExamples)
-    decoder = {name: one.clone() for name, one in scheme.mask_decoder.state_dict().items()}
+    decoder = {name: one.clone() for name, one in scheme.site_decoder.state_dict().items()}
     pairs = second.examples.pairs
     for row in ROWS:
         if row.name not in measured:
@@ -105,8 +126,8 @@ def main() -> None:
             with progress(row.name) as show:
                 of = partial(_show, show, stage.steps)
                 fit(stage, SEED, "", None, False, of, fabric)
-            if row.adapted:
-                scheme.details.requires_grad_(row.details)
+            scheme.site = row.site
+            if row.site:
                 with progress(row.name) as show:
                     of = partial(_show, show, third.steps)
                     fit(third, SEED, "", None, False, of, fabric)
@@ -117,9 +138,7 @@ def main() -> None:
                 "commit": source_state(),
             }
             print(f"{row.name}: {dice:.4f}", flush=True)
-            scheme.mask_decoder.load_state_dict(decoder)
-            for weight in scheme.details.parameters():
-                torch.nn.init.zeros_(weight)
+            scheme.site_decoder.load_state_dict(decoder)
         rows = [measured[one.name] for one in ROWS if one.name in measured]
         places.store(FILE, {"dataset": DATA, "n_validation": len(held), **common, "rows": rows})
 

@@ -1,4 +1,4 @@
-"""Networks at the site: named arrays in, one array out.
+"""Networks at the site: named arrays in, an array out.
 
 ONNX Runtime is always there and the default. OpenVINO, where it is installed and asked for, is
 faster and rounds otherwise; it takes longer to start.
@@ -63,13 +63,17 @@ class OnnxModel:
         self._half = {n.name for n in self._session.get_inputs() if n.type == "tensor(float16)"}
 
     def __call__(self, **inputs: Float32Array) -> Float32Array:
-        """As :class:`Model`."""
+        """As :class:`Model`; of several outputs the first."""
+        return self.all(**inputs)[0]
+
+    def all(self, **inputs: Float32Array) -> list[Float32Array]:
+        """All outputs. Raises as :class:`Model`."""
         _require_fitting(self._path, self._shapes, inputs)
         feeds = {
             name: array.astype(np.float16 if name in self._half else np.float32, copy=False)
             for name, array in inputs.items()
         }
-        return np.asarray(self._session.run(None, feeds)[0], dtype=np.float32)
+        return [np.asarray(one, dtype=np.float32) for one in self._session.run(None, feeds)]
 
 
 class OpenVinoModel:

@@ -12,7 +12,7 @@ from veilseg.networks.encodings import Block, Maps, Units
 # Half, quarter and eighth of the resolution. Light at the fine ones: sites have no GPU.
 ENCODER_WIDTHS = (12, 32, 64)
 # Full, half, quarter and eighth.
-DECODER_WIDTHS = (8, 12, 24, 40)
+DECODER_WIDTHS = (8, 12, 24, 36)
 
 
 @torch.no_grad()
@@ -35,6 +35,8 @@ def measure_units(
 class Encoder(nn.Module):
     """Maps of a tile to its encoding: (N, C, *tile) to one (N, C_l, *grid) per level.
 
+    Its features, from half of the resolution on, are what the encoding is taken from.
+
     Parameters
     ----------
     spatial_dims, in_channels : int
@@ -50,9 +52,11 @@ class Encoder(nn.Module):
         super().__init__()
         conv = Conv[Conv.CONV, spatial_dims]
         half, quarter, eighth = ENCODER_WIDTHS
-        self.at_quarter = nn.Sequential(
+        self.at_half = nn.Sequential(
             Block(spatial_dims, in_channels, half, 2, norm),
             Block(spatial_dims, half, half, 1, norm),
+        )
+        self.at_quarter = nn.Sequential(
             Block(spatial_dims, half, quarter, 2, norm),
             Block(spatial_dims, quarter, quarter, 1, norm),
         )
@@ -64,8 +68,18 @@ class Encoder(nn.Module):
         self.units = Units(spatial_dims, channels)
 
     def forward(self, maps: Tensor) -> Maps:
-        quarter = self.at_quarter(maps)
-        return self.units.scaled([self.fine(quarter), self.coarse(self.at_eighth(quarter))])
+        return self.encoded(self.features(maps))
+
+    def features(self, maps: Tensor) -> Maps:
+        """At half, quarter and eighth of the resolution."""
+        half = self.at_half(maps)
+        quarter = self.at_quarter(half)
+        return [half, quarter, self.at_eighth(quarter)]
+
+    def encoded(self, features: Maps) -> Maps:
+        """The encoding that features are of."""
+        _, quarter, eighth = features
+        return self.units.scaled([self.fine(quarter), self.coarse(eighth)])
 
 
 class Decoder(nn.Module):
@@ -98,35 +112,56 @@ class Decoder(nn.Module):
         self.decide = conv(full, out_channels, 1)
         self.units = Units(spatial_dims, channels)
 
-    def forward(self, encoding: Maps, details: Maps | None = None) -> Tensor:
+    def forward(self, encoding: Maps, beside: Sequence[Tensor | int] = (0, 0, 0)) -> Tensor:
+        """Class logits; ``beside`` is added at full, half and quarter of the resolution."""
         fine, coarse = self.units.back(encoding)
-        maps = self.at_quarter(torch.cat([leaky_relu(self.to_quarter(coarse)), fine], dim=1))
-        full, half = (0, 0) if details is None else details
+        full, half, quarter = beside
+        risen = leaky_relu(self.to_quarter(coarse) + quarter)
+        maps = self.at_quarter(torch.cat([risen, fine], dim=1))
         maps = self.at_half(leaky_relu(self.to_half(maps) + half))
         result: Tensor = self.decide(leaky_relu(self.to_full(maps) + full))
         return result
 
 
-class Details(nn.Module):
-    """What a site's mask decoder takes from the image itself, which is too fine for an encoding.
+class SiteDecoder(nn.Module):
+    """The server's answer to class logits, beside all that stayed at the site.
 
-    (N, C, *tile) to maps at full and half of the resolution; nothing until it is fitted.
+    That is the image, whose borders are finer than tokens, and what the encoder saw of it. As it
+    begins, an answer changes nothing: it is learned without first, and then from there on.
 
     Parameters
     ----------
     spatial_dims, in_channels : int
+    channels : (fine, coarse)
+        Of an encoded mask.
+    classes : int
     """
 
-    def __init__(self, spatial_dims: int, in_channels: int) -> None:
+    def __init__(
+        self, spatial_dims: int, in_channels: int, channels: Sequence[int], classes: int
+    ) -> None:
         super().__init__()
-        conv = Conv[Conv.CONV, spatial_dims]
-        full, half, *_ = DECODER_WIDTHS
-        self.at_full, self.at_half = conv(in_channels, full, 1), conv(in_channels, half, 2, 2)
-        for weight in self.parameters():
-            nn.init.zeros_(weight)
+        conv, rise = Conv[Conv.CONV, spatial_dims], Conv[Conv.CONVTRANS, spatial_dims]
+        (full, half, _, eighth), seen = DECODER_WIDTHS, ENCODER_WIDTHS
+        self.decoder = Decoder(spatial_dims, channels, classes)
+        self.image_at_full = conv(in_channels, full, 1)
+        self.image_at_half = conv(in_channels, half, 2, 2)
+        self.seen_at_half = conv(seen[0], half, 1)
+        self.seen_at_quarter = conv(seen[1], eighth, 1)
+        self.seen_at_eighth = rise(seen[2], eighth, 2, 2)
+        with torch.no_grad():
+            self.decoder.to_quarter.weight.zero_()
+            self.decoder.at_quarter.conv.weight[:, eighth:] = 0
 
-    def forward(self, image: Tensor) -> Maps:
-        return [self.at_full(image), self.at_half(image)]
+    def forward(self, answer: Maps, image: Tensor, features: Maps) -> Tensor:
+        half, quarter, eighth = features
+        beside = [
+            self.image_at_full(image),
+            self.image_at_half(image) + self.seen_at_half(half),
+            self.seen_at_quarter(quarter) + self.seen_at_eighth(eighth),
+        ]
+        found: Tensor = self.decoder(answer, beside)
+        return found
 
 
 class ClientAlone(nn.Module):
@@ -145,9 +180,9 @@ class ClientAlone(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = Encoder(spatial_dims, in_channels, channels, norm=True)
-        self.decoder = Decoder(spatial_dims, channels, classes)
-        self.details = Details(spatial_dims, in_channels)
+        self.decoder = SiteDecoder(spatial_dims, in_channels, channels, classes)
 
     def forward(self, image: Tensor) -> Tensor:
-        found: Tensor = self.decoder(self.encoder(image), self.details(image))
+        features = self.encoder.features(image)
+        found: Tensor = self.decoder(self.encoder.encoded(features), image, features)
         return found

@@ -31,7 +31,7 @@ def export_onnx(
     network: nn.Module,
     path: Path,
     inputs: dict[str, Tensor],
-    output: str,
+    *outputs: str,
     wire: bool = False,
 ) -> None:
     """Export a network at fixed shapes with FP16 weights and compare it with torch.
@@ -43,7 +43,8 @@ def export_onnx(
     inputs : dict of Tensor, float32
         By input name, in the order of ``forward``. Torch and the exported model are compared on
         them and on noise of their shapes: constant maps alone would hide a wrong graph.
-    output : str
+    outputs : str
+        Of each tensor that ``forward`` gives.
     wire : bool
         Inputs and output are FP16 tensors, cast inside the model.
 
@@ -68,7 +69,7 @@ def export_onnx(
             arguments,
             dynamo=True,
             input_names=list(inputs),
-            output_names=[output],
+            output_names=list(outputs),
             opset_version=OPSET,
             verbose=False,
         )
@@ -93,18 +94,31 @@ def export_onnx(
         sent = [value.half() if wire else value for value in values]
         with torch.no_grad():
             given = [value.float() for value in sent]
-            expected, trained = (one(*given).numpy() for one in (rounded, network))
+            expected, trained = (_listed(one(*given)) for one in (rounded, network))
         feeds = {name: value.numpy() for name, value in zip(inputs, sent, strict=True)}
-        found = session.run([output], feeds)[0].astype(np.float32)
-        deviation = float(np.abs(found - expected).max())
-        scale = max(1.0, float(np.abs(expected).max()))
-        if found.shape != expected.shape or not deviation <= LARGEST_DEVIATION * scale:
-            raise IntegrityError(
-                f"{path}: the exported model is {deviation:.3g} off the trained one"
-            )
-        cost = float(np.abs(found - trained).mean())
-        if not cost <= LARGEST_MEAN_DEVIATION * scale:
-            raise IntegrityError(f"{path}: FP16 weights are {cost:.3g} off the trained ones")
+        found = session.run(list(outputs), feeds)
+        for one in zip(found, expected, trained, strict=True):
+            _require_alike(path, *one)
+
+
+def _listed(given: Tensor | tuple[Tensor, ...]) -> list[NDArray[np.float32]]:
+    return [one.numpy() for one in (given if isinstance(given, tuple) else (given,))]
+
+
+def _require_alike(
+    path: Path,
+    exported: NDArray[np.floating],
+    expected: NDArray[np.float32],
+    trained: NDArray[np.float32],
+) -> None:
+    found = exported.astype(np.float32)
+    deviation = float(np.abs(found - expected).max())
+    scale = max(1.0, float(np.abs(expected).max()))
+    if found.shape != expected.shape or not deviation <= LARGEST_DEVIATION * scale:
+        raise IntegrityError(f"{path}: the exported model is {deviation:.3g} off the trained one")
+    cost = float(np.abs(found - trained).mean())
+    if not cost <= LARGEST_MEAN_DEVIATION * scale:
+        raise IntegrityError(f"{path}: FP16 weights are {cost:.3g} off the trained ones")
 
 
 class _OnWire(nn.Module):

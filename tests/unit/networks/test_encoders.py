@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from veilseg.networks.encoders import ClientAlone, Decoder, Details, Encoder, measure_units
+from veilseg.networks.encoders import ClientAlone, Decoder, Encoder, SiteDecoder, measure_units
 from veilseg.networks.mapping import LinearMapping, Mapping
 from veilseg.schemes.encoding.training import IMAGE_CHANNELS, MASK_CHANNELS
 from veilseg.training.convolution import right_gradients
@@ -24,10 +24,11 @@ def latents(dims, channels, size):
 @pytest.mark.parametrize(("channels", "classes"), [(1, 2), (1, 5), (3, 2)])
 def test_clients_half_takes_a_quarter_of_the_servers_compute(dims, size, channels, classes):
     image = torch.rand(1, channels, *[size] * dims)
-    encoder = operations(Encoder(dims, channels, IMAGE_CHANNELS, norm=True), image)
-    details = Details(dims, channels)
-    decoder = operations(details, image) + operations(
-        Decoder(dims, MASK_CHANNELS, classes), latents(dims, MASK_CHANNELS, size), details(image)
+    network = Encoder(dims, channels, IMAGE_CHANNELS, norm=True)
+    encoder = operations(network, image)
+    answer = latents(dims, MASK_CHANNELS, size)
+    decoder = operations(
+        SiteDecoder(dims, channels, MASK_CHANNELS, classes), answer, image, network.features(image)
     )
     server = operations(
         Mapping(dims, IMAGE_CHANNELS, MASK_CHANNELS), latents(dims, IMAGE_CHANNELS, size)
@@ -55,18 +56,26 @@ def test_decoder_is_on_the_grid_of_the_encoder(dims):
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_details_of_the_image_change_nothing_until_they_are_fitted(dims):
+def test_answer_changes_nothing_until_it_is_fitted(dims):
     image = torch.rand(2, 3, *(16, 24, 32)[:dims])
-    encoded = Encoder(dims, 3, (3, 5), norm=False)(image)
-    decoder, details = Decoder(dims, (3, 5), 4), Details(dims, 3)
-    before = decoder(encoded)
-    assert torch.equal(decoder(encoded, details(image)), before)
-    decoder(encoded, details(image)).square().mean().backward()
-    for weight in details.parameters():
+    encoder, decoder = Encoder(dims, 3, (3, 5), norm=True), SiteDecoder(dims, 3, (3, 5), 4)
+    features = encoder.features(image)
+    answer = encoder.encoded(features)
+    nothing = [torch.zeros_like(one) for one in answer]
+    without = decoder(nothing, image, features)
+    assert without.shape == (2, 4, *image.shape[2:])
+    assert torch.equal(decoder(answer, image, features), without)
+    decoder(answer, image, features).square().mean().backward()
+    for weight in decoder.parameters():
         assert weight.grad is not None
         assert weight.grad.abs().max() > 0
         weight.data.add_(torch.rand_like(weight))
-    assert not torch.allclose(decoder(encoded, details(image)), before, atol=1e-2)
+    fitted = decoder(answer, image, features)
+    assert not torch.allclose(decoder(nothing, image, features), fitted, atol=1e-2)
+    # Everything that stays is looked at.
+    others = [torch.rand_like(one) for one in features]
+    for seen in ((torch.rand_like(image), features), (image, others)):
+        assert not torch.allclose(decoder(answer, *seen), fitted, atol=1e-2)
 
 
 @pytest.mark.parametrize("side", [16, 24])

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from veilseg.errors import IntegrityError
+from veilseg.runtime import OnnxModel
 from veilseg.training import export
 from veilseg.training.export import export_onnx
 
@@ -91,6 +92,27 @@ def test_inputs_that_share_a_tensor_are_refused(tmp_path):
     maps = torch.full((1, 2, 4, 4), 0.5)
     with pytest.raises(ValueError, match="share memory"):
         export_onnx(Difference(), tmp_path / "x.onnx", {"first": maps, "second": maps}, "found")
+
+
+class Both(torch.nn.Module):
+    """Two outputs, the second of which no two computations may have alike."""
+
+    def __init__(self, sound):
+        super().__init__()
+        self.sound = sound
+
+    def forward(self, first):
+        part = first[:, :1]
+        return 2 * first, part if self.sound else torch.rand_like(part)
+
+
+def test_every_output_is_compared(tmp_path):
+    given = {"first": torch.rand(1, 2, 4, 4)}
+    export_onnx(Both(sound=True), tmp_path / "x.onnx", given, "whole", "part")
+    whole, part = OnnxModel(tmp_path / "x.onnx").all(first=given["first"].numpy())
+    assert (whole.shape, part.shape) == ((1, 2, 4, 4), (1, 1, 4, 4))
+    with pytest.raises(IntegrityError, match="off the trained one"):
+        export_onnx(Both(sound=False), tmp_path / "x.onnx", given, "whole", "part")
 
 
 class Forgetful(torch.nn.Module):

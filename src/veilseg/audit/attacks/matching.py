@@ -60,7 +60,7 @@ class Surrogate(nn.Module):
         self.decoder, self.hint = (Decoder(dims, widths, maps) for maps in (channels, classes))
 
     def forward(self, batch: Batch) -> Tensor:
-        return image_loss(self.encoder, self.decoder, self.hint, batch)
+        return image_loss(self.encoder(batch["image"]), self.decoder, self.hint, batch)
 
     @torch.no_grad()
     def encoded(self, image: Float32Array) -> Float32Array:

@@ -6,6 +6,7 @@ NumPy and ONNX Runtime only (method.md §2, §3).
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from veilseg.bundle import ClientBundle
 from veilseg.errors import BundleIntegrity, InvalidAnswer, WrongKey, WrongUsage
@@ -16,6 +17,8 @@ from veilseg.schemes.encoding.key import ConsortiumKey, Transform
 from veilseg.schemes.encoding.sequence import Layout
 
 ENCODER_FILE, DECODER_FILE = "image_encoder.onnx", "mask_decoder.onnx"
+# Outputs of the encoder that stay at the site: at half, quarter and eighth of the resolution.
+FEATURES = ("half", "quarter", "eighth")
 # For contributing to a fit; segmenting does without.
 MASK_ENCODER_FILE = "mask_encoder.onnx"
 # An image of nobody and what the bundle's encoder makes of it, without any key.
@@ -24,11 +27,23 @@ SELFTEST_FILE = "selftest.npz"
 LARGEST_DEVIATION = 0.02
 
 
+# In sixteen bits: there are two values for each voxel of a tile.
+Features = list[NDArray[np.float16]]
+
+
 @dataclass(frozen=True, repr=False)
 class EncodingReceipt(Receipt):
-    """The image: its decoder sees it as well, and puts tiles together on its grid."""
+    """What the decoder sees beside the answer.
+
+    Attributes
+    ----------
+    image : ndarray, shape (C, X, Y, Z) or (C, X, Y), float32
+    features : list
+        Of each tile, as :data:`FEATURES`.
+    """
 
     image: Float32Array
+    features: list[Features]
 
 
 class EncodingClient:
@@ -118,10 +133,12 @@ class EncodingClient:
         if mixture:
             raise WrongUsage("--mixtures: encoding mixes nothing, so there is nothing to average")
         manifest = self._manifest
-        found = [
-            self.encoded(tile) for tile in tiles(image, manifest.tile_shape, manifest.tile_overlap)
-        ]
-        return Proxy(np.stack(found), tiled=True), EncodingReceipt(image)
+        found, kept = [], []
+        for tile in tiles(image, manifest.tile_shape, manifest.tile_overlap):
+            sequence, features = self._seen(tile)
+            found.append(self._keyed(sequence))
+            kept.append(features)
+        return Proxy(np.stack(found), tiled=True), EncodingReceipt(image, kept)
 
     def recover(self, answer: Answer, receipt: Receipt) -> Float32Array:
         """Decode the answers and put them together.
@@ -151,13 +168,13 @@ class EncodingClient:
         wanted = tile_count(shape, tile, overlap)
         if len(answer.array) != wanted:
             raise InvalidAnswer(f"{len(answer.array)} answers to {wanted} tiles")
-        found = map(self.decoded, answer.array, tiles(receipt.image, tile, overlap))
+        of_tiles = tiles(receipt.image, tile, overlap), receipt.features
+        found = map(self._decoded, answer.array, *of_tiles)
         return blended(found, shape, tile, overlap)
 
     def encoded(self, tile: Float32Array) -> Float32Array:
         """What leaves of one tile (C, *tile): a sequence (values,)."""
-        found = self._without_key(tile)
-        return found if self._of_images is None else self._of_images.apply(found)
+        return self._keyed(self._seen(tile)[0])
 
     def unkeyed(self, sequence: Float32Array) -> Float32Array:
         """What an encoded image was before the key."""
@@ -165,16 +182,28 @@ class EncodingClient:
 
     def decoded(self, sequence: Float32Array, image: Float32Array) -> Float32Array:
         """Probabilities of one tile (K, *tile) from its encoded mask (values,) and itself."""
-        plain = sequence if self._of_masks is None else self._of_masks.revert(sequence)
-        probabilities: Float32Array = self._decoder(encoded=plain[None], image=image[None])[0]
-        return probabilities
+        return self._decoded(sequence, image, self._seen(image)[1])
 
     def keyed_mask(self, sequence: Float32Array) -> Float32Array:
         """What leaves of a mask's encoding, for a fit."""
         return sequence if self._of_masks is None else self._of_masks.apply(sequence)
 
-    def _without_key(self, tile: Float32Array) -> Float32Array:
-        found: Float32Array = self._encoder(image=tile[None])[0]
+    def _keyed(self, sequence: Float32Array) -> Float32Array:
+        return sequence if self._of_images is None else self._of_images.apply(sequence)
+
+    def _seen(self, tile: Float32Array) -> tuple[Float32Array, Features]:
+        """The encoding of one tile without the key, and what stays."""
+        encoded, *features = self._encoder.all(image=tile[None])
+        return encoded[0], [one[0].astype(np.float16) for one in features]
+
+    def _decoded(
+        self, sequence: Float32Array, image: Float32Array, features: Features
+    ) -> Float32Array:
+        plain = sequence if self._of_masks is None else self._of_masks.revert(sequence)
+        kept = {
+            name: one[None].astype(np.float32) for name, one in zip(FEATURES, features, strict=True)
+        }
+        found: Float32Array = self._decoder(encoded=plain[None], image=image[None], **kept)[0]
         return found
 
     def _require_selftest(self, bundle: ClientBundle) -> None:
@@ -188,7 +217,10 @@ class EncodingClient:
                 image, expected = (stored[name].astype(np.float32) for name in ("image", "encoded"))
         except (OSError, ValueError, KeyError) as error:
             raise BundleIntegrity(f"{path}: not a self-test: {error}") from error
-        found = self._without_key(image)
+        found, features = self._seen(image)
+        if len(features) != len(FEATURES):
+            encoder = bundle.file(ENCODER_FILE)
+            raise BundleIntegrity(f"{encoder}: of another version: train the bundle anew")
         allowed = LARGEST_DEVIATION * np.abs(expected).max(initial=0)
         if found.shape != expected.shape or not np.abs(found - expected).max() <= allowed:
             raise BundleIntegrity(f"{path}: this encoder gives another encoding: self-test")

@@ -1,4 +1,4 @@
-"""What a site fits: its autoencoders, and later its mask decoder once more."""
+"""What a site fits: its autoencoders, and its decoder with and later without the server."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,27 +8,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from veilseg.networks.encoders import Decoder, Details, Encoder
+from veilseg.networks.encoders import Decoder, Encoder, SiteDecoder
 from veilseg.networks.encodings import Maps
 from veilseg.training.interface import PartsFirst
 from veilseg.training.loader import Batch
 from veilseg.training.losses import mean_of_counted, soft_target_loss
 from veilseg.training.run import Run
 
-# An answer is never exact: the mask decoder is trained to bear it, in standard deviations.
+# An answer is never exact: encoded masks can be decoded with noise, in standard deviations.
 ANSWER_NOISE = 0.3
 # Of the image's loss against the mask's. Little: an encoding has few channels, and what is kept of
 # the image for its own sake is neither of use for the mask nor to be seen.
 IMAGE_WEIGHT = 0.5
 # Of a mask that is read off the image's encoding: what matters for it is kept before what does not.
 HINT_WEIGHT = 1.0
+# Of what the site's decoder makes without an answer: features that stay are of use to it then.
+SITE_WEIGHT = 1.0
 
 
 class Answers(Protocol):
     """The whole scheme, whose server answers."""
 
-    def answered(self, image: Tensor) -> Maps:
-        """What the server's network makes of images, without the key."""
+    def answered(self, image: Tensor) -> tuple[Maps, Maps]:
+        """What the server's network makes of images, without the key, and what stays of them."""
         ...
 
     def to(self, device: torch.device) -> Any:
@@ -44,11 +46,13 @@ class Autoencoders(nn.Module):
         image_encoder: Encoder,
         image_decoder: Decoder,
         hint: Decoder,
+        site_decoder: SiteDecoder,
         mask_encoder: Encoder,
         mask_decoder: Decoder,
     ) -> None:
         super().__init__()
-        self.image_encoder, self.image_decoder, self.hint = image_encoder, image_decoder, hint
+        self.image_encoder, self.image_decoder = image_encoder, image_decoder
+        self.hint, self.site_decoder = hint, site_decoder
         self.mask_encoder, self.mask_decoder = mask_encoder, mask_decoder
 
     def forward(self, batch: Batch) -> Tensor:
@@ -56,15 +60,22 @@ class Autoencoders(nn.Module):
         target, counted = batch["target"], batch.get("counted")
         # One generator for each example: it has the same noise whichever process has it.
         noise = [torch.Generator().manual_seed(int(seed)) for seed in batch["noise"]]
-        encoded = [_noisy(maps, noise) for maps in self.mask_encoder(target)]
+        maps = self.mask_encoder(target)
+        encoded = [_noisy(one, noise) for one in maps]
         of_mask = soft_target_loss(self.mask_decoder(encoded), target, counted)
-        return image_loss(self.image_encoder, self.image_decoder, self.hint, batch) + of_mask
+        features = self.image_encoder.features(batch["image"])
+        nothing = [torch.zeros_like(one) for one in maps]
+        of_site = soft_target_loss(
+            self.site_decoder(nothing, batch["image"], features), target, counted
+        )
+        decoders = self.image_decoder, self.hint
+        of_image = image_loss(self.image_encoder.encoded(features), *decoders, batch)
+        return of_image + SITE_WEIGHT * of_site + of_mask
 
 
-def image_loss(encoder: Encoder, decoder: Decoder, hint: Decoder, batch: Batch) -> Tensor:
+def image_loss(encoded: Maps, decoder: Decoder, hint: Decoder, batch: Batch) -> Tensor:
     """L1 of the image and of its gradients; the mask that is read off the image's encoding."""
     image, counted = batch["image"], batch.get("counted")
-    encoded = encoder(image)
     found = decoder(encoded).float()
     off = [(found - image).abs()]
     off += [(found.diff(dim=d) - image.diff(dim=d)).abs() for d in range(2, image.ndim)]
@@ -74,22 +85,20 @@ def image_loss(encoder: Encoder, decoder: Decoder, hint: Decoder, batch: Batch) 
 
 
 class Adaptation(nn.Module):
-    """Stage 3: the mask decoder on real answers, of which the site knows what they should be.
+    """Stage 3: the site's decoder on real answers, of which the site knows what they should be."""
 
-    It is at the site, as the image is: here it learns to see that as well.
-    """
-
-    def __init__(self, mask_decoder: Decoder, details: Details, scheme: Answers) -> None:
+    def __init__(self, site_decoder: SiteDecoder, scheme: Answers) -> None:
         super().__init__()
-        self.mask_decoder, self.details = mask_decoder, details
+        self.site_decoder = site_decoder
         self._scheme = [scheme]  # in a list, so no part of this module: nothing else is fitted
 
     def forward(self, batch: Batch) -> Tensor:
         """Loss of what the site recovers."""
         (scheme,) = self._scheme
-        scheme.to(batch["image"].device)
         image = batch["image"]
-        logits = self.mask_decoder(scheme.answered(image), self.details(image))
+        scheme.to(image.device)
+        answer, features = scheme.answered(image)
+        logits = self.site_decoder(answer, image, features)
         return soft_target_loss(logits, batch["target"], batch.get("counted"))
 
 

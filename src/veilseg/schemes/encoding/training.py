@@ -1,7 +1,7 @@
 """Training of Privacy-SF (method.md §2): autoencoders at a site, mapping at the server.
 
-Three stages: the autoencoders of images and masks; the mapping network, from encoded pairs alone;
-and the mask decoder once more, at the site, on what the mapping network answers.
+Three stages: the autoencoders of images and masks, and the site's decoder as long as there is no
+server; the mapping network, from encoded pairs alone; and the site's decoder, on its answers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from veilseg.contribution import ProtectedPair
 from veilseg.datasets.cases import PreparedCase
-from veilseg.networks.encoders import Decoder, Details, Encoder, measure_units
+from veilseg.networks.encoders import Decoder, Encoder, SiteDecoder, measure_units
 from veilseg.networks.encodings import Maps
 from veilseg.payload import WIRE_DTYPE, Float32Array
 from veilseg.schemes.encoding.client import (
     DECODER_FILE,
     ENCODER_FILE,
+    FEATURES,
     MASK_ENCODER_FILE,
     SELFTEST_FILE,
 )
@@ -42,8 +43,7 @@ from veilseg.training.stage import Stage
 # more of them show more of the image.
 IMAGE_CHANNELS, MASK_CHANNELS = (2, 8), (16, 32)
 # Of the steps; the last stage has the rest.
-AUTOENCODER_SHARE, MAPPING_SHARE = 0.25, 0.6
-ADAPTATION_RATE = 0.25  # of the learning rate
+AUTOENCODER_SHARE, MAPPING_SHARE = 0.35, 0.4
 # Augmented tiles of each case that are encoded for the fit of the mapping network: the more, the
 # better it is (docs/experiments.md), and the more of each patient has left.
 MOST_VIEWS, MOST_BYTES = 32, 1_500_000_000
@@ -86,7 +86,7 @@ class EncodingTraining(SchemeTraining):
         self.hint = Decoder(spatial_dims, IMAGE_CHANNELS, classes)
         self.mask_encoder = Encoder(spatial_dims, classes, MASK_CHANNELS, norm=False)
         self.mask_decoder = Decoder(spatial_dims, MASK_CHANNELS, classes)
-        self.details = Details(spatial_dims, channels)
+        self.site_decoder = SiteDecoder(spatial_dims, channels, MASK_CHANNELS, classes)
         self._fit = MappingFit(self.image, self.mask, 0, 0, 0, linear=linear)
         self.mapping = self._fit.mapping()
         # The key itself is not kept: a trial copies the scheme, and a key has no copies.
@@ -121,7 +121,7 @@ class EncodingTraining(SchemeTraining):
         dims = len(tile)
         examples = of_cases(first, run.seed)
         halves = Autoencoders(
-            *(self.image_encoder, self.image_decoder, self.hint),
+            *(self.image_encoder, self.image_decoder, self.hint, self.site_decoder),
             *(self.mask_encoder, self.mask_decoder),
         )
         yield Stage("", halves, examples, dims, first, size, rate, WithNoise(run))
@@ -134,11 +134,11 @@ class EncodingTraining(SchemeTraining):
         some = [sent[number] for number in range(min(MEASURED, len(sent)))]
         image, mask = ([example[name][None] for example in some] for name in ("image", "target"))
         measure_units(self.image_encoder, [self.image_decoder, self.hint], image)
-        measure_units(self.mask_encoder, [self.mask_decoder], mask)
+        measure_units(self.mask_encoder, [self.mask_decoder, self.site_decoder.decoder], mask)
         yield fit.stage(self.mapping, self.pairs(sent, progress))
         examples = of_cases(last, run.seed + 1)
-        adapted = Adaptation(self.mask_decoder, self.details, self)
-        yield Stage("decoder", adapted, examples, dims, last, size, ADAPTATION_RATE * rate)
+        adapted = Adaptation(self.site_decoder, self)
+        yield Stage("decoder", adapted, examples, dims, last, size, rate)
 
     def _views(self, fit: MappingFit, cases: int) -> int:
         """Pairs of each case: no more than are drawn, or than memory holds beside the networks."""
@@ -147,13 +147,17 @@ class EncodingTraining(SchemeTraining):
 
     def predict(self, batch: dict[str, Tensor]) -> Tensor:
         image = batch["image"]
-        logits = self.mask_decoder(self.answered(image), self.details(image))
-        return torch.softmax(logits.float(), dim=1)
+        answer, features = self.answered(image)
+        return torch.softmax(self.site_decoder(answer, image, features).float(), dim=1)
 
     @torch.no_grad()
-    def answered(self, image: Tensor) -> Maps:
-        """What the server's network makes of images, without the key."""
-        sequence = as_sequence(self.image_encoder(image)).float()
+    def answered(self, image: Tensor) -> tuple[Maps, Maps]:
+        """What the server's network makes of images, without the key, and what stays of them."""
+        features = self.image_encoder.features(image)
+        return self._mapped(self.image_encoder.encoded(features)), features
+
+    def _mapped(self, encoded: Maps) -> Maps:
+        sequence = as_sequence(encoded).float()
         if self._transforms is None:
             return as_maps(self.mapping(sequence).float(), self.mask)
         of_images, of_masks = self._transforms
@@ -200,17 +204,21 @@ class EncodingTraining(SchemeTraining):
         rng = torch.Generator().manual_seed(0)
         channels = self.template.mean.shape[1]
         image = torch.rand((1, channels, *tile_shape), generator=rng)
-        export_onnx(
-            _ToSequence(self.image_encoder), folder / ENCODER_FILE, {"image": image}, "encoded"
-        )
+        encoder = _ToSequence(self.image_encoder, features=True)
+        export_onnx(encoder, folder / ENCODER_FILE, {"image": image}, "encoded", *FEATURES)
         noise = torch.rand((1, self.classes, *tile_shape), generator=rng)
         mask = noise / noise.sum(dim=1, keepdim=True)
         export_onnx(
             _ToSequence(self.mask_encoder), folder / MASK_ENCODER_FILE, {"mask": mask}, "encoded"
         )
-        sequence = torch.randn((1, self.mask.values), generator=rng)
-        decoder = _FromSequence(self.mask_decoder, self.details, self.mask)
-        given = {"encoded": sequence, "image": image}
+        with torch.no_grad():
+            kept = self.image_encoder.features(image)
+        given = {
+            "encoded": torch.randn((1, self.mask.values), generator=rng),
+            "image": image,
+            **dict(zip(FEATURES, kept, strict=True)),
+        }
+        decoder = _FromSequence(self.site_decoder, self.mask)
         export_onnx(decoder, folder / DECODER_FILE, given, "probabilities")
         nobody = synthetic_reference(self.template, tile_shape, np.random.default_rng(0)).image
         np.savez_compressed(
@@ -255,23 +263,25 @@ class EncodingTraining(SchemeTraining):
 
 
 class _ToSequence(nn.Module):
-    """An encoder as it is exported."""
+    """An encoder as it is exported, with its features where they are of use."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, features: bool = False) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.features = encoder, features
 
-    def forward(self, maps: Tensor) -> Tensor:
-        return as_sequence(self.encoder(maps))
+    def forward(self, maps: Tensor) -> Tensor | tuple[Tensor, ...]:
+        features = self.encoder.features(maps)
+        encoded = as_sequence(self.encoder.encoded(features))
+        return (encoded, *features) if self.features else encoded
 
 
 class _FromSequence(nn.Module):
-    """The mask decoder as it is exported."""
+    """The site's decoder as it is exported."""
 
-    def __init__(self, decoder: Decoder, details: Details, layout: Layout) -> None:
+    def __init__(self, decoder: SiteDecoder, layout: Layout) -> None:
         super().__init__()
-        self.decoder, self.details, self.layout = decoder, details, layout
+        self.decoder, self.layout = decoder, layout
 
-    def forward(self, encoded: Tensor, image: Tensor) -> Tensor:
-        logits = self.decoder(as_maps(encoded, self.layout), self.details(image))
+    def forward(self, encoded: Tensor, image: Tensor, *features: Tensor) -> Tensor:
+        logits = self.decoder(as_maps(encoded, self.layout), image, list(features))
         return torch.softmax(logits, dim=1)
