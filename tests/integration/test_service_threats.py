@@ -42,6 +42,7 @@ class Service:
     process: ServeProcess
     ca: Path
     tokens: dict[str, str]
+    audit_log: Path
 
     def call(self, method: str, path: str, who: str | None = "site", **request: Any):
         headers = dict(request.pop("headers", {}))
@@ -74,8 +75,9 @@ def service(tmp_path_factory: pytest.TempPathFactory, make_bundle) -> Iterator[S
     config.write_text('log_format = "json"\nlog_level = "debug"\nrate_per_minute = 60\n')
     arguments = [make_bundle(), "--config", config, "--tokens", file]
     arguments += ["--tls-cert", folder / "server.pem", "--tls-key", folder / "server.pem"]
+    arguments += ["--audit-log", folder / "audit.jsonl"]
     with ServeProcess(folder / "log", *arguments) as process:
-        yield Service(process, folder / "ca.pem", tokens)
+        yield Service(process, folder / "ca.pem", tokens, folder / "audit.jsonl")
 
 
 def expire(file: Path, site: str) -> None:
@@ -224,13 +226,17 @@ def test_logs_hold_nothing_that_should_not_be_there(service: Service, tile: np.n
     assert service.call("POST", INFER, **marked).status_code == 200
     service.call("POST", "/v2/models/Muster%5EErika/infer", **marked)
     service.call("GET", "/v2/patients/Muster-Erika?name=Muster")
-    service.call("GET", "/metrics", "watcher")
     refused(service.call("POST", INFER, **request_of(tiles * np.float16(np.nan))), 400, "NaN")
-    log = service.process.text
+    metrics = service.call("GET", "/metrics", "watcher").text
+    log, audited = service.process.text, service.audit_log.read_text()
     assert '"model": "tiny"' in log, "the positive control: it does log"
+    assert 'model="tiny"' in metrics
+    assert '"tiny"' in audited
+    assert '"site"' in audited
     # With letters that no request id has: a short number stands in one of them now and then.
     for secret in ("Muster", "zq4711", *(token[-43:] for token in service.tokens.values())):
-        assert secret not in log
+        for told in (log, metrics, audited):
+            assert secret not in told
     assert tiles.tobytes().decode("latin-1") not in service.process.log.read_text("latin-1")
     # Nor as text, in whatever way an array library would quote a row of it.
     digits = [re.escape(f"{value:.3g}"[:4]) for value in tiles[0, 0, 0, 0, :3]]

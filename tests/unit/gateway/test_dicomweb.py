@@ -150,6 +150,19 @@ def test_a_page_instead_of_images_is_no_damaged_series(pacs, tmp_path):
         pacs.web.fetch(row, tmp_path)
 
 
+@pytest.mark.parametrize(("status", "error"), [(500, InvalidAnswer), (503, ServerRefused)])
+def test_a_series_at_which_a_pacs_fails_is_told_from_a_pacs_that_is_away(
+    pacs, segmentation, tmp_path, status, error
+):
+    """The first kind is counted, and given up after some times."""
+    pacs.answers["/studies"] = reply({}, status)
+    row = SimpleNamespace(study="1.1", series="1.1.1", images=3)
+    with pytest.raises(error, match=f"answers {status}"):
+        pacs.web.fetch(row, tmp_path)
+    with pytest.raises(error, match=f"answers {status}"):
+        pacs.web.store(segmentation.file)
+
+
 def test_a_series_that_comes_in_part_is_not_taken_for_whole(pacs, tmp_path):
     parts = b"".join(
         b"--cut\r\nContent-Type: application/dicom\r\n\r\n" + as_bytes(one) + b"\r\n"

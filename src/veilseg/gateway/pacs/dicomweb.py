@@ -226,6 +226,9 @@ class DicomWeb:
             status = 0 if error.response is None else error.response.status_code
             if rejects and status in REJECTIONS:
                 raise Rejected(f"the PACS answers {status}") from error
+            if rejects and status == requests.codes.internal_server_error:
+                # Not as of a PACS that is away: many fail so over one damaged object.
+                raise InvalidAnswer(f"{self._url}: answers {status}") from error
             raise ServerRefused(f"{self._url}: answers {status}") from error
         except requests.RequestException as error:
             raise ServerUnreachable(f"{self._url}: {type(error).__name__}") from error
