@@ -274,7 +274,11 @@ def is_copied_turned(tiles: list[np.ndarray], block: np.ndarray) -> bool:
     return any(is_copied(tiles, turn) for turn in turns)
 
 
-def test_ten_users_get_their_own(gateway: GatewayProcess, tmp_path: Path):
+@pytest.mark.parametrize("model", [PLAIN, MIXUP])
+def test_ten_users_get_their_own(
+    gateway: GatewayProcess, tmp_path: Path, mixup_bundle: Path, by_command, model
+):
+    """With mixup, keys, references and receipts of ten subjects could be mixed up."""
     rng = np.random.default_rng(5)
     truths = [
         np.pad(phantoms.truth((10 + i, 12, 14)), [(int(n), 1) for n in rng.integers(0, 3, 3)])
@@ -287,12 +291,13 @@ def test_ten_users_get_their_own(gateway: GatewayProcess, tmp_path: Path):
 
     def use(number: int) -> np.ndarray:
         upload = {"files": ("scan.nii.gz", scans[number].read_bytes())}
+        options = {**SLICER, "subject": f"user-{number}"}
         with httpx.Client(base_url=gateway.url, timeout=120) as client:
             session = client.put("/session/", files=upload).json()["session_id"]
             answer = client.post(
-                f"/infer/{PLAIN}",
+                f"/infer/{model}",
                 params={"session_id": session, "output": "image"},
-                data={"params": json.dumps(SLICER)},
+                data={"params": json.dumps(options)},
             )
             assert client.delete(f"/session/{session}").status_code == 200
         assert answer.status_code == 200, answer.text
@@ -300,8 +305,16 @@ def test_ten_users_get_their_own(gateway: GatewayProcess, tmp_path: Path):
         return nrrd.read(str(tmp_path / f"{number}.nrrd"))[0]
 
     with ThreadPoolExecutor(10) as users:
-        for found, truth in zip(users.map(use, range(10)), truths, strict=True):
-            np.testing.assert_array_equal(found, truth)
+        found = list(users.map(use, range(10)))
+    expected = truths
+    if model == MIXUP:
+        expected = [
+            by_command(scan, mixup_bundle, f"user-{number}", f"{number}-command.nii.gz").array
+            for number, scan in enumerate(scans)
+        ]
+        assert all((labels > 0).any() for labels in expected)
+    for labels, own in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(labels, own)
 
 
 def test_a_second_image_of_somebody_is_refused_unless_allowed(
