@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from evidence import encodings
+from evidence import encodings, times
 from evidence.places import Places
 
 
@@ -52,6 +52,17 @@ def test_each_goal_with_its_figure(places):
     assert found["hippocampus: time, encoded ÷ plain, median"] == ("1.31", False)
     assert found["hippocampus: bytes both ways, encoded ÷ plain"] == ("0.50", True)
     assert found["brain tissue: bytes both ways, encoded ÷ plain"] == (None, False)
+
+
+def test_compute_of_both_sides_is_told(places):
+    assert "not measured yet" in times.encoding_compute(places).lower()
+    entry = {
+        "multiply_adds": {"encoding": {"site": 250_000_000, "server": 1_000_000_000}},
+        "seconds": {"encoding": {"protect": 0.004, "process": 0.03, "recover": 0.002}},
+    }
+    store(places, "overhead", {"hippocampus-encoding": entry})
+    told = times.encoding_compute(places).splitlines()[-1]
+    assert told == "| Hippocampus | 0.25 | 1.00 | 0.25 | 4 | 30 | 2 |"
 
 
 def test_an_encoding_is_to_show_less_than_a_mixture(places):

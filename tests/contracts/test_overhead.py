@@ -27,6 +27,7 @@ def test_every_image_is_segmented_once(tmp_path, monkeypatch):
         assert phases["total"] >= max(phases[phase] for phase in overhead.PHASES) > 0
         assert found["cold_start"][scheme] > phases["total"]
         assert found["bytes_per_image"][scheme]["sent"] > 0
+        assert found["multiply_adds"][scheme]["server"] > 0
 
 
 def test_too_few_images_are_refused(tmp_path, monkeypatch, capsys):

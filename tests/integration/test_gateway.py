@@ -13,10 +13,11 @@ import nrrd
 import numpy as np
 import phantoms
 import pytest
-from canary import is_copied, require_none_of, tiles_in
+from canary import is_copied_turned, require_none_of, tiles_in
 from processes import GatewayProcess, ServeProcess
 from servers import RecordingRelay
 from slicer import Refused, ask, post
+from watchers import marked
 
 from veilseg.imaging import formats
 from veilseg.vault.vault import Vault
@@ -26,8 +27,6 @@ ORIGIN = "http://ohif.example"
 AFFINE = dicoms.oblique(7, (1, 1, 1))
 SHAPE = (18, 16, 20)
 MIXUP, PLAIN = "phantom-mixup", "phantom-plain"
-# Where marked voxels lie; bright noise, unlike anything in a reference.
-BLOCK = (slice(6, 11), slice(5, 10), slice(6, 11))
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +222,7 @@ def test_nothing_of_a_patient_is_sent_or_logged(
 ):
     """Canary (threats.md), through Slicer's client, with a folder that names its patient."""
     raw = phantoms.raw_image(phantoms.truth(SHAPE))
-    raw[BLOCK] = np.random.default_rng(4711).integers(200, 1000, raw[BLOCK].shape)
+    mark = marked(raw)
     datasets = dicoms.slices(raw, AFFINE)
     name, patient = "CANARY^ERIKA^MUSTERMANN", "mrn-kanarienvogel-4711"
     for dataset in datasets:
@@ -251,7 +250,7 @@ def test_nothing_of_a_patient_is_sent_or_logged(
     sent = b"".join(connections)
     tiles = [tile for connection in connections for tile in tiles_in(connection)]
     assert len(tiles) == 2 * 4
-    assert not is_copied_turned(tiles, raw[BLOCK])
+    assert not is_copied_turned(tiles, mark)
     logs = gateway.text + server.text
     assert "route=/infer/{model} status=200" in logs
     require_none_of(secrets, sent)
@@ -261,17 +260,7 @@ def test_nothing_of_a_patient_is_sent_or_logged(
     with Path(zipped).open("rb") as stream:
         assert post(gateway, PLAIN, files={"file": ("a.zip", stream)}).status_code == 200
     tiles = [tile for connection in relay.connections[before:] for tile in tiles_in(connection)]
-    assert is_copied_turned(tiles, raw[BLOCK])
-
-
-def is_copied_turned(tiles: list[np.ndarray], block: np.ndarray) -> bool:
-    """Whether a block is copied in any turn of its axes: a series is brought to RAS+ first."""
-    turns = [
-        np.flip(block.transpose(order), axes)
-        for order in [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
-        for axes in [(), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)]
-    ]
-    return any(is_copied(tiles, turn) for turn in turns)
+    assert is_copied_turned(tiles, mark)
 
 
 @pytest.mark.parametrize("model", [PLAIN, MIXUP])

@@ -9,9 +9,9 @@ import numpy as np
 import phantoms
 import pydicom
 import pytest
-from canary import require_none_of
+from canary import is_copied_turned, require_none_of
 from orthanc import AnswersHeld, Orthanc
-from watchers import AFFINE, secrets_of, study
+from watchers import AFFINE, SHAPE, marked, secrets_of, study
 
 from veilseg.gateway.pacs.state import State, locked
 from veilseg.imaging import formats
@@ -74,6 +74,10 @@ def test_each_good_study_gets_one_segmentation_whoever_is_killed(
     secrets = secrets_of(*headers)
     require_none_of(secrets, b"".join(relay.connections))
     require_none_of(secrets, watcher.log.read_bytes())
+    mark = marked(np.zeros(SHAPE))
+    tiles = [tile[0].astype(np.float64) for tile in oracle.tiles]
+    assert len(tiles) > 1
+    assert not is_copied_turned(tiles, mark)
 
 
 def test_pacs_and_server_may_be_away(

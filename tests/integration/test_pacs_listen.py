@@ -4,11 +4,12 @@ import signal
 import socket
 from pathlib import Path
 
+import numpy as np
 import pydicom
-from canary import require_none_of
+from canary import is_copied_turned, require_none_of
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import SegmentationStorage, Verification
-from watchers import SHAPE, secrets_of, study
+from watchers import SHAPE, marked, secrets_of, study
 
 
 def free_port() -> int:
@@ -62,6 +63,10 @@ def test_series_that_are_sent_are_sent_back_segmented(
     secrets = secrets_of(*headers)
     require_none_of(secrets, b"".join(relay.connections))
     require_none_of(secrets, receiver.log.read_bytes())
+    mark = marked(np.zeros(SHAPE))
+    tiles = [tile[0].astype(np.float64) for tile in oracle.tiles]
+    assert len(tiles) > 1
+    assert not is_copied_turned(tiles, mark)
 
 
 def send(port: int, title: str, folder: Path) -> list[int] | None:

@@ -75,3 +75,13 @@ def is_copied(tiles: list[np.ndarray], block: np.ndarray) -> bool:
         if (covariance > CORRELATION * np.maximum(spread, FLAT)).any():
             return True
     return False
+
+
+def is_copied_turned(tiles: list[np.ndarray], block: np.ndarray) -> bool:
+    """Whether a block is copied in any turn of its axes: a series is brought to RAS+ first."""
+    turns = [
+        np.flip(block.transpose(order), axes)
+        for order in [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
+        for axes in [(), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)]
+    ]
+    return any(is_copied(tiles, turn) for turn in turns)

@@ -8,12 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import dicoms
+import numpy as np
 import phantoms
 import pydicom
 from processes import START_TIMEOUT_S
 
 AFFINE = dicoms.oblique(7, (1, 1, 1))
 SHAPE = (18, 16, 20)
+# Where marked voxels lie; bright noise, unlike anything in a reference.
+BLOCK = (slice(6, 11), slice(5, 10), slice(6, 11))
+BIRTH_DATE, STUDY_DATE = "19120623", "19540607"
 
 
 class Watcher:
@@ -49,13 +53,21 @@ class Watcher:
             time.sleep(0.05)
 
 
+def marked(raw: np.ndarray) -> np.ndarray:
+    """Mark an image; gives the block to look for."""
+    raw[BLOCK] = np.random.default_rng(4711).integers(200, 1000, raw[BLOCK].shape)
+    return raw[BLOCK]
+
+
 def study(folder: Path, number: int, spoil: bool = False) -> pydicom.Dataset:
-    """Write a study of somebody of its own; gives the header of its first slice."""
+    """Write a marked study of somebody of its own; gives the header of its first slice."""
     raw = phantoms.raw_image(phantoms.truth(SHAPE), number)
+    marked(raw)
     datasets = dicoms.slices(raw, AFFINE)
     for dataset in datasets:
         dataset.PatientName = f"CANARY^NUMBER^{number}"
         dataset.PatientID = f"mrn-kanarienvogel-{number}"
+        dataset.PatientBirthDate, dataset.StudyDate = BIRTH_DATE, STUDY_DATE
         dataset.SeriesDescription = "T1 Head"
     if spoil:
         datasets[7].PixelData = datasets[7].PixelData[:100]
@@ -64,7 +76,7 @@ def study(folder: Path, number: int, spoil: bool = False) -> pydicom.Dataset:
 
 
 def secrets_of(*headers: pydicom.Dataset) -> list[str]:
-    found = ["CANARY", "kanarienvogel"]
+    found = ["CANARY", "kanarienvogel", BIRTH_DATE, STUDY_DATE]
     for header in headers:
         found += [header.StudyInstanceUID, header.SeriesInstanceUID, header.SOPInstanceUID]
         found += [header.FrameOfReferenceUID]
