@@ -221,6 +221,27 @@ def test_answers_go_on_while_models_change(changing, make_bundle, tiles: np.ndar
     assert all(line["site"] == "provider" for line in answered)
 
 
+def test_another_runtime_answers_the_same(make_bundle, tmp_path: Path, tiles: np.ndarray, veilseg):
+    bundle = make_bundle()
+    given = triton.InferInput("proxy", list(tiles.shape), "FP16")
+    given.set_data_from_numpy(tiles)
+    answers = []
+    for runtime in ("openvino", "onnxruntime"):
+        arguments = [bundle, "--runtime", runtime, "--precision", "f32"]
+        with (
+            ServeProcess(tmp_path / runtime, *arguments) as server,
+            contextlib.closing(
+                triton.InferenceServerClient(server.url.removeprefix("http://"))
+            ) as client,
+        ):
+            answers.append(client.infer("tiny", [given]).as_numpy("answer"))
+        assert "precision f32" in server.text
+    np.testing.assert_allclose(*answers, atol=1e-3)
+    for refused, code in ((["--precision", "bf16"], 3), (["--tune"], 2)):
+        ended = veilseg("serve", bundle, "--runtime", "onnxruntime", *refused)
+        assert (ended.code, len(ended.errors)) == (code, 1)
+
+
 def test_a_requests_own_timeout(changing, tiles: np.ndarray):
     # Triton's clients can say how long they wait, in microseconds.
     server, _, headers = changing

@@ -57,6 +57,7 @@ def serve(
         from veilseg.serving.app import create_app
         from veilseg.serving.dataplane import DataPlane
         from veilseg.serving.models import ServedModel
+        from veilseg.serving.onnx_runtime import require_f32
         from veilseg.serving.runtime import require_available
         from veilseg.serving.settings import load_settings
         from veilseg.serving.store import ModelStore
@@ -65,8 +66,11 @@ def serve(
     settings = load_settings(config, {**given, "bundles": tuple(bundles) or None})
     if not settings.bundles and settings.models is None:
         raise WrongUsage("no bundle to serve: give bundles, or a folder of them with --models")
-    precision = require_available(settings.precision)
+    available = require_f32 if settings.runtime == "onnxruntime" else require_available
+    precision = available(settings.precision)
     logs.configure(settings.log_format, settings.log_level)
+    if tune and settings.runtime != "openvino":
+        raise WrongUsage(f"--tune: is for openvino, not {settings.runtime}")
     if tune:
         from veilseg.cli.tune import tune_all
 
@@ -110,6 +114,11 @@ def serve(
 @contextlib.contextmanager
 def _engine(settings: "Settings") -> "Iterator[RuntimeFactory]":
     """What computes: this process, or replicas on Ray, which is imported only here."""
+    if settings.runtime == "onnxruntime":
+        from veilseg.serving.onnx_runtime import OnnxRuntime
+
+        yield OnnxRuntime
+        return
     if settings.engine == "uvicorn":
         from veilseg.serving.runtime import OpenVinoRuntime
 

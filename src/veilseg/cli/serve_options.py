@@ -19,6 +19,9 @@ def serve(
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address; default 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Default 8000; 0 takes a free one.")] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="openvino (default), or onnxruntime, in f32.")
+    ] = None,
     precision: Annotated[
         str | None, typer.Option(help="bf16, f32, or auto (default): what is fastest.")
     ] = None,
@@ -56,6 +59,7 @@ def serve(
         models=models,
         host=host,
         port=port,
+        runtime=runtime,
         precision=precision,
         tokens=tokens,
         tls_cert=tls_cert,

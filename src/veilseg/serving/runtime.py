@@ -1,6 +1,7 @@
-"""OpenVINO: one compiled network of fixed tile shape."""
+"""What computes a network: what is asked of it, and OpenVINO, compiled for one tile shape."""
 
 import queue
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
@@ -180,18 +181,22 @@ def _enlarge(model_file: Path, network: ov.Model, shape: tuple[int, ...]) -> Non
 
 def _require_port(model_file: Path, ports: list[Any], spec: TensorSpec, batch_size: int) -> None:
     found = [
-        (port.any_name, np.dtype(port.element_type.to_dtype()), port.partial_shape)
+        (
+            port.any_name,
+            np.dtype(port.element_type.to_dtype()),
+            tuple(port.partial_shape.to_shape()) if port.partial_shape.is_static else None,
+        )
         for port in ports
     ]
+    require_tensor(model_file, found, spec, batch_size)
+
+
+def require_tensor(
+    model_file: Path, found: Sequence[object], spec: TensorSpec, batch_size: int
+) -> None:
+    """Raise InvalidInput unless the one (name, dtype, shape) that was found is the manifest's."""
     lengths = (batch_size, *spec.shape[1:])
-    fits = (
-        len(found) == 1
-        and found[0][0] == spec.name
-        and found[0][1] == DTYPES.get(spec.datatype)
-        and found[0][2].is_static
-        and tuple(found[0][2].to_shape()) == lengths
-    )
-    if not fits:
+    if list(found) != [(spec.name, DTYPES.get(spec.datatype), lengths)]:
         raise InvalidInput(
             f"{model_file}: its tensors are not the manifest's"
             f" {spec.name} {spec.datatype} {list(lengths)}"

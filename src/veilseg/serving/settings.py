@@ -39,8 +39,10 @@ class Settings(BaseModel):
         served from the start.
     host, port
         Where to listen; port 0 takes a free one.
+    runtime
+        What computes the networks.
     precision
-        Arithmetic inside the networks; ``auto`` is bf16 where the CPU computes in it.
+        Arithmetic inside the networks; ``auto`` is bf16 where runtime and CPU compute in it.
     engine
         Where networks are computed: in this process, or by replicas on Ray.
     ray_address : str, optional
@@ -93,6 +95,7 @@ class Settings(BaseModel):
     models: Path | None = None
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8000, ge=0, le=65535)
+    runtime: Literal["openvino", "onnxruntime"] = "openvino"
     precision: Literal["auto", "bf16", "f32"] = "auto"
 
     tokens: Path | None = None
@@ -141,6 +144,8 @@ class Settings(BaseModel):
             raise ValueError("tls_cert and tls_key: give both or neither")
         if self.min_replicas > self.max_replicas:
             raise ValueError("min_replicas: more than max_replicas")
+        if self.engine == "ray" and self.runtime != "openvino":
+            raise ValueError(f"runtime: replicas on Ray compute by openvino, not {self.runtime}")
         if self.client_ca is not None and self.tls_cert is None:
             raise ValueError("client_ca: needs tls_cert and tls_key")
         return self

@@ -230,8 +230,8 @@ def sizing_of(bundle: ServerBundle, settings: Settings, tunings: Tunings) -> Siz
     """How a model is served: as the operator says, else as it was tuned, else one tile at once."""
     if (settings.batch_size, settings.streams, settings.threads) != (None, None, None):
         return Sizing(settings.batch_size or 1, settings.streams or 1, settings.threads or 0)
-    if settings.engine == "ray":
-        return Sizing()  # what was tuned is for one process that has all cores
+    if settings.engine == "ray" or settings.runtime != "openvino":
+        return Sizing()  # what was tuned is for OpenVINO, in one process that has all cores
     return tunings.get(bundle, require_available(settings.precision)) or Sizing()
 
 

@@ -11,18 +11,23 @@ from veilseg.bundle import TensorSpec, open_server_half
 from veilseg.errors import InvalidInput
 from veilseg.serving.errors import ModelError, ModelNotReady
 from veilseg.serving.models import ServedModel
+from veilseg.serving.onnx_runtime import OnnxRuntime, require_f32
 from veilseg.serving.runtime import OpenVinoRuntime, Sizing, require_available
 
 MakeBundle = Callable[..., Path]
+RUNTIMES = [OpenVinoRuntime, OnnxRuntime]
 
 
 def served(bundle: Path, **options) -> ServedModel:
     return ServedModel(open_server_half(bundle), **options)
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("datatype", ["FP16", "FP32"])
-def test_a_batch_equals_its_tiles_one_by_one(make_bundle: MakeBundle, datatype: str):
-    model = served(make_bundle(datatype=datatype), precision="f32")
+def test_a_batch_equals_its_tiles_one_by_one(make_bundle: MakeBundle, datatype: str, runtime):
+    sizing = Sizing(batch_size=2)
+    bundle = make_bundle(datatype=datatype)
+    model = served(bundle, precision="f32", make_runtime=runtime, sizing=sizing)
     assert (model.failure, model.precision) == (None, "f32")
     dtype = {"FP16": np.float16, "FP32": np.float32}[datatype]
     tiles = np.random.default_rng(0).random((3, *model.tile_shape)).astype(dtype)
@@ -47,7 +52,14 @@ def test_a_precision_the_cpu_lacks_is_refused(monkeypatch: pytest.MonkeyPatch):
         require_available("bf16")
 
 
-def test_the_file_has_to_keep_what_the_manifest_promises(make_bundle: MakeBundle):
+def test_onnx_runtime_computes_in_single_precision(make_bundle: MakeBundle):
+    assert served(make_bundle(), precision="auto", make_runtime=OnnxRuntime).precision == "f32"
+    with pytest.raises(InvalidInput, match="ONNX Runtime does not compute in bf16"):
+        require_f32("bf16")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_the_file_has_to_keep_what_the_manifest_promises(make_bundle: MakeBundle, runtime):
     bundle = open_server_half(make_bundle())
     proxy, answer = bundle.manifest.proxy, bundle.manifest.answer
     for other in (
@@ -56,7 +68,7 @@ def test_the_file_has_to_keep_what_the_manifest_promises(make_bundle: MakeBundle
         TensorSpec(proxy.name, proxy.datatype, (1, 1, 8, 6, 5)),
     ):
         with pytest.raises(InvalidInput, match="its tensors are not the manifest's"):
-            OpenVinoRuntime(bundle.model_file, other, answer, "f32")
+            runtime(bundle.model_file, other, answer, "f32")
 
 
 def npz(**arrays: np.ndarray) -> bytes:

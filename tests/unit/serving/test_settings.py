@@ -40,6 +40,10 @@ def test_a_bad_value_is_named_with_its_place(file: Path, monkeypatch: pytest.Mon
     for given, place in (
         ({"port": 70000}, "--port: Input should be less than or equal to 65535"),
         ({"batch_size": 0}, "--batch-size: "),
+        (
+            {"engine": "ray", "runtime": "onnxruntime"},
+            "runtime: replicas on Ray compute by openvino, not onnxruntime",
+        ),
         ({"precision": "int4"}, "--precision: Input should be 'auto', 'bf16' or 'f32'"),
         ({"tls_cert": "x"}, "tls_cert and tls_key: give both or neither"),
         ({"client_ca": "x"}, "client_ca: needs tls_cert and tls_key"),
