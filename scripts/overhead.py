@@ -21,6 +21,7 @@ from typing import Any
 from evidence.places import source_state, write
 from evidence.runs import VEILSEG
 
+from veilseg.bench.operations import multiply_adds_of_bundle
 from veilseg.bench.rounds import ratio
 from veilseg.bundle import ClientBundle, open_client_half
 from veilseg.cli.site import init
@@ -164,6 +165,9 @@ def measure(
             for scheme, rows in counted.items()
         },
         "bytes_per_image": traffic,
+        "multiply_adds": {
+            scheme: multiply_adds_of_bundle(site.folder) for scheme, site in sites.items()
+        },
         "cold_start": {scheme: round(value, 3) for scheme, value in cold.items()},
         "runtime": engine,
         "cores": os.cpu_count(),

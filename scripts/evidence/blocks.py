@@ -6,6 +6,7 @@ from pathlib import Path
 
 from evidence import encodings, families, results_page, speed, together
 from evidence.cells import NOT_YET, between, change, dice, head, people, plot, row, with_range
+from evidence.first_use import demo, site
 from evidence.goals import Goal, goals
 from evidence.jobs import BRAIN, HIPPOCAMPUS, PICTURES, PLAIN_AND_MIXED
 from evidence.leaks import (
@@ -20,7 +21,7 @@ from evidence.leaks import (
 )
 from evidence.places import Places, Result
 from evidence.summaries import POOLED
-from evidence.times import overhead, overhead_phases, training_time
+from evidence.times import encoding_compute, overhead, overhead_phases, training_time
 from evidence.verdicts import goals as results_goals
 
 BLOCK = re.compile(r"(<!-- figures(?::([a-z-]+))? -->\n)(?:.*?\n)??(<!-- /figures -->)", re.DOTALL)
@@ -220,34 +221,6 @@ def reached(of: Callable[[Places], Iterable[Goal]]) -> Callable[[Places], str]:
     return show
 
 
-def demo(places: Places) -> str:
-    """What the demo measured on the MNI152 template."""
-    found = places.load("demo")
-    if found is None:
-        return NOT_YET
-    rows = {
-        "plain": found["dice_plain"],
-        "private, recovered at the site": found["dice_private"],
-        "**read off the answer by the server, without the key**": found["answer_separation_dice"],
-        "the reference's labels alone (knows nothing of the patient)": found[
-            "reference_alone_dice"
-        ],
-    }
-    lines = head("MNI152 template, grey and white matter", "Dice")
-    return "\n".join([*lines, *(row(what, dice(value)) for what, value in rows.items())])
-
-
-def site(places: Places) -> str:
-    """What a site installs."""
-    found = places.load("site")
-    if found is None:
-        return NOT_YET
-    return (
-        f"A site's environment takes {found['megabytes']:.0f} MB (no torch); `veilseg --help` "
-        f"answers in {found['help_seconds']:.2f} s."
-    )
-
-
 BLOCKS: dict[str, Callable[[Places], str]] = {
     "accuracy": accuracy,
     "gain": gain,
@@ -272,6 +245,7 @@ BLOCKS: dict[str, Callable[[Places], str]] = {
     "encodings": encodings.table,
     "encoding-controls": encodings.controls,
     "encoding-ablations": encodings.ablations,
+    "encoding-compute": encoding_compute,
     "inversion": inversion,
     "centers-goals": reached(together.goals),
     "centers-sites": together.sites,

@@ -46,6 +46,27 @@ def overhead_phases(places: Places) -> str:
     return "\n".join(lines)
 
 
+def encoding_compute(places: Places) -> str:
+    """What of encoded segmentation is computed where: multiply-adds and milliseconds."""
+    found = places.load("overhead") or {}
+    entries = {
+        data.title: found[name]
+        for data in (HIPPOCAMPUS, BRAIN)
+        if (name := overhead_name(data.name, "encoding", "onnxruntime")) in found
+    }
+    if not entries:
+        return NOT_YET
+    columns = ("at the site", "at the server", "site ÷ server", "encode", "server", "decode")
+    lines = head("billions of multiply-adds a tile; milliseconds an image", *columns)
+    for title, entry in entries.items():
+        of = entry["multiply_adds"]["encoding"]
+        seconds = entry["seconds"]["encoding"]
+        billions = (f"{of[where] / 1e9:.2f}" for where in ("site", "server"))
+        times = (f"{1000 * seconds[phase]:.0f}" for phase in ("protect", "process", "recover"))
+        lines.append(row(title, *billions, f"{of['site'] / of['server']:.2f}", *times))
+    return "\n".join(lines)
+
+
 def training_time(places: Places) -> str:
     """How long the private hippocampus network was trained, and how far from plain it ends."""
     found = places.load("training-time")
