@@ -244,6 +244,7 @@ BLOCKS: dict[str, Callable[[Places], str]] = {
     "frontier-plot": plot("frontier", "Dice kept over what is learned, one panel per channel"),
     "encodings": encodings.table,
     "encoding-controls": encodings.controls,
+    "encoding-finding": encodings.finding,
     "encoding-ablations": encodings.ablations,
     "encoding-compute": encoding_compute,
     "inversion": inversion,

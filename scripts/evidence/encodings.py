@@ -192,6 +192,29 @@ def controls(places: Places) -> str:
     return "\n".join(lines)
 
 
+def finding(places: Places) -> str:
+    """Whether a server is needed at all: what the controls say, in words."""
+    found = places.load(RESULT)
+    if found is None or not found["controls"]:
+        return f"Whether a server is needed: {NOT_YET[0].lower()}{NOT_YET[1:]}"
+    told = []
+    for name, entry in found["controls"].items():
+        low, high = entry["gain"]["interval"]
+        said = "the scheme gains over it" if low > 0 else "**the scheme does not gain over it**"
+        if high < 0:
+            said = "**it is better than the scheme**"
+        of = dice(entry[name]["dice"])
+        told.append(f"{OF_CONTROLS[name]} reaches {of} ({said}: {change(entry['gain'])})")
+    scheme = next(iter(found["controls"].values()))["encoding"]["dice"]
+    lines = f"On the hippocampus, where the scheme reaches {dice(scheme)}: {'; '.join(told)}."
+    if found["controls"].get("local", {}).get("gain", {}).get("interval", [1])[0] <= 0:
+        lines += (
+            " There a site needs no server to segment, once it has its own two networks: what is"
+            " left for the scheme is training together."
+        )
+    return lines
+
+
 def ablations(places: Places) -> str:
     """What each augmentation of sequences brings on validation patients."""
     found = places.load("encoding-ablations")

@@ -13,7 +13,10 @@ from evidence.places import default_places
 ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 COMMIT = re.compile(r"[0-9a-f]{40}( \(modified\))?")
-README_BLOCKS = ["accuracy", "demo", "overhead", "site", "training-time", "verdicts"]
+README_BLOCKS = [
+    *("accuracy", "demo", "encoding-finding", "encodings", "overhead", "site"),
+    *("training-time", "verdicts"),
+]
 PLACES = default_places()
 PAGES = ROOT / "docs"
 

@@ -54,6 +54,27 @@ def test_each_goal_with_its_figure(places):
     assert found["brain tissue: bytes both ways, encoded ÷ plain"] == (None, False)
 
 
+def test_finding_of_the_controls_is_said_plainly(places):
+    assert "not measured yet" in encodings.finding(places)
+    gains = {"linear": [0.01, 0.03], "local": [-0.02, -0.001]}
+    controls = {
+        name: {
+            name: {"dice": 0.85},
+            "encoding": {"dice": 0.86},
+            "gain": {"difference": sum(interval) / 2, "interval": interval},
+        }
+        for name, interval in gains.items()
+    }
+    store(places, encodings.RESULT, {"comparisons": {}, "controls": controls, "keyed": None})
+    told = encodings.finding(places)
+    assert "network reaches 0.850 (the scheme gains over it: +0.020 (+0.010 to +0.030))" in told
+    assert "(**it is better than the scheme**: -0.011 (-0.020 to -0.001))" in told
+    assert "needs no server" in told
+    controls["local"]["gain"]["interval"] = [0.001, 0.02]
+    store(places, encodings.RESULT, {"comparisons": {}, "controls": controls, "keyed": None})
+    assert "needs no server" not in encodings.finding(places)
+
+
 def test_compute_of_both_sides_is_told(places):
     assert "not measured yet" in times.encoding_compute(places).lower()
     entry = {
