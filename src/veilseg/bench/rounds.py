@@ -22,6 +22,7 @@ def alternating(
     contenders: Mapping[str, Callable[[], Taken]],
     budget_s: float,
     *,
+    fewest: int = FEWEST_ROUNDS,
     pause_s: float = CALM_S,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -35,7 +36,9 @@ def alternating(
     ----------
     contenders : mapping of str to callable
     budget_s : float
-        No round begins after it; at least :data:`FEWEST_ROUNDS` do.
+        No round begins after it.
+    fewest : int
+        Rounds, however small the budget.
     pause_s : float
         Before each turn.
 
@@ -46,7 +49,7 @@ def alternating(
     """
     taken: dict[str, list[Taken]] = {name: [] for name in contenders}
     begun, number = clock(), 0
-    while number < FEWEST_ROUNDS or clock() - begun < budget_s:
+    while number < fewest or clock() - begun < budget_s:
         for name in contenders if number % 2 == 0 else reversed(list(contenders)):
             sleep(pause_s)
             taken[name].append(contenders[name]())

@@ -48,7 +48,7 @@ def serve(
     threads: Threads = 1,
     budget_s: Annotated[
         float, typer.Option("--budget-s", help="Seconds of load for all servers together.", min=0)
-    ] = 300.0,
+    ] = 600.0,
     clients: Annotated[
         list[int] | None, typer.Option(help="At a time; again for others. Default: 1, 8, 32.")
     ] = None,
