@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from evidence import encodings, families, results_page, speed, together
+from evidence import encodings, families, results_page, speed, speed_goals, together
 from evidence.cells import NOT_YET, between, change, dice, head, people, plot, row, with_range
 from evidence.first_use import demo, site
 from evidence.goals import Goal, goals
@@ -264,6 +264,7 @@ BLOCKS: dict[str, Callable[[Places], str]] = {
     "servers-plot": plot("servers", "Throughput and p95 over the number of clients", "bench"),
     "site-time-plot": plot("site-time", "A site's time by phase, a bar for each bundle", "bench"),
     "plan-plot": plot("plan", "p95 of a scan over the number of replicas", "bench"),
+    "speed-goals": reached(speed_goals.goals),
     **speed.BLOCKS,
     **families.BLOCKS,
     **results_page.BLOCKS,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from evidence import speed, speed_plots
+from evidence import speed, speed_goals, speed_plots
 from evidence.places import Places
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -131,6 +131,40 @@ def test_large_image_and_long_load(places: Places):
     shown = speed.soak(places)
     assert "12,345 requests, failures: 2 × 503." in shown
     assert "from 400 to 404 MiB (+1.0 %)" in shown
+
+
+def test_goals_of_speed_with_their_figures(places: Places):
+    nothing = list(speed_goals.goals(places))
+    assert {(measured, enough) for _, _, measured, enough in nothing} == {(None, False)}
+    ran = runtime()
+    (network,) = ran["networks"].values()
+    network["runtimes"]["OpenVINO f32"] = network["runtimes"].pop("b")
+    write(places.results / f"{speed.RUNTIME}.json", ran)
+    loaded = serve()
+    loaded["scaling"].append({"server": "veilseg on Ray", "replicas": 2, **RATIO})
+    write(places.results / f"{speed.SERVE}.json", loaded)
+    entry = {"ratio": {"median": 1.104}}
+    write(places.results / "overhead.json", {"hippocampus": entry, "brain-tissue-encoding": entry})
+    bundles = {"brain": {"site_peak_mib": 2048.4}}
+    write(places.results / f"{speed.VOLUME}.json", {"bundles": bundles})
+    soaked = {"failures": {"503": 2}, "requests": 12_345, "memory": {"growth": 0.01}}
+    write(places.results / f"{speed.SOAK}.json", soaked)
+    found = {what: (measured, enough) for what, _, measured, enough in speed_goals.goals(places)}
+    assert found["hippocampus: OpenVINO f32, times as fast as torch fp32"] == ("2.00", False)
+    assert found["hippocampus: Dice after recovery, change"] == ("-0.0002", True)
+    assert found["our server ÷ the bare loop, 8 clients"] == ("2.00", True)
+    assert found["our server ÷ the best peer, 1 client"] == ("2.00", True)
+    assert found["our server ÷ the best peer, 1 client: time of the slowest twentieth"] == (
+        "2.00",
+        False,
+    )
+    assert found["our server ÷ the best peer, 32 clients"] == (None, False)
+    assert found["on Ray, 2 replicas ÷ 1"] == ("2.00", True)
+    assert found["hippocampus: time, mixup ÷ plain, median"] == ("1.10", False)
+    assert found["brain tissue: time, encoding ÷ plain, median"] == ("1.10", True)
+    assert found["brain: memory of the site"] == ("2048 MiB", False)
+    assert found["soak: requests that failed"] == ("2 of 12,345", False)
+    assert found["soak: growth of memory"] == ("+1.0 %", True)
 
 
 def test_phases_are_those_that_are_measured():
