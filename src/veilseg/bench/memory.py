@@ -16,9 +16,12 @@ def resident_mib(url: str) -> float:
     Raises
     ------
     InvalidAnswer
-        If its metrics do not say.
+        If its metrics do not say, or not soon.
     """
-    text = httpx.get(f"{url}{METRICS}").text
+    try:
+        text = httpx.get(f"{url}{METRICS}").text
+    except httpx.HTTPError as error:
+        raise InvalidAnswer(f"{url}{METRICS}: {type(error).__name__}") from error
     found = RESIDENT.search(text)
     if found is None:
         raise InvalidAnswer(f"{url}{METRICS}: no process_resident_memory_bytes")

@@ -22,6 +22,7 @@ from veilseg.bench.rounds import percentile, significant
 from veilseg.bench.serve import request_of
 from veilseg.bundle import open_server_half
 from veilseg.demo.server import server_process
+from veilseg.errors import InvalidAnswer
 from veilseg.wire import Message
 
 # At the most, by which is measured first what the server can answer.
@@ -87,7 +88,7 @@ def measure(
         "offered": significant(load * capacity),
         "answered": significant(answered.throughput),
         "requests": len(latencies) + sum(answered.failures.values()),
-        "failures": answered.failures,
+        "failures": answered.failures | memory.missed(),
         **{
             name: significant(1000 * percentile(latencies, share)) if latencies else None
             for name, share in (("p50_ms", 0.5), ("p95_ms", 0.95), ("p99_ms", 0.99))
@@ -166,10 +167,18 @@ class _Memory:
     def __init__(self, url: str, seconds: float) -> None:
         self._url, self._seconds = url, seconds
         self._samples: list[tuple[float, float]] = []
+        self._missed = 0
 
     def sampled(self, at: float) -> None:
-        """One more look."""
-        self._samples.append((at, resident_mib(self._url)))
+        """One more look. One that fails is no reason to throw half an hour away."""
+        try:
+            self._samples.append((at, resident_mib(self._url)))
+        except InvalidAnswer:
+            self._missed += 1
+
+    def missed(self) -> dict[str, int]:
+        """Looks that failed, as a reason of failures."""
+        return {"metrics not told": self._missed} if self._missed else {}
 
     def summary(self) -> dict[str, Any]:
         """Medians of the tenth after it has settled and of the last tenth, and their growth."""

@@ -9,6 +9,7 @@ from servers import OracleServer
 
 from veilseg.bench import soak
 from veilseg.bundle import open_client_half
+from veilseg.errors import InvalidAnswer
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +64,16 @@ def test_failures_are_counted_and_not_timed(measured):
     found = measured(behaviour, lambda: 100.0)
     failed = sum(found["failures"].values())
     assert 0 < failed < found["requests"]
+
+
+def test_a_look_at_the_memory_that_fails_is_counted_and_ends_nothing(measured):
+    looks = iter(range(1_000_000))
+
+    def memory():
+        if next(looks) == 3:
+            raise InvalidAnswer("slow")
+        return 100.0
+
+    found = measured(phantoms.nearest_centre, memory)
+    assert found["failures"] == {"metrics not told": 1}
+    assert found["memory"]["growth"] == 0
