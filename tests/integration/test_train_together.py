@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import phantoms
 import pytest
+from databases import empty_database, postgresql  # noqa: F401 - a fixture
 from typer.testing import CliRunner
 
 from veilseg.bundle import open_client_half, open_server_half
@@ -112,7 +113,8 @@ class Provider:
         return file
 
     def database(self) -> Database:
-        return Database(f"sqlite:///{self.store / 'collaboration.sqlite'}")
+        file = f"sqlite:///{self.store / 'collaboration.sqlite'}"
+        return Database(os.environ.get("VEILSEG_DATABASE", file))
 
 
 @pytest.fixture
@@ -130,10 +132,20 @@ def contribution(provider, data, bundle, project, site, token, *more):
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("scheme", ["encoding", pytest.param("mixup", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("scheme", "database"),
+    [
+        ("encoding", "sqlite"),
+        pytest.param("mixup", "sqlite", marks=pytest.mark.long),
+        pytest.param("encoding", "postgresql", marks=pytest.mark.long),
+    ],
+)
 def test_two_sites_contribute_and_use_what_was_fitted(
-    veilseg, start_server, provider, data, bundles, tmp_path, scheme
+    veilseg, start_server, provider, data, bundles, tmp_path, scheme, database, request, monkeypatch
 ):
+    if database == "postgresql":
+        url = empty_database(request.getfixturevalue("postgresql"))
+        monkeypatch.setenv("VEILSEG_DATABASE", url)
     bundle = bundles / scheme
     store = ["--store", provider.store]
     out = run("project", "create", "p", "--bundle", bundle, *store)
@@ -191,11 +203,12 @@ def test_two_sites_contribute_and_use_what_was_fitted(
     assert f"to have it hosted later: {again}" in ended.out
     hosted = run("project", "host", "p", *store, *at)
     assert hosted == f"{served.url}: hosts {scheme} version 3\n"
-    database = provider.database()
-    with database.session() as session:
+    opened = provider.database()
+    with opened.session() as session:
         last = session.query(fits.Fit).order_by(fits.Fit.id.desc()).first()
         assert [one["site"] for one in last.manifest] == ["north"]
-    database.close()
+    opened.close()
+    assert (provider.store / "collaboration.sqlite").exists() == (database == "sqlite")
     shards = provider.store / "blobs" / "shards"
     assert len([one for one in shards.rglob("*") if one.is_file()]) == 1
 

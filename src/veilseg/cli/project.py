@@ -3,7 +3,7 @@
 import contextlib
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +35,8 @@ class Place:
     database: str | None
     blobs: str | None
 
-    def opened(self) -> "Provider":
+    @contextlib.contextmanager
+    def opened(self) -> "Iterator[Provider]":
         """Raises MissingDependency, or what the database and the store raise."""
         with needing("collaboration", "projects need"):
             from veilseg.collaboration.blobs import Blobs
@@ -48,53 +49,52 @@ class Place:
             raise OutputNotWritable(f"{self.store}: cannot be written: {error.strerror}") from error
         store = self.store.resolve()
         url = self.database or f"sqlite:///{store / DATABASE_FILE}"
-        return Provider(
-            *(Database(url), Blobs(self.blobs or str(store / "blobs"))),
-            *(Versions(store / "models"), store / "fits"),
-        )
+        database = Database(url)
+        with contextlib.closing(database):
+            blobs = Blobs(self.blobs or str(store / "blobs"))
+            yield Provider(database, blobs, Versions(store / "models"), store / "fits")
 
 
 def create(place: Place, project: str, bundle: Path) -> None:
     """Open a project around a bundle's server half."""
-    provider = place.opened()
-    from veilseg.collaboration import projects
-    from veilseg.contribution import PairFormat
+    with place.opened() as provider:
+        from veilseg.collaboration import projects
+        from veilseg.contribution import PairFormat
 
-    provider.require_own_blobs()
-
-    expected = PairFormat.of(open_server_half(bundle).manifest)
-    with provider.database.session() as session:
-        made = projects.create(session, project, expected)
-        provider.versions.adopt(session, made, bundle)
+        provider.require_own_blobs()
+        expected = PairFormat.of(open_server_half(bundle).manifest)
+        with provider.database.session() as session:
+            made = projects.create(session, project, expected)
+            provider.versions.adopt(session, made, bundle)
     print(f"{project}: {expected.fitting['scheme']}, model {expected.model}, version 1")
 
 
 def invite(place: Place, project: str, site: str, days: int) -> None:
     """Print a token for a site, once."""
-    from veilseg.collaboration import projects
+    with place.opened() as provider, provider.database.session() as session:
+        from veilseg.collaboration import projects
 
-    with place.opened().database.session() as session:
         print(projects.invite(session, project, site, days))
 
 
 def revoke(place: Place, project: str, site: str) -> None:
     """Take a site's tokens away."""
-    from veilseg.collaboration import projects
+    with place.opened() as provider, provider.database.session() as session:
+        from veilseg.collaboration import projects
 
-    with place.opened().database.session() as session:
         print(f"{site}: {projects.revoke(session, project, site)} tokens revoked")
 
 
 def remove(place: Place, project: str, site: str) -> None:
     """Take a site's tokens away, and all that it contributed."""
-    provider = place.opened()
-    provider.require_own_blobs()
-    from veilseg.collaboration import projects, withdrawals
+    with place.opened() as provider:
+        from veilseg.collaboration import projects, withdrawals
 
-    with provider.database.session() as session:
-        tokens = projects.revoke(session, project, site)
-        shards = withdrawals.withdraw_all(session, projects.find_site(session, project, site))
-    gone = withdrawals.delete_shards(provider.database, provider.blobs, shards)
+        provider.require_own_blobs()
+        with provider.database.session() as session:
+            tokens = projects.revoke(session, project, site)
+            shards = withdrawals.withdraw_all(session, projects.find_site(session, project, site))
+        gone = withdrawals.delete_shards(provider.database, provider.blobs, shards)
     print(f"{site}: {tokens} tokens revoked, {gone} of {len(shards)} shards deleted")
     if gone < len(shards):
         raise OutputNotWritable(
@@ -104,9 +104,9 @@ def remove(place: Place, project: str, site: str) -> None:
 
 def close(place: Place, project: str, reopen: bool) -> None:
     """No more contributions, or again some."""
-    from veilseg.collaboration import projects
+    with place.opened() as provider, provider.database.session() as session:
+        from veilseg.collaboration import projects
 
-    with place.opened().database.session() as session:
         projects.close(session, project, reopen)
     print(f"{project}: {'open' if reopen else 'closed'}")
 
@@ -134,19 +134,19 @@ def serve(place: Place, listening: Listening) -> None:
     """
     if (listening.tls_cert is None) != (listening.tls_key is None):
         raise WrongUsage("--tls-cert, --tls-key: give both")
-    provider = place.opened()
-    provider.require_own_blobs()
-    from veilseg.access.audit_log import AuditLog
-    from veilseg.collaboration import withdrawals
-    from veilseg.collaboration.app import Guards, create_app
-    from veilseg.serving import sockets
-    from veilseg.serving.service import Limits, Service
-    from veilseg.serving.tls import ServerTls
-
-    tls = None
-    if listening.tls_cert is not None and listening.tls_key is not None:
-        tls = ServerTls(listening.tls_cert, listening.tls_key, None)
     with contextlib.ExitStack() as open_until_the_end:
+        provider = open_until_the_end.enter_context(place.opened())
+        provider.require_own_blobs()
+        from veilseg.access.audit_log import AuditLog
+        from veilseg.collaboration import withdrawals
+        from veilseg.collaboration.app import Guards, create_app
+        from veilseg.serving import sockets
+        from veilseg.serving.service import Limits, Service
+        from veilseg.serving.tls import ServerTls
+
+        tls = None
+        if listening.tls_cert is not None and listening.tls_key is not None:
+            tls = ServerTls(listening.tls_cert, listening.tls_key, None)
         listener = open_until_the_end.enter_context(sockets.bind(listening.host, listening.port))
         # Sites' tokens are in the store: there is none to be given here.
         guards = {"--tls-cert": listening.tls_cert, "--tls-key": listening.tls_key}
@@ -176,12 +176,12 @@ def fit(
     place: Place, project: str, steps: int, seed: int, resume: bool, hosting: Hosting | None
 ) -> None:
     """Fit the server network anew, publish it, and have it hosted."""
-    provider = place.opened()
-    provider.require_own_blobs()
-    from veilseg.collaboration.fitting import fit as run
+    with place.opened() as provider:
+        provider.require_own_blobs()
+        from veilseg.collaboration.fitting import fit as run
 
-    with progress(project) as show:
-        number = run(provider, project, steps, seed, resume, show)
+        with progress(project) as show:
+            number = run(provider, project, steps, seed, resume, show)
     if number is not None:
         print(f"{project}: version {number}: {provider.versions.folder(project, number)}")
         if hosting is not None:
@@ -196,10 +196,9 @@ def fit(
 
 def host(place: Place, project: str, hosting: Hosting) -> None:
     """Have the newest version hosted."""
-    provider = place.opened()
-    from veilseg.collaboration import projects
+    with place.opened() as provider, provider.database.session() as session:
+        from veilseg.collaboration import projects
 
-    with provider.database.session() as session:
         number = provider.versions.newest(session, projects.find(session, project))
     if number is None:
         raise InvalidInput(f"project {project}: has no version")

