@@ -254,6 +254,7 @@ def test_what_is_received_is_kept_under_names_that_say_nothing(tmp_path: Path):
     # As it is counted anew, but for what is only being written.
     (inbox.of("1.1") / ".veilseg-part.dcm").write_bytes(b"half")
     assert Inbox(tmp_path).size() == inbox.size()
+    assert [one.images for one in inbox.found()] == [2]
     inbox.forget("1.1")
     assert inbox.size() == 0
     assert list(tmp_path.iterdir()) == []

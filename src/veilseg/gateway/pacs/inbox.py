@@ -15,7 +15,7 @@ from veilseg.gateway.pacs.state import synced
 ABOUT: Final = "about.json"
 DIGITS: Final = 32
 # But for what is being written.
-IMAGES: Final = "*/[!.]*.dcm"
+IMAGES: Final = "[!.]*.dcm"
 
 
 class Inbox:
@@ -30,7 +30,7 @@ class Inbox:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        self._bytes = sum(map(_size, folder.glob(IMAGES)))
+        self._bytes = sum(map(_size, folder.glob(f"*/{IMAGES}")))
 
     def keep(
         self,
@@ -63,14 +63,14 @@ class Inbox:
         """What is there now."""
         for about in sorted(self._folder.glob(f"*/{ABOUT}")):
             fields = json.loads(about.read_text(encoding="utf-8"))
-            images = sum(1 for _ in about.parent.glob("*.dcm"))
+            images = sum(1 for _ in about.parent.glob(IMAGES))
             yield FoundSeries(fields["study"], fields["series"], images, fields["attributes"])
 
     def forget(self, series: str) -> None:
         """Delete a series."""
         folder = self.of(series)
         with self._lock:
-            self._bytes -= sum(map(_size, folder.glob("[!.]*.dcm")))
+            self._bytes -= sum(map(_size, folder.glob(IMAGES)))
             shutil.rmtree(folder, ignore_errors=True)
 
     def size(self) -> int:
