@@ -55,7 +55,7 @@ class EncodingClient:
     key : ConsortiumKey or None
         Of the consortium, for a bundle that was trained with one.
     load : callable
-        Opens the mask decoder. The image encoder is always ONNX Runtime's: what leaves must not
+        Opens the site's decoder. The image encoder is always ONNX Runtime's: what leaves must not
         depend on what else is installed, or one image would have several encodings.
 
     Raises

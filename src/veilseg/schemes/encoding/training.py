@@ -134,7 +134,9 @@ class EncodingTraining(SchemeTraining):
         some = [sent[number] for number in range(min(MEASURED, len(sent)))]
         image, mask = ([example[name][None] for example in some] for name in ("image", "target"))
         measure_units(self.image_encoder, [self.image_decoder, self.hint], image)
-        measure_units(self.mask_encoder, [self.mask_decoder, self.site_decoder.decoder], mask)
+        # The site's decoder takes answers in these units: out of them, they are as large as an
+        # encoder without norms likes, and the features beside them would count for nothing.
+        measure_units(self.mask_encoder, [self.mask_decoder], mask)
         yield fit.stage(self.mapping, self.pairs(sent, progress))
         examples = of_cases(last, run.seed + 1)
         adapted = Adaptation(self.site_decoder, self)

@@ -106,6 +106,31 @@ def test_stages_are_fitted_to_pairs_of_finite_sixteen_bit_numbers(scheme, cases)
     assert all(np.isfinite(pair.answer.astype(float)).all() for pair in pairs)
 
 
+def test_features_count_beside_answers_however_large_encodings_are(scheme, cases, batch):
+    built = scheme()
+    with torch.no_grad():
+        for weight in (
+            *built.mask_encoder.fine.parameters(),
+            *built.mask_encoder.coarse.parameters(),
+        ):
+            weight.mul_(1e6)
+    stages = built.stages(cases, RUN, None)
+    next(stages)
+    next(stages)
+    with torch.no_grad():
+        for weight in built.site_decoder.parameters():  # as if it were fitted to answers
+            weight.copy_(
+                0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+            )
+        answer, features = built.answered(batch["image"])
+        found = built.site_decoder(answer, batch["image"], features)
+        for place in range(3):
+            others = list(features)
+            others[place] = torch.flip(features[place], [2, 3])
+            changed = built.site_decoder(answer, batch["image"], others)
+            assert (changed - found).abs().max() > 1e-3 * found.abs().max()
+
+
 def test_what_a_server_checks_itself_with_tells_nothing_of_the_key(scheme):
     """Of an image that can be made again, it would be the pair that gives the key away."""
     given = [
