@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from veilseg.audit import workshop
 from veilseg.bundle import open_client_half, open_server_half, seal
 from veilseg.cli.main import app
+from veilseg.runtime import OnnxModel
 from veilseg.schemes.encoding.client import (
     DECODER_FILE,
     ENCODER_FILE,
@@ -159,13 +160,34 @@ def test_encoder_of_another_training_is_refused(bundles, reason, tmp_path):
     client, server = open_manifests(bundles / "open")
     code, line = reason(mixed)
     assert (code, "image_encoder.onnx" in line) == (5, True)
-    altered = np.load(bundles / "open" / "client" / SELFTEST_FILE)
-    np.savez(
-        mixed / "client" / SELFTEST_FILE, image=altered["image"], encoded=altered["encoded"] + 1
-    )
+    altered = dict(np.load(bundles / "open" / "client" / SELFTEST_FILE))
+    np.savez(mixed / "client" / SELFTEST_FILE, **altered | {"encoded": altered["encoded"] + 1})
     seal(mixed, client, server)
     code, line = reason(mixed)
     assert (code, "gives another encoding" in line) == (5, True)
+
+
+def test_decoder_of_another_training_or_version_is_refused(bundles, reason, tmp_path, monkeypatch):
+    """Before an encoding has left, and not by a bad mask after."""
+    mixed = tmp_path / "mixed"
+    shutil.copytree(bundles / "open", mixed)
+    client, server = open_manifests(bundles / "open")
+    file = mixed / "client" / SELFTEST_FILE
+    known = dict(np.load(file))
+    np.savez(file, **known | {"recovered": 1 - known["recovered"]})
+    seal(mixed, client, server)
+    code, line = reason(mixed)
+    assert (code, "gives another mask" in line) == (5, True)
+    np.savez(file, image=known["image"], encoded=known["encoded"])  # as bundles had it before
+    seal(mixed, client, server)
+    code, line = reason(mixed)
+    assert (code, "not a self-test" in line) == (5, True)
+    np.savez(file, **known)
+    seal(mixed, client, server)
+    every_output = OnnxModel.all
+    monkeypatch.setattr(OnnxModel, "all", lambda *one, **given: every_output(*one, **given)[:1])
+    code, line = reason(mixed)
+    assert (code, "of another version" in line) == (5, True)
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,10 @@ PROTECTION = {
     "demonstration.",
     "encoding": "Obfuscation by encoding, not encryption. The server sees encodings of images and "
     "masks{keyed}; whoever has the encoder, as every site does, or enough images with their "
-    "encodings, trains a network that undoes it. What is known is in docs/privacy.md of the "
-    "project. Where the client half is published with the bundle, this is a white-box "
-    "demonstration: a provider must never get it.",
+    "encodings, trains a network that undoes it. The site decodes the answer beside its own "
+    "image, by networks that were trained on raw images and may remember them. What is known is in "
+    "docs/privacy.md of the project. Where the client half is published with the bundle, this is a "
+    "white-box demonstration: a provider must never get it.",
 }
 
 CARD = """# {name}

@@ -21,13 +21,17 @@ ENCODER_FILE, DECODER_FILE = "image_encoder.onnx", "mask_decoder.onnx"
 FEATURES = ("half", "quarter", "eighth")
 # For contributing to a fit; segmenting does without.
 MASK_ENCODER_FILE = "mask_encoder.onnx"
-# An image of nobody and what the bundle's encoder makes of it, without any key.
+# An image of nobody, what the bundle's encoder makes of it, and its decoder of that image and an
+# answer of nothing but zeros; without any key.
 SELFTEST_FILE = "selftest.npz"
+SELFTEST_STRIDE = 8  # of the decoder's probabilities, which would be large
 # Of the largest value: other processors round otherwise, other encoders do not come near.
 LARGEST_DEVIATION = 0.02
+# On average, of probabilities.
+LARGEST_MEAN_DEVIATION = 0.02
 
 
-# In sixteen bits: there are two values for each voxel of a tile.
+# In sixteen bits: of each voxel of a tile there are two values in 3D, and six in 2D.
 Features = list[NDArray[np.float16]]
 
 
@@ -87,6 +91,7 @@ class EncodingClient:
         except (KeyError, TypeError, ValueError) as error:
             where = bundle.folder / "manifest.json"
             raise BundleIntegrity(f"{where}: settings: no layout of encodings") from error
+        self._answer_values = mask.values
         self._of_images: Transform | None = None
         self._of_masks: Transform | None = None
         if key is not None:
@@ -200,21 +205,28 @@ class EncodingClient:
         self, sequence: Float32Array, image: Float32Array, features: Features
     ) -> Float32Array:
         plain = sequence if self._of_masks is None else self._of_masks.revert(sequence)
+        return self._decoded_plain(plain, image, features)
+
+    def _decoded_plain(
+        self, sequence: Float32Array, image: Float32Array, features: Features
+    ) -> Float32Array:
         kept = {
             name: one[None].astype(np.float32) for name, one in zip(FEATURES, features, strict=True)
         }
-        found: Float32Array = self._decoder(encoded=plain[None], image=image[None], **kept)[0]
+        found: Float32Array = self._decoder(encoded=sequence[None], image=image[None], **kept)[0]
         return found
 
     def _require_selftest(self, bundle: ClientBundle) -> None:
-        """The encoder has to make of a known image what it made in training.
+        """Encoder and decoder have to make of a known image what they made in training.
 
         The key is known by its fingerprint alone: image and keyed encoding would give it away.
         """
         path = bundle.file(SELFTEST_FILE)
         try:
             with np.load(path, allow_pickle=False) as stored:
-                image, expected = (stored[name].astype(np.float32) for name in ("image", "encoded"))
+                image, expected, recovered = (
+                    stored[name].astype(np.float32) for name in ("image", "encoded", "recovered")
+                )
         except (OSError, ValueError, KeyError) as error:
             raise BundleIntegrity(f"{path}: not a self-test: {error}") from error
         found, features = self._seen(image)
@@ -224,3 +236,14 @@ class EncodingClient:
         allowed = LARGEST_DEVIATION * np.abs(expected).max(initial=0)
         if found.shape != expected.shape or not np.abs(found - expected).max() <= allowed:
             raise BundleIntegrity(f"{path}: this encoder gives another encoding: self-test")
+        nothing = np.zeros(self._answer_values, dtype=np.float32)
+        probabilities = strided(self._decoded_plain(nothing, image, features))
+        apart = np.abs(probabilities - recovered) if probabilities.shape == recovered.shape else 1
+        if not np.mean(apart) <= LARGEST_MEAN_DEVIATION:
+            raise BundleIntegrity(f"{path}: this decoder gives another mask: self-test")
+
+
+def strided(probabilities: Float32Array) -> Float32Array:
+    """Those of a self-test: every so many voxels along each axis."""
+    steps = slice(None, None, SELFTEST_STRIDE)
+    return probabilities[(slice(None), *[steps] * (probabilities.ndim - 1))]

@@ -25,6 +25,7 @@ from veilseg.schemes.encoding.client import (
     FEATURES,
     MASK_ENCODER_FILE,
     SELFTEST_FILE,
+    strided,
 )
 from veilseg.schemes.encoding.key import ConsortiumKey
 from veilseg.schemes.encoding.mapping import MappingFit, as_maps, as_sequence
@@ -223,11 +224,18 @@ class EncodingTraining(SchemeTraining):
         decoder = _FromSequence(self.site_decoder, self.mask)
         export_onnx(decoder, folder / DECODER_FILE, given, "probabilities")
         nobody = synthetic_reference(self.template, tile_shape, np.random.default_rng(0)).image
+        stored = nobody.astype(np.float16)
+        known = torch.from_numpy(stored.astype(np.float32))[None]
+        with torch.no_grad():
+            features = self.image_encoder.features(known)
+            nothing = torch.zeros(1, self.mask.values)
+            recovered = decoder(nothing, known, *features).numpy()[0]
         np.savez_compressed(
             folder / SELFTEST_FILE,
-            image=nobody.astype(np.float16),
+            image=stored,
             # Without the key: with it, image and encoding would be the pair that gives it away.
-            encoded=self._encoded(nobody.astype(np.float16).astype(np.float32)),
+            encoded=self._encoded(known.numpy()[0]),
+            recovered=strided(recovered),
         )
 
     def selftest_image(self, rng: Generator) -> Float32Array:
