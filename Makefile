@@ -98,7 +98,7 @@ bench: setup bench-peers bench-families ## Measure speed, an hour on a machine t
 	$(BIN)/veilseg bench serve models/hippocampus-mixup --json results/bench-serve.json
 	$(BIN)/veilseg bench site models/hippocampus-* --dataset $(DATA)/hippocampus \
 		--json results/bench-site.json
-	$(BIN)/veilseg bench volume models/*-mixup --json results/bench-volume.json
+	$(BIN)/veilseg bench volume models/*-mixup models/*-encoding --json results/bench-volume.json
 	$(BIN)/veilseg bench plan results/bench-serve.json --json results/bench-plan.json
 	$(BIN)/veilseg bench families models/hippocampus-mixup --json results/bench-families.json
 	$(BIN)/python scripts/figures.py

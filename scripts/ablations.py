@@ -55,8 +55,8 @@ ROWS = (
     Row("channels dropped", SequenceAugmentation(dropped=0.1)),
     Row("one view of a case", views=1),
     Row("linear map", linear=True),
-    Row("site's decoder: image, features and answer", site="all"),
-    Row("site's decoder: image and features, no answer", site="no answer"),
+    Row("image, features and answer", site="all"),
+    Row("image and features, no answer", site="no answer"),
 )
 
 

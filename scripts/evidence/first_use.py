@@ -8,7 +8,7 @@ DEMO = {
     "dice_private": "mixture, recovered at the site",
     "dice_encoded": "encoding, recovered at the site",
     "answer_separation_dice": "**read off the answer to the mixture, without the key**",
-    "alike_tokens_dice": "**like tokens in the answer to the encoding, each group named**",
+    "alike_tokens_dice": "like tokens in the answer to the encoding, if told what each group is",
     "reference_alone_dice": "the reference's labels alone (knows nothing of the patient)",
 }
 

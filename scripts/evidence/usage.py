@@ -12,6 +12,7 @@ from evidence.jobs import BRAIN, HIPPOCAMPUS
 from evidence.places import ROOT, Places, Result, read
 from evidence.runs import VEILSEG
 from veilseg.bundle import open_client_half
+from veilseg.demo.run import BUNDLES
 from veilseg.runtime import RUNTIMES
 
 HELP_RUNS = 7
@@ -22,7 +23,7 @@ OVERHEAD_PAIRS = 20  # there are 28 brains, and some are for the warm-up and col
 def demo(places: Places, again: bool) -> None:
     """The demo's report, and its picture for the README."""
     old = places.load("demo")
-    if old is not None and not again and old["bundles"] == _ids(places, *old["bundles"]):
+    if old is not None and not again and old["bundles"] == _ids(places, *BUNDLES):
         return
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "demo-out"

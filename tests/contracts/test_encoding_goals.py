@@ -60,19 +60,23 @@ def test_finding_of_the_controls_is_said_plainly(places):
     controls = {
         name: {
             name: {"dice": 0.85},
-            "encoding": {"dice": 0.86},
             "gain": {"difference": sum(interval) / 2, "interval": interval},
         }
         for name, interval in gains.items()
     }
-    store(places, encodings.RESULT, {"comparisons": {}, "controls": controls, "keyed": None})
+    fields = {"comparisons": {"hippocampus": {"encoding": {"dice": 0.86}}}, "keyed": None}
+    store(places, encodings.RESULT, fields | {"controls": controls})
     told = encodings.finding(places)
-    assert "network reaches 0.850 (the scheme gains over it: +0.020 (+0.010 to +0.030))" in told
+    assert "network: 0.850 (the scheme gains over it: +0.020 (+0.010 to +0.030))" in told
     assert "(**it is better than the scheme**: -0.011 (-0.020 to -0.001))" in told
-    assert "needs no server" in told
-    controls["local"]["gain"]["interval"] = [0.001, 0.02]
-    store(places, encodings.RESULT, {"comparisons": {}, "controls": controls, "keyed": None})
-    assert "needs no server" not in encodings.finding(places)
+    assert "it is not shown that a site needs the server" in told
+    for interval, said in (([-0.001, 0.02], True), ([0.001, 0.02], False)):
+        controls["local"]["gain"]["interval"] = interval
+        store(places, encodings.RESULT, fields | {"controls": controls})
+        told = encodings.finding(places)
+        assert ("no gain of the scheme is shown" in told) == said
+        assert ("it is not shown that a site needs the server" in told) == said
+        assert "better than the scheme" not in told
 
 
 def test_compute_of_both_sides_is_told(places):

@@ -33,15 +33,28 @@ def test_private_is_nearly_as_good_as_plain(figures):
     assert figures["dice_private"] >= figures["dice_plain"] - 0.05
 
 
+def test_encoded_is_nearly_as_good_as_plain(figures):
+    assert figures["dice_encoded"] >= figures["dice_plain"] - 0.05
+
+
 def test_separation_is_measured_against_what_knows_nothing(figures):
     # The control: reading masks off the answer works better than not looking at all.
     assert figures["answer_separation_dice"] > figures["reference_alone_dice"]
     assert figures["answer_separation_dice"] < figures["dice_private"]
 
 
+def test_like_tokens_draw_more_than_what_knows_nothing(figures):
+    assert figures["reference_alone_dice"] < figures["alike_tokens_dice"] < figures["dice_encoded"]
+
+
 def test_bytes_are_those_of_the_tiles(figures):
     # 2 bytes a voxel out; one map per class, 2 bytes each, back.
     assert figures["bytes_received"] > 4 * figures["bytes_sent"] > 0
+
+
+def test_encodings_are_smaller_than_images_and_maps(figures):
+    assert figures["bytes_sent_encoded"] < figures["bytes_sent_plain"]
+    assert figures["bytes_received_encoded"] < figures["bytes_received_plain"]
 
 
 def test_page_is_self_contained(out):

@@ -19,9 +19,11 @@ def demo(out: Path, models: Path) -> None:
     write_report(result, out)
     figures = result.figures
     print(
-        f"Dice plain {figures['dice_plain']:.3f}, private {figures['dice_private']:.3f}; "
-        f"seconds {figures['seconds_plain']:.1f} and {figures['seconds_private']:.1f}; "
-        f"the server reads the mask off its answer with Dice "
-        f"{figures['answer_separation_dice']:.3f}"
+        f"Dice plain {figures['dice_plain']:.3f}, mixture {figures['dice_private']:.3f}, "
+        f"encoding {figures['dice_encoded']:.3f}; seconds {figures['seconds_plain']:.1f}, "
+        f"{figures['seconds_private']:.1f}, {figures['seconds_encoded']:.1f}; the server reads "
+        f"the mask off its answer to the mixture with Dice "
+        f"{figures['answer_separation_dice']:.3f}, and off like tokens of the encoded one, if it "
+        f"is told what each group is, with {figures['alike_tokens_dice']:.3f}"
     )
     print(f"report: {out / 'report.html'}")

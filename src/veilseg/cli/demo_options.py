@@ -14,7 +14,7 @@ def demo(
         "models"
     ),
 ) -> None:
-    """Everything once, on a real brain: server, vault, plain and private, what leaks."""
+    """Everything once, on a real brain: server, vault, plain, mixed and encoded, what leaks."""
     from veilseg.cli.demo import demo as run
 
     run(out, models)

@@ -19,8 +19,8 @@ FIT: Final = {
     "state": str,
     "step": int,
     "steps": int,
-    "curve": [{"step": int, "loss": float}],
 }
+CURVE: Final = [{"step": int, "loss": float}]
 PROJECT: Final = {
     "project": str,
     "state": str,
@@ -102,7 +102,10 @@ class ProjectClient:
         InvalidAnswer
             If it answers with something else than a document.
         """
-        return self._asked("GET", "", of=PROJECT)
+        found = self._asked("GET", "", of=PROJECT)
+        if found["fit"] and not _holds(found["fit"].setdefault("curve", []), CURVE):
+            raise InvalidAnswer(f"{self._transfer.url}: answers with no document of a project")
+        return found
 
     def contributions(self) -> list[dict[str, Any]]:
         """This site's, the newest first."""

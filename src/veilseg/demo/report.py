@@ -5,8 +5,10 @@ import html
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from veilseg.demo.pictures import comparison, overview
 from veilseg.demo.run import DemoResult
@@ -16,8 +18,10 @@ FILES = ("report.html", "report.json", "overview.png")
 
 ROW_NAMES = {
     "plain": "plain",
-    "private": "private, recovered at the site",
-    "answer_separation": "read off the answer by the server",
+    "private": "mixture, recovered at the site",
+    "encoded": "encoding, recovered at the site",
+    "answer_separation": "read off its answer to the mixture by the server",
+    "alike_tokens": "like tokens in its answer to the encoding, if it is told what each group is",
     "reference_alone": "the reference's labels alone (knows nothing of the patient)",
 }
 
@@ -76,18 +80,30 @@ def _page(result: DemoResult, picture: str) -> str:
     return page.format(
         plain=html.escape(result.plain.bundle.manifest.name),
         private=html.escape(result.private.bundle.manifest.name),
+        encoded=html.escape(result.encoded.bundle.manifest.name),
         overview=picture,
         comparison=comparison(result),
         tissue_heads="".join(f"<th>{html.escape(name)}</th>" for name in tissues),
         rows="\n".join(rows),
-        seconds_plain=figures["seconds_plain"],
-        seconds_private=figures["seconds_private"],
-        sent_plain=figures["bytes_sent_plain"] / 1e6,
-        sent=figures["bytes_sent"] / 1e6,
-        received_plain=figures["bytes_received_plain"] / 1e6,
-        received=figures["bytes_received"] / 1e6,
+        costs="\n".join(_costs(figures)),
         separation=figures["answer_separation_dice"],
         chance=figures["reference_alone_dice"],
         private_dice=figures["dice_private"],
+        alike=figures["alike_tokens_dice"],
         warnings=warnings,
     )
+
+
+def _costs(figures: dict[str, Any]) -> Iterator[str]:
+    """Rows of a table: seconds and megabytes of each scheme."""
+    # What was sent as a mixture has the names that scripts read.
+    of_scheme = {"seconds": ("_plain", "_private", "_encoded"), "bytes": ("_plain", "", "_encoded")}
+    for name, key, kind in (
+        ("seconds, reading to labels", "seconds", "seconds"),
+        ("megabytes sent", "bytes_sent", "bytes"),
+        ("megabytes received", "bytes_received", "bytes"),
+    ):
+        unit = 1 if kind == "seconds" else 1e6
+        values = [figures[f"{key}{scheme}"] / unit for scheme in of_scheme[kind]]
+        cells = "".join(f"<td>{value:.2f}</td>" for value in values)
+        yield f"<tr><td>{name}</td>{cells}</tr>"

@@ -47,8 +47,10 @@ class OnnxRuntime:
         require_f32(precision)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # warnings are about graphs that an operator cannot change
-        # Of each stream: they run side by side.
-        options.intra_op_num_threads = -(-sizing.threads // sizing.streams)
+        # One pool for all streams, each of which brings the thread that it is asked in.
+        options.intra_op_num_threads = max(1, sizing.threads - sizing.streams + 1)
+        if not sizing.threads:
+            options.intra_op_num_threads = 0  # as many as there are cores
         try:
             self._session = onnxruntime.InferenceSession(
                 str(model_file), options, providers=["CPUExecutionProvider"]

@@ -146,6 +146,8 @@ class Settings(BaseModel):
             raise ValueError("min_replicas: more than max_replicas")
         if self.engine == "ray" and self.runtime != "openvino":
             raise ValueError(f"runtime: replicas on Ray compute by openvino, not {self.runtime}")
+        if self.runtime == "onnxruntime" and (self.batch_size or 1) > 1:
+            raise ValueError("batch_size: onnxruntime computes tile by tile; leave it at 1")
         if self.client_ca is not None and self.tls_cert is None:
             raise ValueError("client_ca: needs tls_cert and tls_key")
         return self

@@ -44,6 +44,10 @@ def test_a_bad_value_is_named_with_its_place(file: Path, monkeypatch: pytest.Mon
             {"engine": "ray", "runtime": "onnxruntime"},
             "runtime: replicas on Ray compute by openvino, not onnxruntime",
         ),
+        (
+            {"runtime": "onnxruntime", "batch_size": 4},
+            "batch_size: onnxruntime computes tile by tile",
+        ),
         ({"precision": "int4"}, "--precision: Input should be 'auto', 'bf16' or 'f32'"),
         ({"tls_cert": "x"}, "tls_cert and tls_key: give both or neither"),
         ({"client_ca": "x"}, "client_ca: needs tls_cert and tls_key"),

@@ -1,7 +1,7 @@
 """A16 on encoded answers: what tokens that are alike, known pairs and a site's own half show."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor, from_numpy, nn
@@ -12,6 +12,7 @@ from veilseg.audit.attacks.inversion import inverter
 from veilseg.audit.attacks.mask_recovery import dice_of_each, population_map
 from veilseg.audit.encodings import (
     EncodedSegmenter,
+    FreshEncodings,
     as_contributed,
     decoded,
     layout_of,
@@ -24,12 +25,14 @@ from veilseg.audit.reading_off import Labels, strongest
 from veilseg.audit.scene import Observation
 from veilseg.audit.shadows import segmentation_network
 from veilseg.audit.workshop import Workshop
+from veilseg.datasets.cases import PreparedCase
 from veilseg.evaluation.bootstrap import bootstrap_mean
 from veilseg.networks.encoders import Decoder
 from veilseg.schemes.encoding.contributing import EncodingPairs
 from veilseg.schemes.encoding.mapping import as_maps
 from veilseg.schemes.encoding.sequence import Layout
-from veilseg.training.examples import one_hot
+from veilseg.schemes.encoding.stages import ANSWER_NOISE
+from veilseg.training.examples import Arrays, one_hot
 from veilseg.training.loader import Batch
 from veilseg.training.losses import soft_target_loss
 
@@ -91,17 +94,22 @@ def attack(workshop: Workshop) -> list[Finding]:
         _finding(workshop, nobody, setting, threat, masks, (what, masks(familiar), familiar))
         for setting, threat, masks, what in attackers
     ]
-    own, sent = (
-        as_contributed(EncodingPairs(scene.bundle, scene.key), scene.classes, some)
-        for some in (familiar, seen)
-    )
-    given = _finding(
-        *(workshop, nobody, "masks that a site gives to a fit, by another site's decoder"),
-        *(colluding, lambda some: _decoded(workshop, some)),
-        ("masks of the attacker's own", _decoded(workshop, own), own),
-        sent,
-    )
-    return [*findings, replace(given, occurs="if asked for")]
+    site = EncodingPairs(scene.bundle, scene.key)
+    own, sent = (as_contributed(site, scene.classes, some) for some in (familiar, seen))
+    of_masks = _decoder_of_masks(workshop, site)
+
+    def read(some: Sequence[Observation]) -> list[Labels]:
+        return [strongest(run(of_masks, one.answer)) for one in some]
+
+    easy = "masks of the attacker's own", read(own), own
+    trained = "a decoder that a colluding site trains by its mask encoder"
+    to_a_fit = f"masks that a site gives to a fit, by {trained}"
+    given = _finding(workshop, nobody, to_a_fit, colluding, read, easy, sent)
+    return [
+        *findings,
+        _finding(workshop, nobody, trained, colluding, read, easy),
+        replace(given, occurs="if asked for"),
+    ]
 
 
 def _finding(
@@ -176,6 +184,40 @@ def _fitted(
         return soft_target_loss(network(*(batch[what] for what in sees)), batch["target"])
 
     return workshop.fitted(name, make, examples, loss, steps, BATCH)
+
+
+def _decoder_of_masks(workshop: Workshop, site: EncodingPairs) -> nn.Module:
+    """What a mask encoder teaches, of as many masks as wanted: no answer is needed for it."""
+    scene, steps = workshop.scene, workshop.effort.steps
+    layout = layout_of(scene, "mask")
+    law = _MaskLaw(site, scene.classes)
+    examples = FreshEncodings(own_tiles(scene), law, steps * BATCH, scene.seed)
+
+    def loss(network: nn.Module, batch: Batch) -> Tensor:
+        return soft_target_loss(network(batch["answer"]), batch["target"])
+
+    return workshop.fitted(
+        "decoder-of-masks",
+        lambda: AnswerDecoder(layout, scene.classes),
+        examples,
+        loss,
+        steps,
+        BATCH,
+    )
+
+
+@dataclass(frozen=True)
+class _MaskLaw:
+    """Encoded masks as a site makes them, and as far off as answers are."""
+
+    site: EncodingPairs
+    classes: int
+
+    def example(self, case: PreparedCase, rng: np.random.Generator) -> Arrays:
+        target = one_hot(case.labels, self.classes)
+        encoded = self.site.mask(target)
+        noise = ANSWER_NOISE * encoded.std() * rng.standard_normal(encoded.shape)
+        return {"answer": (encoded + noise).astype(np.float32), "target": target}
 
 
 class AnswerDecoder(nn.Module):

@@ -50,5 +50,9 @@ class EncodingPairs:
         Whoever has a client half turns them back (docs/encoding.md).
         """
         image = self._client.encoded(tile["image"])
-        mask = self._client.keyed_mask(self._mask_encoder(mask=tile["target"][None])[0])
+        mask = self.mask(tile["target"])
         return ProtectedPair(*(one.astype(WIRE_DTYPE) for one in (image, mask)))
+
+    def mask(self, target: Float32Array) -> Float32Array:
+        """The encoded mask of one tile (K, *tile), as it leaves: a sequence (values,)."""
+        return self._client.keyed_mask(self._mask_encoder(mask=target[None])[0])
