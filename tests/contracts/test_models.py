@@ -17,8 +17,8 @@ NAMES = tuple(
     for data in ("brain-tissue", "hippocampus")
     for scheme in ("encoding", "mixup", "plain")
 )
-# Of the networks that segment, at the site and at the server; the self-test of a large tile comes on
-# top, and a mask encoder, by which a site contributes to a fit.
+# Of the networks that segment, at the site and at the server; the self-test of a large tile comes
+# on top, and a mask encoder, by which a site contributes to a fit.
 LARGEST_NETWORKS_BYTES, LARGEST_BYTES = 6_000_000, 8_000_000
 
 
