@@ -54,15 +54,21 @@ demo: $(VENV)/.demo ## Segment a real brain plainly and privately; report in dem
 FITTING := tests/unit/training tests/unit/audit tests/integration/test_audit.py \
 	$(wildcard tests/integration/test_train*.py)
 
+# Apart: twice, a process that had run a thousand other tests ended without a word while it drove the
+# browser (cause not found).
+PAGE := tests/integration/page
+
 # A file to a core. Small networks are fitted on one thread each: two threads wait for each other
-# longer than they compute.
-SPREAD := $(BIN)/pytest --numprocesses auto --dist loadfile --durations 10
+# longer than they compute. A process that is lost fails the run; replaced, the rest of its file was
+# waited for without end.
+SPREAD := $(BIN)/pytest --numprocesses auto --dist loadfile --max-worker-restart 0 --durations 10
 
 # schemathesis gives all its tests one name, of which pytest-xdist then runs one.
 ONE_NAME := tests/integration/test_protocol_fuzz.py
 
 test: setup check ## Checks and tests
-	$(SPREAD) -m "not long" $(addprefix --ignore=,$(FITTING))
+	$(SPREAD) -m "not long" $(addprefix --ignore=,$(FITTING) $(PAGE))
+	$(SPREAD) -m "not long" $(PAGE)
 	OMP_NUM_THREADS=1 $(SPREAD) -m "not long" $(FITTING)
 
 test-long: setup $(VENV)/.ray bench-families ## What takes minutes: accuracy measured anew, a fresh site, replicas on Ray
