@@ -44,6 +44,18 @@ PLACING = (
 # Codes of labels that the bundle has none for: this scheme is Veilseg's own and means nothing
 # beyond the label's value and name in its bundle.
 OWN_SCHEME = "99VEILSEG"
+# What a property is one of, and DICOM's context groups (PS3.16) of the properties that are.
+CATEGORIES = (
+    (codes.SCT.Tissue, codes.cid7191),
+    (codes.cid7150.AnatomicalStructure, codes.cid7192),
+    (codes.cid7150.PhysicalObject, codes.cid7193),
+    (codes.cid7150.MorphologicallyAbnormalStructure, codes.cid7194),
+    (codes.cid7150.Function, codes.cid7195),
+    (codes.cid7150.SpatialAndRelationalConcept, codes.cid7196),
+    (codes.cid7150.BodySubstance, codes.cid7197),
+    (codes.cid7150.Substance, codes.cid7198),
+    (codes.cid7150.MorphologicallyAbnormalStructure, codes.cid7199),
+)
 # Longest text of the value representations LO and CS, and of a code value.
 LONGEST_TEXT = 64
 LONGEST_CODE = 16
@@ -70,11 +82,12 @@ def reference(part: Part, thickness_mm: float) -> Dataset:
 
 def description(label: Label, manifest: ClientManifest) -> hd.seg.SegmentDescription:
     """What a segment is, and which bundle found it."""
+    code = code_of(label)
     return hd.seg.SegmentDescription(
         segment_number=label.value,
         segment_label=short_text(label.name),
-        segmented_property_category=codes.SCT.Tissue,
-        segmented_property_type=code_of(label),
+        segmented_property_category=category_of(code),
+        segmented_property_type=code,
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
             name=short_text(manifest.name),
@@ -92,6 +105,13 @@ def code_of(label: Label) -> Code:
     if {"value", "scheme", "meaning"} <= code.keys():
         return Code(code["value"], code["scheme"], short_text(code["meaning"]))
     return Code(str(label.value)[:LONGEST_CODE], OWN_SCHEME, short_text(label.name))
+
+
+def category_of(code: Code) -> Code:
+    """What DICOM counts a property among; the widest, tissue, where it does not list it."""
+    found = (category for category, properties in CATEGORIES if code in properties)
+    category: Code = next(found, codes.SCT.Tissue)
+    return category
 
 
 def short_text(text: str) -> str:

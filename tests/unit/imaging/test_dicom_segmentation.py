@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRBigEndian, RLELossless
 from veilseg.bundle import ClientManifest, Label, open_client_half
 from veilseg.errors import GeometryMismatch, InvalidImage, OutputNotWritable
 from veilseg.imaging import dicom, formats
-from veilseg.imaging.dicom_references import code_of
+from veilseg.imaging.dicom_references import category_of, code_of
 from veilseg.imaging.dicom_segmentation import read_segmentation, write_segmentation
 from veilseg.imaging.volume import LabelMap
 
@@ -95,12 +95,30 @@ def test_segments_say_what_they_are_and_what_found_them(tmp_path, manifest, seri
     assert (shell.segment_label, core.segment_label) == ("Grünrand/innen", "core")
     assert core.segmented_property_type == hd.sr.CodedConcept("5366008", "SCT", "Hippocampus")
     assert shell.segmented_property_type.scheme_designator == "99VEILSEG"
+    assert core.segmented_property_category.meaning == "Anatomical Structure"
     assert shell.segmented_property_category.meaning == "Tissue"
     for segment in (shell, core):
         assert segment.algorithm_type.value == "AUTOMATIC"
         (algorithm,) = segment.SegmentationAlgorithmIdentificationSequence
         assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("phantom-plain", "1")
         assert manifest.bundle_id in str(algorithm.AlgorithmParameters)
+
+
+@pytest.mark.parametrize(
+    ("value", "scheme", "category"),
+    [
+        ("5366008", "SCT", "Anatomical Structure"),
+        ("35764002", "SCT", "Anatomical Structure"),  # brain ventricle
+        ("389081007", "SCT", "Anatomical Structure"),  # grey matter
+        ("87612001", "SCT", "Tissue"),  # blood
+        ("78014005", "SCT", "Body Substance"),  # urine
+        ("108369006", "SCT", "Morphologically Abnormal Structure"),  # neoplasm
+        ("119297000", "SCT", "Tissue"),  # a specimen, which no group lists
+        ("5366008", "99VEILSEG", "Tissue"),
+    ],
+)
+def test_categories_are_those_of_dicoms_context_groups(value, scheme, category):
+    assert category_of(Code(value, scheme, "whatever it is called")).meaning == category
 
 
 def test_codes_of_labels():
