@@ -185,7 +185,7 @@ def test_quick_audit_of_a_shipped_bundle_passes_its_controls(veilseg, shared_dat
     left_out = {one["attack"] for one in everything if one["status"] != "run"}
     # It takes minutes for each image; a network of its own; synthetic references show nobody;
     # nothing is encoded.
-    of_encodings = {"A9", "A10", "A10b", "A11", "A12", "A12p", "A15e", "A16e"}
+    of_encodings = {"A9", "A10", "A10b", "A11", "A12", "A12p", "A14e", "A15e", "A16e"}
     assert left_out == {"A6", "A8", "A5r", "A16r", "A15r"} | of_encodings
     unapplied = {one["attack"] for one in everything if "does not apply" in one["status"]}
     assert unapplied == left_out - {"A6", "A8"}

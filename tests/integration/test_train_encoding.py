@@ -230,7 +230,7 @@ def test_key_is_rotated_and_the_old_one_kept(veilseg, tmp_path):
     assert (ended.code, "never overwritten" in ended.err) == (3, True)
 
 
-ATTACKS = {"A9", "A10", "A10b", "A11", "A12", "A12p", "A14", "A15e", "A16e"}
+ATTACKS = {"A9", "A10", "A10b", "A11", "A12", "A12p", "A14", "A14e", "A15e", "A16e"}
 
 
 @pytest.mark.long

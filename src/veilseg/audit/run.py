@@ -70,6 +70,7 @@ LISTED = (
     Listed(reidentification.FINDING, reidentification.attack),
     Listed(reference_person.IDENTITY, reference_person.identity),
     Listed(membership.FINDING, membership.attack, 2),
+    Listed(membership.OF_HALF, membership.attack_by_half, 2),
 )
 ATTACKS = {listed.finding.attack: listed for listed in LISTED}
 

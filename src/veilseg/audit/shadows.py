@@ -7,15 +7,22 @@ import numpy as np
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from veilseg.audit.encodings import EncodedSegmenter, FreshEncodings, as_contributed, layout_of
+from veilseg.audit.encodings import (
+    EncodedSegmenter,
+    FreshEncodings,
+    as_contributed,
+    decoded,
+    layout_of,
+)
 from veilseg.audit.fitting import run, softmax
 from veilseg.audit.grids import fitted, means_of_blocks
-from veilseg.audit.laws import EncodedLaw, Law
+from veilseg.audit.laws import EncodedLaw, Law, RawLaw
 from veilseg.audit.losses import LossMap, of_tokens, of_voxels
 from veilseg.audit.scene import Observation
 from veilseg.audit.workshop import Workshop, attack_batch_size
 from veilseg.contribution import ProtectedPair
 from veilseg.datasets.cases import PreparedCase
+from veilseg.networks.encoders import ClientAlone
 from veilseg.networks.segmenter import Segmenter
 from veilseg.payload import Float32Array
 from veilseg.schemes.encoding.contributing import EncodingPairs
@@ -123,6 +130,50 @@ class Mappings(Shadows):
             *(found, wanted),
             [means_of_blocks(inside, level.grid).ravel() > 0 for level in self.mask.levels],
         )
+
+
+class Halves(Shadows):
+    """Where a site's half was trained on images, encoder and decoder alike: it is given the answer
+    and a candidate's image, and what it makes of them tells.
+
+    The attacker's own have the site's two networks and no server.
+    """
+
+    def network(
+        self,
+        name: str,
+        people: Sequence[PreparedCase],
+        law: Law,  # noqa: ARG002 - one interface
+        augment: bool = True,
+        steps: int | None = None,
+    ) -> nn.Module:
+        """As :class:`Shadows`; of images, whatever the law."""
+        scene = self.workshop.scene
+        between = [level.channels for level in layout_of(scene, "mask").levels]
+        kinds = len(scene.manifest.tile_shape), len(scene.manifest.channels)
+        return self.workshop.trained(
+            f"half-{name}",
+            lambda: ClientAlone(*kinds, between, scene.classes),
+            RawLaw(scene.classes),
+            lambda network, batch: soft_target_loss(network(batch["image"]), batch["target"]),
+            self.workshop.effort.shadow_steps if steps is None else steps,
+            cases=people,
+            augment=augment,
+        )
+
+    def drawn(
+        self, people: Sequence[PreparedCase], law: Law, answered: bool
+    ) -> list[list[Observation]]:
+        """As :class:`Shadows`; answers are what the site's half makes of them."""
+        seen = super().drawn(people, law, answered)
+        if not answered:
+            return seen
+        scene = self.workshop.scene
+        return [decoded(scene, some, [one.image for one in some]) for some in seen]
+
+    def answer(self, network: nn.Module, one: Observation) -> Float32Array:
+        """As :class:`Shadows`: of the image."""
+        return softmax(run(network, one.image))
 
 
 @dataclass(frozen=True)

@@ -413,7 +413,7 @@ def test_integral_of_a_difference_is_the_image(people):
 def test_all_attacks_are_in_the_table():
     assert list(run.ATTACKS) == [
         *("A4", "A2", "A2b", "A3", "A8", "A1", "A5", "A5r", "A6", "A10", "A10b", "A11", "A12p"),
-        *("A16", "A16r", "A16e", "A12", "A9", "A15e", "A15", "A15r", "A14"),
+        *("A16", "A16r", "A16e", "A12", "A9", "A15e", "A15", "A15r", "A14", "A14e"),
     ]
     assert [listed.finding.channel for listed in run.LISTED].count("image") == 13
 

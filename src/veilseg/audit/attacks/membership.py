@@ -1,4 +1,4 @@
-"""A14: was this person among those whom the server's network was trained on?"""
+"""A14: was this person among those whom the server's network was trained on? A14e: or a site's?"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,16 +9,20 @@ from scipy.stats import mannwhitneyu
 from torch import nn
 
 from veilseg.audit.chance import label_interval
-from veilseg.audit.findings import Control, Finding, NotRun, Threat, rounded
+from veilseg.audit.findings import Control, DoesNotApply, Finding, NotRun, Threat, rounded
 from veilseg.audit.laws import Law, MixtureLaw, with_bases
 from veilseg.audit.losses import STATISTICS, all_losses
 from veilseg.audit.scene import Observation, evenly
-from veilseg.audit.shadows import Shadows, shadows_of
+from veilseg.audit.shadows import Halves, Shadows, shadows_of
 from veilseg.audit.workshop import MOST_CONTROL_STEPS, Workshop
 from veilseg.datasets.cases import PreparedCase
 from veilseg.evaluation.bootstrap import LEVEL, Interval
 
 FINDING = Finding("A14", "Membership", "membership", Threat(candidate_image=True), "AUC")
+OF_HALF = Finding(
+    *("A14e", "Membership, by a site's half", "membership"),
+    *(Threat(colluding_site=True, candidate_image=True), "AUC"),
+)
 RESAMPLES = 2000
 FALSE_POSITIVE_RATE = 0.01
 # A network that has seen four people, over and over, without augmentation.
@@ -29,16 +33,34 @@ MEMBERS, OTHERS, UNSEEN = range(3)
 
 
 def attack(workshop: Workshop) -> list[Finding]:
-    """AUC by which the network's loss tells its training patients from others.
+    """AUC by which the server's network tells its training patients from others.
+
+    Of encodings it is membership in the fit of the mapping network: shadows are fitted to the same
+    encoder's encodings, so that what the encoder itself remembers is not looked for
+    (:func:`attack_by_half` does).
+    """
+    # The labels are encoded as a site does.
+    threat = replace(FINDING.threat, colluding_site=workshop.scene.encodes)
+    return [_told(workshop, shadows_of(workshop), replace(FINDING, threat=threat))]
+
+
+def attack_by_half(workshop: Workshop) -> list[Finding]:
+    """The same by what encoder and decoder of a site make of a candidate, beside the answer: they
+    were trained on images, and every site has them.
+    """
+    if not workshop.scene.encodes:
+        raise DoesNotApply("the networks of a site see no image")
+    return [_told(workshop, Halves(workshop), OF_HALF)]
+
+
+def _told(workshop: Workshop, kind: Shadows, finding: Finding) -> Finding:
+    """By how well a network answers a candidate.
 
     The attacker holds a candidate's image and labels, makes proxies of it and looks at how well the
     network answers: compared with how well a network of its own does, fitted to other people, which
     says how hard the candidate is. Members and others may differ in more than that the network has
     seen them, by site or by age of the scanner: so the same scores must not tell the audited from
     others whom the network has not seen either.
-
-    Of encodings it is membership in the fit of the mapping network: shadows are fitted to the same
-    encoder's encodings, so that what the encoder itself remembers is not looked for.
     """
     scene, law = workshop.scene, workshop.scene.law()
     if not scene.members:
@@ -56,7 +78,6 @@ def attack(workshop: Workshop) -> list[Finding]:
     people = [case.patient for group in groups_of for case in group]
     group = np.repeat([MEMBERS, OTHERS, UNSEEN], [len(cases) for cases in groups_of])
     asked = with_bases(law, rest[0] if rest else ())
-    kind = shadows_of(workshop)
     groups = [kind.drawn(cases, asked, answered=True) for cases in groups_of if cases]
     shadows = [
         kind.network(f"shadow-{number}", own, with_bases(law, own))
@@ -101,10 +122,8 @@ def attack(workshop: Workshop) -> list[Finding]:
         "tpr_at_1_percent_fpr": rounded(true_positive_rate(scores[best], member)),
         "non_members": len(groups_of[1]),
     }
-    # The labels are encoded as a site does.
-    finding = replace(FINDING, threat=replace(FINDING.threat, colluding_site=scene.encodes))
     positive = _positive(workshop, kind, asked, shadows[0], candidates)
-    return [finding.measured(overall, {"chance": 0.5}, positive, nulls[best], details)]
+    return finding.measured(overall, {"chance": 0.5}, positive, nulls[best], details)
 
 
 def _null(
