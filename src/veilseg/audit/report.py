@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
@@ -21,6 +22,24 @@ HEADS: dict[Channel, str] = {
 }
 
 
+# Where something is mixed in: what its words mean.
+GLOSSARY = (
+    "<dt>reference, a</dt><dd>The other image that is mixed in, and the patient's share in the "
+    "mixture.</dd>\n"
+)
+# By scheme.
+CHANGES = {
+    "mixup": (
+        "More than one proxy of a person: references average away. Send nobody twice.",
+        "Whoever learns the reference has the patient. Keep the vault private.",
+    ),
+    "encoding": (
+        "Whoever has a site's half attacks with its encoders. Give it to sites alone.",
+        "One image whose encodings with and without the key are known gives the key away.",
+    ),
+}
+
+
 def page(document: dict[str, Any], pictures: str, plot: str | None, steps: int) -> str:
     """One self-contained HTML page.
 
@@ -37,6 +56,7 @@ def page(document: dict[str, Any], pictures: str, plot: str | None, steps: int) 
     """
     channels: dict[Channel, list[Document]] = document["channels"]
     everything = [one for channel in CHANNELS for one in channels[channel]]
+    mixes = _mixes(document)
     people = f"{document['n_audited']} images of {document['n_patients']} patients"
     return _template("page.html").format(
         bundle=html.escape(document["bundle"]),
@@ -51,7 +71,9 @@ def page(document: dict[str, Any], pictures: str, plot: str | None, steps: int) 
         encodings=_encodings(everything),
         frontier="" if plot is None else _template("frontier.html").format(plot=plot),
         tables="\n".join(_table(HEADS[channel], channels[channel]) for channel in CHANNELS),
-        threats="\n".join(_threats(_applying(everything))),
+        threats="\n".join(_threats(_applying(everything), mixes)),
+        glossary=GLOSSARY if mixes else "",
+        changes="".join(f"<li>{one}</li>\n" for one in CHANGES.get(document["scheme"], ())),
         steps=f"{steps:,}",
     )
 
@@ -76,9 +98,13 @@ def _encodings(findings: Sequence[Document]) -> str:
     return ""
 
 
+def _mixes(document: dict[str, Any]) -> bool:
+    return bool(document["references"] != "none")
+
+
 def _setting(document: dict[str, Any]) -> str:
     """What the figures hold for and for nothing else: coefficient and kind of reference."""
-    if document["references"] == "none":
+    if not _mixes(document):
         return ""
     return f" at a = {document['coefficient']:g} with {document['references']} references"
 
@@ -161,11 +187,12 @@ def _control(control: dict[str, Any] | None) -> str:
     return f"{html.escape(control['what'])}: {shown(control['value'])} (wanted {wanted}), {mark}"
 
 
-def _threats(findings: Sequence[Document]) -> list[str]:
+def _threats(findings: Sequence[Document], mixes: bool) -> list[str]:
     seen: dict[str, str] = {}
     for one in findings:
         name = f"{one['attack']} {one['title']}"
-        words = Threat(**one["threat"]).in_words()
+        threat = Threat(**one["threat"])
+        words = replace(threat, knows_coefficient=mixes and threat.knows_coefficient).in_words()
         if words not in seen.get(name, ""):
             seen[name] = f"{seen.get(name, '')} {words}".strip()
     return [

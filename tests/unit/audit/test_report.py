@@ -16,11 +16,11 @@ SEPARATION = Finding("A5", "Separation", "image", Threat(), "SSIM")
 def shown():
     """The page of some findings on the image."""
 
-    def build(*findings):
+    def build(*findings, scheme="mixup", references="synthetic"):
         document = {
             "bundle": "tiny <b>",
-            "scheme": "mixup",
-            "references": "synthetic",
+            "scheme": scheme,
+            "references": references,
             "coefficient": 0.5,
             "effort": "quick",
             "n_audited": 10,
@@ -52,3 +52,17 @@ def test_how_plainly_encodings_show_the_image_is_said_where_it_was_measured(show
     found = shown(ran)
     assert "by up to 0.72, and a linear probe of the tokens explains 41% of its variance" in found
     assert "linear probe" not in shown(SEPARATION.measured(FOUND, {}, PASSED, NULL))
+
+
+def test_what_is_mixed_and_what_is_encoded_have_words_of_their_own(shown):
+    ran = SEPARATION.measured(FOUND, {"mean image": 0.3}, PASSED, NULL)
+    of_mixtures = "references average away", "Keep the vault private", "the mixing coefficient"
+    of_encodings = "Whoever has a site's half", "gives the key away"
+    for scheme, references, told, other in (
+        ("mixup", "synthetic", of_mixtures, of_encodings),
+        ("encoding", "none", of_encodings, of_mixtures),
+    ):
+        found = shown(ran, scheme=scheme, references=references)
+        assert all(words in found for words in told)
+        assert not any(words in found for words in other)
+    assert "that is mixed in" not in found
