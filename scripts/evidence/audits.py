@@ -68,8 +68,10 @@ WHOLE_BRAIN = Audit(
     options=("--quick", "--attacks", "A5,A16,A15"),
 )
 ENCODED = Audit("audit-hippocampus-encoding", keyed_name(False, 0), HIPPOCAMPUS)
+# Apart, for it needs nothing of what the others learn.
+HALF = Audit("audit-hippocampus-half", ENCODED.bundle, HIPPOCAMPUS, options=("--attacks", "A14e"))
 KEYED = Audit("audit-hippocampus-keyed", keyed_name(True, 0), HIPPOCAMPUS, keyed=True)
-AUDITS = (MIXUP, FRONTIER, PLAIN, LABELLED, CURVE, HEART, WHOLE_BRAIN, ENCODED, KEYED)
+AUDITS = (MIXUP, FRONTIER, PLAIN, LABELLED, CURVE, HEART, WHOLE_BRAIN, ENCODED, HALF, KEYED)
 
 
 def audit(job: Audit, places: Places, again: bool) -> None:

@@ -6,6 +6,7 @@ from evidence.audits import (
     CURVE,
     ENCODED,
     FRONTIER,
+    HALF,
     HEART,
     KEYED,
     LABELLED,
@@ -28,6 +29,7 @@ TITLES = {
     HEART: "heart, private, labelled references (quick audit)",
     WHOLE_BRAIN: "brain tissue, private (quick audit)",
     ENCODED: "hippocampus, encoded",
+    HALF: "hippocampus, encoded: what a site's half remembers",
     KEYED: "hippocampus, encoded with a key",
 }
 NOTHING: Result = {"channels": {channel: [] for channel in CHANNELS}}
