@@ -157,7 +157,7 @@ def test_unknown_attack(refused, mixup_bundle, people):
     line = refused(2, mixup_bundle, people, "--attacks", "A4,A99")
     assert line == (
         "--attacks A99: there are A4, A2, A2b, A3, A8, A1, A5, A5r, A6, A10, A10b, A11, A12p, "
-        "A16, A16r, A16e, A12, A9, A15e, A15, A15r, A14"
+        "A16, A16r, A16e, A12, A9, A15e, A15, A15r, A14, A14e"
     )
 
 
