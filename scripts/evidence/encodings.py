@@ -21,6 +21,7 @@ from evidence.summaries import Case, Load, difference, joined, mean, origin
 from evidence.usage import overhead_name
 from veilseg.audit.findings import Channel
 from veilseg.audit.verdict import share_learned, strongest
+from veilseg.bench.evidence.comparisons import EQUAL_SHARE
 
 RESULT = "encodings"
 DATA = (HIPPOCAMPUS, BRAIN, CARDIAC)
@@ -126,7 +127,7 @@ def _leaks(places: Places) -> Iterator[Goal]:
                 what,
                 "below a mixture's",
                 f"{of_encoding:.2f} against {of_mixture:.2f}" if known else None,
-                known and of_encoding < of_mixture,
+                known and of_mixture - of_encoding > EQUAL_SHARE,
             )
 
 
