@@ -37,6 +37,7 @@ CHANGES = {
         "Whoever has a site's half attacks with its encoders. Give it to sites alone.",
         "One image whose encodings with and without the key are known gives the key away.",
     ),
+    "noise": ("More than one proxy of a person: noise averages away. Send nobody twice.",),
 }
 
 

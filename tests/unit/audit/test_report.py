@@ -66,3 +66,4 @@ def test_what_is_mixed_and_what_is_encoded_have_words_of_their_own(shown):
         assert all(words in found for words in told)
         assert not any(words in found for words in other)
     assert "that is mixed in" not in found
+    assert "noise averages away" in shown(ran, scheme="noise", references="none")
